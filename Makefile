@@ -1,0 +1,41 @@
+# Two commands: `make demo` trains and measures a judge on the embedded benchmark; `make test` runs the checks and tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test lint bench install lock clean
+
+demo: install
+	$(BIN)/kedro run
+	@echo
+	@echo "The report is data/08_reporting/shapes/full/seed_0/report.html"
+
+test: lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+install: $(VENV)/.installed
+
+# One pip call with the lock as constraints: every version, torch's among them, is the one that was tested.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11 to 3.13 is needed; run make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,dvc,notebook,viz]'
+	touch $@
+
+# Writes the versions of the working environment into the lock, after a deliberate upgrade.
+lock:
+	$(BIN)/pip freeze --exclude-editable --exclude t2i-eval-kedro > requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,7 @@
+"""How well judges agree with people: arrays in, tables out, no I/O."""
+
+from __future__ import annotations
+
+from t2i_eval_kedro.agreement.summary import summarise
+
+__all__ = ["summarise"]

@@ -1,0 +1,251 @@
+"""Rank statistics of one sample under many integer weightings at once.
+
+A bootstrap draw gives every item a count, and a swap of two judges gives every score a weight of 0 or 1. The order of the
+scores never changes, only the weights do. So the sample is sorted once, and the sorted order is walked for many weightings
+side by side: the inner loop runs over weightings (lanes) and is free of branches.
+
+Discordant pairs are counted as in Knight (1966), "A computer method for calculating Kendall's tau with ungrouped data",
+with the merges fixed beforehand: bit by bit over the dense code of ``y``, so that few distinct values need few passes.
+
+All sums are whole numbers held in float64 and exact below 2**53; sums of cubes pass that at about 200,000 items and are
+then right to about 1e-16 relative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LANES = 64
+
+_BIT, _START = 1, 2
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """The fixed order of one sample of pairs (x, y).
+
+    Attributes:
+        row: ``(n,)`` row of the weight table for each pair, in the order of x, then y.
+        x_end: ``(n,)`` true at the last pair of a group tied in x.
+        xy_end: ``(n,)`` true at the last pair of a group tied in x and y.
+        y_code: ``(n,)`` dense rank of y, from 0.
+        y_values: number of distinct values of y.
+        level_row, level_flag: ``(levels, n)`` the order of each pass of the discordance count and its marks.
+    """
+
+    row: npt.NDArray[np.int32]
+    x_end: npt.NDArray[np.bool_]
+    xy_end: npt.NDArray[np.bool_]
+    y_code: npt.NDArray[np.int32]
+    y_values: int
+    level_row: npt.NDArray[np.int32]
+    level_flag: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class RankSums:
+    """Sums of one sample under ``B`` weightings, each ``(B,)``.
+
+    Attributes:
+        n: total weight.
+        tied_x, tied_y, tied_xy: pairs tied in x, in y, in both.
+        discordant: pairs ordered one way by x and the other way by y.
+        values_x, values_y: distinct values with a weight above 0.
+        cross, square_x, square_y: sums of products of the centred mid-ranks, each rank counted twice (so times 4).
+    """
+
+    n: Floats
+    tied_x: Floats
+    tied_y: Floats
+    tied_xy: Floats
+    discordant: Floats
+    values_x: Floats
+    values_y: Floats
+    cross: Floats
+    square_x: Floats
+    square_y: Floats
+
+    def spearman(self) -> Floats:
+        """Spearman's rho of each weighting; NaN where a side is constant."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.cross / np.sqrt(self.square_x * self.square_y))
+
+    def pairwise_accuracy(self, own: Floats) -> Floats:
+        """Share of pairs of different items ordered as ``y`` orders them, ties in both included.
+
+        Args:
+            own: ``(B,)`` pairs of an item with a copy of itself (weights above 1); these are no pairs of items.
+        """
+        pairs = self.n * (self.n - 1) / 2
+        right = pairs - self.tied_x - self.tied_y + 2 * self.tied_xy - self.discordant
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((right - own) / (pairs - own))
+
+    @property
+    def _net(self) -> Floats:
+        pairs = self.n * (self.n - 1) / 2
+        return np.asarray(pairs - self.tied_x - self.tied_y + self.tied_xy - 2 * self.discordant)
+
+    def kendall_b(self) -> Floats:
+        """Kendall's tau-b of each weighting; NaN where a side is constant."""
+        pairs = self.n * (self.n - 1) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self._net / np.sqrt(pairs - self.tied_x) / np.sqrt(pairs - self.tied_y))
+
+    def kendall_c(self) -> Floats:
+        """Stuart's tau-c of each weighting; NaN where a side is constant."""
+        least = np.minimum(self.values_x, self.values_y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tau = 2 * self._net / (self.n**2 * (least - 1) / least)
+        return np.where(least > 1, tau, np.nan)
+
+
+def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
+    """Sort the pairs ``(x, y)`` once.
+
+    Args:
+        x, y: ``(n,)`` finite values.
+        row: ``(n,)`` row of the weight table that weights each pair; by default each pair has its own row.
+    """
+    rows = np.arange(len(x), dtype=np.int32) if row is None else np.asarray(row, dtype=np.int32)
+    _, codes = np.unique(y, return_inverse=True)
+    order = np.lexsort((codes, x))
+    x, codes, rows = x[order], codes[order].astype(np.int32), rows[order]
+    ends = np.ones(len(x), dtype=bool)
+    x_end, xy_end = ends.copy(), ends.copy()
+    if len(x):
+        x_end[:-1] = x[1:] != x[:-1]
+        xy_end[:-1] = x_end[:-1] | (codes[1:] != codes[:-1])
+    y_values = int(codes.max()) + 1 if len(x) else 0
+    levels = max(y_values - 1, 0).bit_length()
+    level_row = np.empty((levels, len(x)), dtype=np.int32)
+    level_flag = np.empty((levels, len(x)), dtype=np.uint8)
+    for level in range(levels):
+        block = codes >> (level + 1)
+        inside = np.argsort(block, kind="stable")
+        starts = np.r_[True, block[inside][1:] != block[inside][:-1]]
+        level_row[level] = rows[inside]
+        level_flag[level] = ((codes[inside] >> level) & 1) * _BIT + starts * _START
+    return RankPlan(rows, x_end, xy_end, codes, y_values, level_row, level_flag)
+
+
+def lanes(weights: npt.ArrayLike) -> Floats:
+    """``(B, rows)`` weights laid out as ``(blocks, rows, LANES)``; the last block is filled up with zeros."""
+    table = np.asarray(weights)
+    draws, rows = table.shape
+    blocks = -(-draws // LANES)
+    out = np.zeros((blocks, LANES, rows))
+    out.reshape(-1, rows)[:draws] = table
+    return np.ascontiguousarray(out.transpose(0, 2, 1))
+
+
+def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
+    """The sums of one planned sample under ``draws`` weightings, laid out by :func:`lanes`."""
+    sums = np.zeros((10, laid_out.shape[0] * LANES))
+    _walk(
+        order.row,
+        order.x_end,
+        order.xy_end,
+        order.y_code,
+        order.y_values,
+        order.level_row,
+        order.level_flag,
+        laid_out,
+        sums,
+    )
+    return RankSums(*sums[:, :draws])
+
+
+@numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)  # type: ignore[untyped-decorator]
+def _walk(row, x_end, xy_end, y_code, y_values, level_row, level_flag, weights, sums):  # type: ignore[no-untyped-def]
+    size = len(row)
+    rank_y = np.empty((y_values, LANES))
+    total, tied_y, cubes_y, values_y = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    tied_x, cubes_x, values_x, tied_xy = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    group, joint, product, cross = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    seen, discordant = np.empty(LANES), np.empty(LANES)
+    for block in range(weights.shape[0]):
+        table = weights[block]
+        rank_y[:] = 0.0
+        for i in range(size):
+            r, code = row[i], y_code[i]
+            for k in range(LANES):
+                rank_y[code, k] += table[r, k]
+        total[:] = 0.0
+        tied_y[:] = 0.0
+        cubes_y[:] = 0.0
+        values_y[:] = 0.0
+        for code in range(y_values):
+            for k in range(LANES):
+                w = rank_y[code, k]
+                tied_y[k] += w * (w - 1.0)
+                cubes_y[k] += w * w * w
+                values_y[k] += 1.0 if w > 0.0 else 0.0
+                rank_y[code, k] = 2.0 * total[k] + w + 1.0
+                total[k] += w
+        for code in range(y_values):
+            for k in range(LANES):
+                rank_y[code, k] -= total[k] + 1.0
+        tied_x[:] = 0.0
+        cubes_x[:] = 0.0
+        values_x[:] = 0.0
+        tied_xy[:] = 0.0
+        group[:] = 0.0
+        joint[:] = 0.0
+        product[:] = 0.0
+        cross[:] = 0.0
+        seen[:] = 0.0
+        for i in range(size):
+            r, code = row[i], y_code[i]
+            for k in range(LANES):
+                w = table[r, k]
+                group[k] += w
+                joint[k] += w
+                product[k] += w * rank_y[code, k]
+            if xy_end[i]:
+                for k in range(LANES):
+                    w = joint[k]
+                    tied_xy[k] += w * (w - 1.0)
+                    joint[k] = 0.0
+            if x_end[i]:
+                for k in range(LANES):
+                    w = group[k]
+                    tied_x[k] += w * (w - 1.0)
+                    cubes_x[k] += w * w * w
+                    values_x[k] += 1.0 if w > 0.0 else 0.0
+                    cross[k] += (2.0 * seen[k] + w - total[k]) * product[k]
+                    seen[k] += w
+                    group[k] = 0.0
+                    product[k] = 0.0
+        discordant[:] = 0.0
+        for level in range(level_row.shape[0]):
+            for i in range(size):
+                r, flag = level_row[level, i], level_flag[level, i]
+                if flag & _START:
+                    seen[:] = 0.0
+                if flag & _BIT:
+                    for k in range(LANES):
+                        seen[k] += table[r, k]
+                else:
+                    for k in range(LANES):
+                        discordant[k] += table[r, k] * seen[k]
+        first = block * LANES
+        for k in range(LANES):
+            n = total[k]
+            sums[0, first + k] = n
+            sums[1, first + k] = tied_x[k] / 2.0
+            sums[2, first + k] = tied_y[k] / 2.0
+            sums[3, first + k] = tied_xy[k] / 2.0
+            sums[4, first + k] = discordant[k]
+            sums[5, first + k] = values_x[k]
+            sums[6, first + k] = values_y[k]
+            sums[7, first + k] = cross[k]
+            sums[8, first + k] = (n * n * n - cubes_x[k]) / 3.0
+            sums[9, first + k] = (n * n * n - cubes_y[k]) / 3.0

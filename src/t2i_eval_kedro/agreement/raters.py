@@ -1,0 +1,187 @@
+"""How well people agree with each other, and what that allows a judge to reach.
+
+Ratings come as a table ``(items, raters)`` with NaN where a rater did not rate an item. Where the source gives anonymous
+slots (its first column is not the same person throughout), the columns may not be told apart: only one-way figures are
+valid then, and raters are not resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import krippendorff
+import numpy as np
+from scipy import stats
+from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
+
+from t2i_eval_kedro.agreement.correlation import pearson, spearman
+from t2i_eval_kedro.agreement.kernels import Floats
+from t2i_eval_kedro.agreement.samples import keep_ties
+
+MIN_COMMON = 5
+"""Fewer common items than this say nothing about two raters."""
+
+
+@dataclass(frozen=True)
+class Icc:
+    """Intraclass correlations after Shrout and Fleiss (1979): one way, two way for agreement, two way for consistency.
+
+    ``one``, ``agreement`` and ``consistency`` are ICC(1,1), ICC(2,1) and ICC(3,1). The two-way forms need every rater to
+    have rated every item, and are NaN elsewhere.
+    """
+
+    one: float
+    agreement: float
+    consistency: float
+
+
+def alpha(table: Floats, level: str = "interval") -> float:
+    """Krippendorff's alpha at the ``level`` of measurement (nominal, ordinal, interval); NaN where undefined."""
+    paired = table[(np.isfinite(table).sum(axis=1) >= 2)]
+    if len(paired) == 0 or np.nanmin(paired) == np.nanmax(paired):
+        return float("nan")
+    return float(krippendorff.alpha(reliability_data=table.T, level_of_measurement=level))
+
+
+def fleiss(table: Floats) -> float:
+    """Fleiss' kappa of the ratings as categories, on the items that have the most common number of ratings; NaN if undefined."""
+    number = np.isfinite(table).sum(axis=1)
+    usual = _usual(number)
+    if usual < 2:
+        return float("nan")
+    rows = table[number == usual]
+    values = np.unique(rows[np.isfinite(rows)])
+    if len(values) < 2:
+        return float("nan")
+    return float(fleiss_kappa(np.stack([(rows == value).sum(axis=1) for value in values], axis=1)))
+
+
+def weighted_kappas(table: Floats) -> Floats:
+    """Cohen's kappa with quadratic weights of every pair of raters with enough common items, ``(pairs,)``.
+
+    Distances are those of the sorted distinct ratings, which are equally spaced on a Likert scale.
+    """
+    values = np.unique(table[np.isfinite(table)])
+    out = []
+    for a, b in combinations(range(table.shape[1]), 2):
+        both = np.isfinite(table[:, a]) & np.isfinite(table[:, b])
+        if both.sum() < MIN_COMMON:
+            continue
+        counts = np.zeros((len(values), len(values)))
+        np.add.at(counts, (np.searchsorted(values, table[both, a]), np.searchsorted(values, table[both, b])), 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out.append(float(cohens_kappa(counts, wt="quadratic", return_results=False)) if len(values) > 1 else np.nan)
+    return np.array(out)
+
+
+def icc(table: Floats) -> Icc:
+    """Intraclass correlations of single ratings.
+
+    ICC(1) uses every item with two ratings or more, with ``n0 = (N - sum k_i^2 / N) / (n - 1)`` for unequal numbers (Searle,
+    Casella and McCulloch 1992, "Variance Components", section 3.6).
+    """
+    rows = table[np.isfinite(table).sum(axis=1) >= 2]
+    n = len(rows)
+    if n < 2:
+        return Icc(float("nan"), float("nan"), float("nan"))
+    number = np.isfinite(rows).sum(axis=1)
+    total = number.sum()
+    means = np.nanmean(rows, axis=1)
+    between = float((number * (means - np.nansum(rows) / total) ** 2).sum() / (n - 1))
+    within = float(np.nansum((rows - means[:, None]) ** 2) / (total - n))
+    each = (total - (number**2).sum() / total) / (n - 1)
+    one = _ratio(between - within, between + (each - 1) * within)
+    k = rows.shape[1]
+    if number.min() < k or n < len(table):
+        return Icc(one, float("nan"), float("nan"))
+    columns = float(n * ((rows.mean(axis=0) - rows.mean()) ** 2).sum() / (k - 1))
+    left = rows - rows.mean(axis=0) - means[:, None] + rows.mean()
+    error = float((left**2).sum() / ((n - 1) * (k - 1)))
+    agreement = _ratio(between - error, between + (k - 1) * error + k * (columns - error) / n)
+    return Icc(one, agreement, _ratio(between - error, between + (k - 1) * error))
+
+
+def spearman_brown(reliability: float, raters: float) -> float:
+    """Reliability of the mean of ``raters`` ratings, ``k r / (1 + (k - 1) r)``; 0 where the single one is not positive."""
+    return raters * reliability / (1 + (raters - 1) * reliability) if reliability > 0 else 0.0
+
+
+def single_reliability(table: Floats, statistic: str, anonymous: bool) -> float:
+    """How well one rater's ratings repeat another's.
+
+    The mean correlation of all pairs of raters, weighted by their common items; for anonymous slots ICC(1), of the ratings
+    for Pearson and of their mid-ranks among all ratings for Spearman.
+    """
+    if anonymous:
+        values = table
+        if statistic == "spearman":
+            values = np.full_like(table, np.nan)
+            values[np.isfinite(table)] = stats.rankdata(table[np.isfinite(table)])
+        return icc(values).one
+    function = _function(statistic)
+    found, weight = [], []
+    for a, b in combinations(range(table.shape[1]), 2):
+        both = np.isfinite(table[:, a]) & np.isfinite(table[:, b])
+        value = function(table[both, a], table[both, b]) if both.sum() >= MIN_COMMON else float("nan")
+        if np.isfinite(value):
+            found.append(value)
+            weight.append(both.sum())
+    return float(np.average(found, weights=weight)) if found else float("nan")
+
+
+def noise_ceiling(table: Floats, statistic: str, anonymous: bool) -> float:
+    """The highest correlation with the mean of these raters that a judge can expect: the root of that mean's reliability.
+
+    ``sqrt(k r / (1 + (k - 1) r))`` with the reliability r of one rater and k the harmonic mean of the number of ratings an
+    item. A judge that knew what an unlimited number of such raters would say on average would reach it (Spearman 1904); for
+    Spearman's rho it is an approximation.
+    """
+    number = np.isfinite(table).sum(axis=1)
+    number = number[number > 0]
+    single = single_reliability(table, statistic, anonymous)
+    if len(number) == 0 or not np.isfinite(single):
+        return float("nan")
+    return float(np.sqrt(spearman_brown(single, len(number) / (1 / number).sum())))
+
+
+def human_level(table: Floats, statistic: str, judge: Floats | None = None) -> tuple[Floats, Floats]:
+    """Each rater against the mean of the others, and the judge against the same mean, both ``(raters,)``.
+
+    Only items count that this rater and at least one other rated (and the judge scored, for both figures, where a judge is
+    given); NaN where there are too few.
+
+    Args:
+        table: ``(n, raters)``.
+        statistic: ``spearman`` or ``pearson``.
+        judge: ``(n,)`` scores, NaN where missing.
+    """
+    function = _function(statistic)
+    people, machine = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
+    for r in range(table.shape[1]):
+        others = np.delete(table, r, axis=1)
+        number = np.isfinite(others).sum(axis=1)
+        kept = np.isfinite(table[:, r]) & (number > 0)
+        if judge is not None:
+            kept &= np.isfinite(judge)
+        if kept.sum() < MIN_COMMON:
+            continue
+        mean = keep_ties(np.nanmean(others[kept], axis=1))
+        people[r] = function(table[kept, r], mean)
+        if judge is not None:
+            machine[r] = function(judge[kept], mean)
+    return people, machine
+
+
+def _function(statistic: str) -> Callable[[Floats, Floats], float]:
+    return {"spearman": spearman, "pearson": pearson}[statistic]
+
+
+def _ratio(top: float, bottom: float) -> float:
+    return top / bottom if bottom > 0 else float("nan")
+
+
+def _usual(number: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> int:
+    present = number[number > 0]
+    return int(np.bincount(present).argmax()) if len(present) else 0

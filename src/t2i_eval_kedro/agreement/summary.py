@@ -1,0 +1,141 @@
+"""The whole comparison of judges with people, as plain JSON types.
+
+| key | what it holds |
+|---|---|
+| settings, data | how it was computed; items, prompts, generators and raters of each dimension |
+| evaluators | name -> dimension -> statistic -> {value, low, high, n, ...}, over all items |
+| counts | name -> dimension -> status -> rated items |
+| by | prompt, generator, skill -> name -> dimension -> statistic averaged over groups, and the groups |
+| ranking | name -> dimension -> agreement of the generators' ranking |
+| intervals | name -> dimension -> statistic -> intervals for new generators, raters, prompts and generators |
+| significance | differences between judges, tested |
+| ranks | dimension -> statistic -> judge -> rank and its probability |
+| raters, ceiling, human_level | how well people agree, what a judge can reach, and people held to the judge's standard |
+| elements, preferences | accuracy of labels, where there are any |
+| published | figures printed by the source beside what its data gives, where there are any |
+
+A figure that is not defined is null and has a ``reason``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro.agreement import compared, people
+from t2i_eval_kedro.agreement.bootstrap import draw_counts
+from t2i_eval_kedro.agreement.figures import Json, figure
+from t2i_eval_kedro.agreement.flat import Weights
+from t2i_eval_kedro.agreement.grouping import Groups
+from t2i_eval_kedro.agreement.judged import STATISTICS, Judged, skill_groups
+from t2i_eval_kedro.agreement.samples import Missing, Sample, build
+
+
+def summarise(
+    items: pd.DataFrame,
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    missing: Missing = "drop",
+    pairs: Iterable[tuple[str, str]] | None = None,
+    skills: Mapping[str, Iterable[str]] | None = None,
+    anonymous_raters: bool | None = None,
+) -> Json:
+    """Compare every judge in ``scores`` with the mean of the people in ``ratings``.
+
+    Args:
+        items, ratings, scores: canonical tables; ``items`` decides which items count (filter it to a fold first).
+        n_resamples: bootstrap draws and random swaps.
+        level: of the intervals.
+        seed: of the draws; the same seed gives the same result, whatever the order of the rows.
+        missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.samples.build`.
+        pairs: judges to compare with each other; by default every pair.
+        skills: item_id -> its skills.
+        anonymous_raters: whether rater columns are slots, not persons; by default known for tifa160 and genai_bench.
+
+    Returns:
+        The summary, of plain JSON types; see the module's text.
+    """
+    samples = build(items, ratings, scores, missing=missing)
+    slots = bool(items["benchmark"].isin(people.ANONYMOUS).any()) if anonymous_raters is None else anonymous_raters
+    out: Json = {
+        "settings": {
+            "n_resamples": n_resamples,
+            "level": level,
+            "seed": seed,
+            "missing": missing,
+            "interval": "percentile bootstrap over prompts",
+        },
+        "data": {},
+        **{key: {} for key in ("evaluators", "counts")},
+        "by": {key: {} for key in ("prompt", "generator", *(["skill"] if skills else []))},
+        **{key: {} for key in ("ranking", "intervals")},
+        "significance": [],
+        **{key: {} for key in ("ranks", "raters", "ceiling", "human_level")},
+    }
+    wanted = None if pairs is None else list(pairs)
+    for dimension, sample in samples.items():
+        table = people.rating_table(ratings, sample)
+        out["data"][dimension] = _describe(sample, table)
+        out["raters"][dimension] = people.reliability(table, slots)
+        out["ceiling"][dimension] = people.ceiling(table, slots)
+        draws = draw_counts(sample.prompts, n_resamples, seed)
+        weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), draws]))
+        signs = np.random.default_rng(seed + 2).choice([-1.0, 1.0], size=(n_resamples, sample.prompts))
+        judged = {name: Judged.of(sample, name, weights) for name in sample.scores}
+        for name, judge in judged.items():
+            figures = judge.overall(level)
+            people.add_share_of_ceiling(figures, out["ceiling"][dimension])
+            sections = {
+                "evaluators": figures,
+                "counts": sample.counts[name],
+                "ranking": judge.ranking(level, seed, signs),
+                "intervals": judge.intervals(level, seed, None if slots else table),
+                "human_level": people.level(table, sample.scores[name]),
+            }
+            for key, section in sections.items():
+                out[key].setdefault(name, {})[dimension] = section
+            by = {"prompt": judge.by_prompt(level, seed), "generator": judge.by_groups(_generators(judge), level)}
+            if skills:
+                by["skill"] = judge.by_groups(skill_groups(judge, skills), level)
+            for key, section in by.items():
+                out["by"][key].setdefault(name, {})[dimension] = section
+        chosen = itertools.combinations(sample.scores, 2) if wanted is None else wanted
+        entries = compared.compare(judged, chosen, dimension, n_resamples, level, seed + 1)
+        out["significance"] += entries
+        out["ranks"][dimension] = compared.ranks(judged, entries)
+    _note_unrated(out["evaluators"], scores, items, samples)
+    return out
+
+
+def _generators(judge: Judged) -> Groups:
+    return Groups.by_code(judge.generator, judge.sample.generators)
+
+
+def _describe(sample: Sample, table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Json:
+    return {
+        "n_items": len(sample.gold),
+        "n_prompts": sample.prompts,
+        "n_generators": len(sample.generators),
+        "n_raters": table.shape[1],
+        "n_ratings": int(np.isfinite(table).sum()),
+        "scale": list(sample.scale),
+    }
+
+
+def _note_unrated(evaluators: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, Sample]) -> None:
+    """Say of every score that no rating can meet that it was not compared."""
+    present = scores[scores["item_id"].isin(items["item_id"])]
+    for name, dimension in sorted(set(zip(present["evaluator"], present["dimension"], strict=True))):
+        if dimension not in samples and not (dimension == "" and samples):
+            nothing = {
+                statistic: figure(float("nan"), "no rating of this dimension", low=float("nan"), high=float("nan"), n=0)
+                for statistic in STATISTICS
+            }
+            evaluators.setdefault(name, {})[dimension] = nothing

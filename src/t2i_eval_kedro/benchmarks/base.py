@@ -1,0 +1,270 @@
+"""What a reader makes of the raw files of one benchmark."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.files import Faults, contained
+from t2i_eval_kedro.benchmarks.images import check_files, image_source
+from t2i_eval_kedro.errors import T2IEvalError
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that raters scored.
+
+    Attributes:
+        name: as in the ``dimension`` column.
+        scale_min: lowest score a rater could give.
+        scale_max: highest score a rater could give.
+        description: short phrase that tells a judge what is asked ("how well the image matches the prompt").
+        levels: the scores a rater could give, where not every number on the scale is one.
+    """
+
+    name: str
+    scale_min: float
+    scale_max: float
+    description: str
+    levels: tuple[float, ...] = ()
+
+
+def no_images() -> Iterator[tuple[str, bytes]]:
+    """The images of a benchmark that has none."""
+    return iter(())
+
+
+@dataclass
+class Benchmark:
+    """One benchmark in canonical form.
+
+    ``scores`` and ``element_scores`` hold recorded metrics (``evaluator`` is the metric's name, ``dimension`` is ""
+    where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
+    images that passed the checks as (key, encoded image), each time it is called. ``faults`` says what is wrong with
+    the raw files.
+    """
+
+    name: str
+    title: str
+    licence: str
+    dimensions: tuple[Dimension, ...]
+    items: pd.DataFrame
+    ratings: pd.DataFrame
+    faults: pd.DataFrame
+    elements: pd.DataFrame = field(default_factory=schema.ELEMENTS.empty)
+    element_ratings: pd.DataFrame = field(default_factory=schema.ELEMENT_RATINGS.empty)
+    preferences: pd.DataFrame = field(default_factory=schema.PREFERENCES.empty)
+    scores: pd.DataFrame = field(default_factory=schema.SCORES.empty)
+    element_scores: pd.DataFrame = field(default_factory=schema.ELEMENT_SCORES.empty)
+    transcripts: pd.DataFrame = field(default_factory=schema.TRANSCRIPTS.empty)
+    synthetic: bool = False
+    images: Callable[[], Iterator[tuple[str, bytes]]] = no_images
+
+
+TABLE_NAMES = (
+    "items",
+    "ratings",
+    "elements",
+    "element_ratings",
+    "preferences",
+    "scores",
+    "element_scores",
+    "transcripts",
+)
+
+
+class Builder:
+    """Collects the rows of a benchmark while its reader walks through the raw files.
+
+    A row whose key stood before is set aside and noted, so that one bad line never stops a reader.
+    """
+
+    def __init__(self, name: str, title: str, licence: str, dimensions: tuple[Dimension, ...]) -> None:
+        """Start a benchmark without rows; see :class:`Benchmark`."""
+        self.name, self.title, self.licence, self.dimensions = name, title, licence, dimensions
+        self.faults = Faults()
+        # Columns, not rows: a benchmark may have a million labels.
+        self._columns: dict[str, dict[str, list[object]]] = {
+            table: {column: [] for column in schema.TABLES[table].columns} for table in TABLE_NAMES
+        }
+        self._keys: dict[str, set[tuple[object, ...]]] = {table: set() for table in TABLE_NAMES}
+        self._image_of: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        self._prompt_ids: dict[str, str] = {}
+
+    def add(self, table: str, where: object = "", **row: object) -> bool:
+        """Add one row to ``table``; ``False`` where its key stood before and the row was set aside."""
+        key = tuple(row[name] for name in schema.TABLES[table].key)
+        if key in self._keys[table]:
+            self.faults.add(
+                "duplicate_row",
+                where or " ".join(map(str, key)),
+                f"key of table '{table}' stands twice",
+                "row set aside",
+            )
+            return False
+        self._keys[table].add(key)
+        for column, values in self._columns[table].items():
+            values.append(row.get(column))
+        return True
+
+    def prompt_id(self, prompt: str) -> str:
+        """An identifier for the text ``prompt``, for files that have none: "p0", "p1" and so on as texts are met."""
+        return self._prompt_ids.setdefault(prompt, f"p{len(self._prompt_ids)}")
+
+    def item(
+        self,
+        item_id: str,
+        prompt_id: str,
+        prompt: str,
+        generator: str,
+        where: object = "",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add an item; one without prompt text is set aside."""
+        if not prompt.strip() or not item_id or not generator:
+            self.faults.add(
+                "incomplete_item", where or item_id, "prompt, generator or identifier is empty", "item set aside"
+            )
+            return False
+        return self.add(
+            "items",
+            where,
+            item_id=item_id,
+            benchmark=self.name,
+            prompt_id=prompt_id,
+            prompt=prompt,
+            generator=generator,
+            image=None,
+            attributes=json.dumps(attributes, ensure_ascii=False) if attributes else None,
+        )
+
+    def has(self, table: str, *key: object) -> bool:
+        """Whether ``table`` has a row with ``key``."""
+        return key in self._keys[table]
+
+    def rows(self, table: str) -> list[Row]:
+        """The rows of ``table`` so far."""
+        columns = self._columns[table]
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def image(self, item_id: str, root: Path, relative: str, key: str | None = None) -> None:
+        """Say which file holds the image of an item.
+
+        A file that is not there leaves the item without image (the checks report those); a path that leads out of
+        ``root`` is noted here.
+        """
+        try:
+            path = contained(root, relative)
+        except ValueError as error:
+            self.faults.add("bad_path", item_id, f"{relative!r:.120}: {error}", "item kept without image")
+            return
+        if path.is_file():
+            key = key or relative
+            self._files[key] = path
+            self._image_of[item_id] = key
+
+    def rating(
+        self, item_id: str, rater_id: str, dimension: Dimension, raw: object, where: object, **more: object
+    ) -> bool:
+        """Add one rating; ``False`` where it could not be used.
+
+        A value that is no number, or is off the scale or between its levels, is kept as a null (``off_scale`` tells
+        which), so that it is counted and nothing computes with it; the value itself stands in the fault table.
+        """
+        value = number(raw)
+        off_scale = value is not None and not dimension.scale_min <= value <= dimension.scale_max
+        problem = ""
+        if value is None:
+            problem = "unreadable_rating"
+        elif off_scale or (dimension.levels and value not in dimension.levels):
+            problem = "off_scale_rating" if off_scale else "off_level_rating"
+        if problem:
+            scale = f"{dimension.scale_min:g} to {dimension.scale_max:g}"
+            detail = f"{dimension.name} of {item_id} by {rater_id}: {raw!r:.80} (scale {scale})"
+            self.faults.add(problem, where, detail, "rating excluded")
+        added = self.add(
+            "ratings",
+            where,
+            item_id=item_id,
+            rater_id=rater_id,
+            dimension=dimension.name,
+            score=None if problem else value,
+            scale_min=dimension.scale_min,
+            scale_max=dimension.scale_max,
+            off_scale=off_scale,
+            **more,
+        )
+        return added and not problem
+
+    def score(
+        self,
+        item_id: str,
+        evaluator: str,
+        raw: object,
+        where: object,
+        dimension: str = "",
+        higher_is_better: bool = True,
+        explanation: str | None = None,
+    ) -> None:
+        """Add one recorded score (run 0); one that is no number is kept as a null with the status ``unparsed``."""
+        value = number(raw)
+        if value is None:
+            self.faults.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
+        self.add(
+            "scores",
+            where,
+            item_id=item_id,
+            evaluator=evaluator,
+            dimension=dimension,
+            run=0,
+            score=value,
+            status=schema.OK if value is not None else schema.UNPARSED,
+            explanation=explanation,
+            higher_is_better=higher_is_better,
+        )
+
+    def build(self, synthetic: bool = False, workers: int = 2) -> Benchmark:
+        """Check the images and make the tables.
+
+        Raises:
+            T2IEvalError: no item is left.
+        """
+        items = self._columns["items"]
+        if not self._keys["items"]:
+            raise T2IEvalError(f"Benchmark '{self.name}' has no usable item; look at its raw files.")
+        good, rewrite = check_files(self._files, self.faults, workers=workers)
+        usable = set(good)
+        keys = [self._image_of.get(str(item_id)) for item_id in items["item_id"]]
+        items["image"] = [key if key in usable else None for key in keys]
+        tables = {table: schema.TABLES[table].check(pd.DataFrame(self._columns[table])) for table in TABLE_NAMES}
+        return Benchmark(
+            name=self.name,
+            title=self.title,
+            licence=self.licence,
+            dimensions=self.dimensions,
+            faults=self.faults.frame(),
+            synthetic=synthetic,
+            images=image_source(self._files, good, rewrite),
+            **tables,
+        )
+
+
+def number(raw: object) -> float | None:
+    """``raw`` as a finite number, or ``None`` where it is none: ``True``, ``"8/10"``, ``"1_0"``, ``nan``."""
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or (isinstance(raw, str) and "_" in raw):
+        return None
+    try:
+        value = float(raw)
+    except (ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,45 @@
+"""ImageReward test set: 466 prompts with 4 to 9 generations each, ranked by people; read as preferences.
+
+Xu et al., "ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation", NeurIPS 2023. A
+lower rank is better and ranks may tie. Which model made an image is not told: the generator is "unknown".
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, number
+from t2i_eval_kedro.benchmarks.files import read_json
+
+GENERATOR = "unknown"
+RATER = "ranking"
+
+
+def read(raw: Path) -> Benchmark:
+    """Read ``test.json`` and, where they are there, the images that it names."""
+    out = Builder("imagereward", "ImageReward test set", "Apache-2.0", ())
+    for row in read_json(raw / "test.json", out.faults):
+        prompt_id = str(row.get("id", ""))
+        where = f"test.json: {prompt_id}"
+        generations, ranking = row.get("generations", []), row.get("ranking", [])
+        if not prompt_id or len(generations) != len(ranking):
+            detail = f"{len(generations)} generations and {len(ranking)} ranks"
+            out.faults.add("not_joined", where, detail, "prompt set aside")
+            continue
+        ranked: list[tuple[str, float]] = []
+        for path, rank in zip(generations, ranking, strict=True):
+            if not out.item(path, prompt_id, row.get("prompt", ""), GENERATOR, where):
+                continue
+            out.image(path, raw, path)
+            value = number(rank)
+            if value is None:
+                out.faults.add(
+                    "unreadable_rating", where, f"rank {rank!r:.40} of {path}", "image left out of preferences"
+                )
+            else:
+                ranked.append((path, value))
+        for (a, rank_a), (b, rank_b) in combinations(ranked, 2):
+            label = "tie" if rank_a == rank_b else "a" if rank_a < rank_b else "b"
+            out.add("preferences", where, prompt_id=prompt_id, item_a=a, item_b=b, rater_id=RATER, label=label)
+    return out.build()

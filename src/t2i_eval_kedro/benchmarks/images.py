@@ -1,0 +1,128 @@
+"""Checks of image files before they are stored: formats, size, wholeness.
+
+Stored images are PNG, JPEG or WebP with one frame, upright, in a colour space every reader knows. An image that only
+needs turning (EXIF orientation) or converting (CMYK) is written anew as PNG; any other keeps its bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from t2i_eval_kedro.benchmarks.files import Faults
+from t2i_eval_kedro.datasets.image_store import decode
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+_ORIENTATION = 0x0112
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may be at most (and, for the side, at least)."""
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 50_000_000
+    min_side: int = 8
+
+
+LIMITS = Limits()
+
+
+class BadImage(ValueError):
+    """An image that cannot be used; the message is the reason."""
+
+
+def check_image(data: bytes, limits: Limits = LIMITS) -> bool:
+    """Decode ``data`` whole and say whether it must be written anew before it is stored.
+
+    Raises:
+        BadImage: not PNG, JPEG or WebP, damaged, too large or too small, more than one frame, or a kind of pixel
+            that does not fit eight bits a channel.
+    """
+    if len(data) > limits.max_bytes:
+        raise BadImage(f"{len(data):,} bytes, more than {limits.max_bytes:,}")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > limits.max_pixels:
+                raise BadImage(f"{width} x {height} pixels, more than {limits.max_pixels:,}")
+            if min(width, height) < limits.min_side:
+                raise BadImage(f"{width} x {height} pixels; a side must have at least {limits.min_side}")
+            if getattr(image, "n_frames", 1) > 1:
+                raise BadImage("animated or of several frames; which one the raters saw is not known")
+            if image.mode not in (*_MODES, "CMYK"):
+                raise BadImage(f"pixels of kind {image.mode}; eight bits a channel are read")
+            image.load()
+            return image.mode == "CMYK" or image.getexif().get(_ORIENTATION, 1) != 1
+    except UnidentifiedImageError as error:
+        raise BadImage("neither PNG, JPEG nor WebP") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage("a decompression bomb") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        if isinstance(error, BadImage):
+            raise
+        raise BadImage(f"truncated or damaged ({error})") from error
+
+
+def upright_png(data: bytes) -> bytes:
+    """``data`` as an upright RGB PNG."""
+    out = io.BytesIO()
+    decode(data).save(out, "PNG")
+    return out.getvalue()
+
+
+def check_files(
+    files: Mapping[str, Path], faults: Faults, limits: Limits = LIMITS, workers: int = 2
+) -> tuple[list[str], frozenset[str]]:
+    """Check every image file; bad ones are noted in ``faults`` as set aside.
+
+    Args:
+        files: image files by their key in the image store.
+        faults: where bad and converted images are noted.
+        limits: what an image may be.
+        workers: threads (decoding does not hold the interpreter).
+
+    Returns:
+        The good keys in the order of ``files``, and those among them that must be written anew.
+    """
+
+    def check(path: Path) -> bool | str:
+        try:
+            return check_image(path.read_bytes(), limits)
+        except BadImage as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+
+    good: list[str] = []
+    rewrite: set[str] = set()
+    with ThreadPoolExecutor(workers) as pool:
+        for key, verdict in zip(files, pool.map(check, files.values()), strict=True):
+            if isinstance(verdict, str):
+                faults.add("bad_image", key, verdict, "image set aside")
+                continue
+            good.append(key)
+            if verdict:
+                rewrite.add(key)
+                faults.add("converted_image", key, "CMYK or turned by EXIF", "stored as upright RGB PNG")
+    return good, frozenset(rewrite)
+
+
+def image_source(
+    files: Mapping[str, Path], keys: Iterable[str], rewrite: frozenset[str]
+) -> Callable[[], Iterator[tuple[str, bytes]]]:
+    """A function that reads the images ``keys`` of ``files`` one after the other as (key, encoded image)."""
+    chosen = [(key, files[key]) for key in keys]
+
+    def images() -> Iterator[tuple[str, bytes]]:
+        for key, path in chosen:
+            data = path.read_bytes()
+            yield key, upright_png(data) if key in rewrite else data
+
+    return images

@@ -1,0 +1,17 @@
+"""The project's commands, next to Kedro's own: ``kedro run`` with readable errors, and what has no pipeline."""
+
+from __future__ import annotations
+
+import click
+
+from t2i_eval_kedro.cli.run import run
+from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
+
+
+@click.group(name="t2i_eval_kedro")
+def cli() -> None:
+    """Train and measure judges of text-to-image images."""
+
+
+cli.add_command(run)
+cli.add_command(build_tiny_vlm)

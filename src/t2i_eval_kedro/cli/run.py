@@ -1,0 +1,22 @@
+"""``kedro run``, as Kedro has it, with readable errors."""
+
+from __future__ import annotations
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines
+
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.errors import T2IEvalError
+
+
+@readable_errors
+def _run(**options: object) -> object:
+    asked = [*options["pipelines"], *filter(None, [options["pipeline"]])]  # type: ignore[misc]
+    unknown = [name for name in asked if name not in pipelines]
+    if unknown:
+        raise T2IEvalError(f"There is no pipeline '{unknown[0]}'; the pipelines are {', '.join(sorted(pipelines))}.")
+    return kedro_run.callback(**options)
+
+
+run = click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)

@@ -1,0 +1,1 @@
+"""Kedro datasets that kedro-datasets lacks: canonical tables, image stores, atomic JSON."""

@@ -1,0 +1,99 @@
+"""The Kedro dataset of an adapter folder, and what makes such a folder whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from t2i_eval_kedro.datasets.atomic import atomic_folder
+from t2i_eval_kedro.errors import T2IEvalError
+
+MANIFEST = "manifest.json"
+CARD = "README.md"
+_NEEDED = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the SHA-256 of every file of ``folder`` but the card, which may gain figures later."""
+    sums = {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, CARD)
+    }
+    (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that an adapter folder is whole.
+
+    Raises:
+        T2IEvalError: a file is missing or differs from the manifest.
+    """
+    if not folder.is_dir():
+        raise T2IEvalError(f"Adapter folder '{folder}' does not exist; run the pipeline that trains it first.")
+    for name in (*_NEEDED, MANIFEST):
+        if not (folder / name).is_file():
+            raise T2IEvalError(
+                f"Adapter folder '{folder}' holds no {name}, so it is not whole; train the adapter again."
+            )
+    sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file() or _sha256(path) != expected:
+            raise T2IEvalError(f"'{name}' of adapter '{folder}' is not as it was written; train the adapter again.")
+
+
+class AdapterFolder(AbstractDataset[Path, Path | None]):
+    """A folder that holds a trained adapter.
+
+    Saving takes the path of a finished folder and puts a copy of it in place in one step. Loading checks that the
+    folder is whole and returns its path.
+
+    Example:
+        ::
+
+            sft_adapter:
+              type: t2i_eval_kedro.datasets.adapter.AdapterFolder
+              filepath: data/06_models/shapes/full/seed_0/sft
+
+    Args:
+        filepath: the folder.
+        optional: load None where there is no folder at all.
+        metadata: kept for whoever reads the catalog.
+    """
+
+    def __init__(self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self._optional = optional
+        self.metadata = metadata
+
+    def load(self) -> Path | None:
+        """The folder, or None where it may be absent and is."""
+        if self._optional and not self._folder.exists():
+            return None
+        check_folder(self._folder)
+        return self._folder
+
+    def save(self, data: Path) -> None:
+        """Put a copy of the finished folder ``data`` in place."""
+        check_folder(data)
+        if data.resolve() == self._folder.resolve():
+            return
+        with atomic_folder(self._folder) as work:
+            shutil.copytree(data, work, dirs_exist_ok=True)
+
+    def _exists(self) -> bool:
+        return (self._folder / MANIFEST).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder), "optional": self._optional}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

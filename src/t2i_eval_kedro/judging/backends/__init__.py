@@ -1,0 +1,1 @@
+"""Who answers a protocol's requests. A backend knows no protocol: it gets requests and yields answers."""

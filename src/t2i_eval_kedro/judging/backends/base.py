@@ -1,0 +1,15 @@
+"""What the engine expects of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from t2i_eval_kedro.judging.protocols.base import Answer, Request
+
+
+class Backend(Protocol):
+    """Answers requests, in any order, each exactly once."""
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield ``(position in requests, answer)`` as answers arrive; a request that cannot be answered is ``failed``."""

@@ -1,0 +1,119 @@
+"""The engine: asks a backend what a protocol wants to know about many items, and returns canonical tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from tqdm import tqdm
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an evaluator said: its scores and its transcripts, as canonical tables."""
+
+    scores: pd.DataFrame
+    transcripts: pd.DataFrame
+
+    @classmethod
+    def join(cls, parts: Iterable[Judgement]) -> Judgement:
+        """Several judgements as one."""
+        parts = list(parts)
+        return cls(
+            schema.SCORES.check(pd.concat([part.scores for part in parts], ignore_index=True)),
+            schema.TRANSCRIPTS.check(pd.concat([part.transcripts for part in parts], ignore_index=True)),
+        )
+
+
+def judge(
+    subjects: Sequence[Subject], protocol: Protocol, backend: Backend, *, evaluator: str, run: int = 0
+) -> Judgement:
+    """Ask ``backend`` about ``subjects`` round by round until ``protocol`` has no more questions.
+
+    In each round every subject's next requests are asked together. Requests with the same messages (an extraction
+    of a prompt that six images share) are asked once and answered for all. Scores and their order depend neither on the
+    order of the subjects nor on how the backend batches.
+    """
+    answers: list[dict[str, Answer]] = [{} for _ in subjects]
+    asked: list[list[Request]] = [[] for _ in subjects]
+    known: dict[tuple[str, tuple[str, ...], int], Answer] = {}
+    with tqdm(desc=f"{evaluator} ({protocol.label})", unit=" requests", dynamic_ncols=True) as progress:
+        while True:
+            wanted = [
+                (i, request)
+                for i, subject in enumerate(subjects)
+                for request in protocol.requests(subject, answers[i])
+            ]
+            if not wanted:
+                break
+            new: dict[tuple[str, tuple[str, ...], int], Request] = {}
+            for _, request in wanted:
+                key = _content(request)
+                if key not in known:
+                    new.setdefault(key, request)
+            keys = list(new)
+            progress.total = progress.n + len(keys)
+            progress.refresh()
+            for position, answer in backend.answer(list(new.values())):
+                known[keys[position]] = answer
+                progress.update()
+            for i, request in wanted:
+                answers[i][request.step] = known[_content(request)]
+                asked[i].append(request)
+    return Judgement(
+        _scores(subjects, answers, protocol, evaluator, run), _transcripts(answers, asked, protocol, evaluator, run)
+    )
+
+
+def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
+    """What makes two requests one: everything that the backend's model is shown."""
+    return request.messages_json, request.choices, request.max_tokens
+
+
+def _scores(
+    subjects: Sequence[Subject], answers: list[dict[str, Answer]], protocol: Protocol, evaluator: str, run: int
+) -> pd.DataFrame:
+    return schema.SCORES.frame(
+        {
+            "item_id": subject.item_id,
+            "evaluator": evaluator,
+            "dimension": dimension,
+            "run": run,
+            "score": score.value,
+            "status": score.status,
+            "explanation": score.explanation,
+            "higher_is_better": True,
+        }
+        for subject, given in zip(subjects, answers, strict=True)
+        for dimension, score in protocol.verdict(subject, given).scores.items()
+    )
+
+
+def _transcripts(
+    answers: list[dict[str, Answer]], asked: list[list[Request]], protocol: Protocol, evaluator: str, run: int
+) -> pd.DataFrame:
+    return schema.TRANSCRIPTS.frame(
+        {
+            "item_id": request.item_id,
+            "evaluator": evaluator,
+            "run": run,
+            "step": request.step,
+            "task": request.task,
+            "aspect": request.aspect,
+            "pair_id": request.pair,
+            "messages": request.messages_json,
+            "answer": given[request.step].text,
+            "status": given[request.step].status,
+            "usage": json.dumps(dict(given[request.step].usage)),
+            "protocol": protocol.label,
+        }
+        for given, requests in zip(answers, asked, strict=True)
+        for request in requests
+    )
+

@@ -1,0 +1,264 @@
+"""The one place that loads a base model, its processor and an adapter, and that writes a conversation as its text.
+
+Training and judging both go through :func:`to_chat` and :func:`render`, so that a student is asked with the very text
+it was trained on. A model is a folder or a hub name of any architecture behind ``AutoModelForImageTextToText``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from t2i_eval_kedro.errors import T2IEvalError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Message = Mapping[str, Any]
+
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_WHOLE_FILE = 256 * 2**20
+_BLOCK = 2**20
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class ImageStore(Protocol):
+    """Whatever returns an image by its key."""
+
+    def image(self, key: str) -> Image:
+        """The RGB image stored under ``key``."""
+        ...
+
+
+def to_chat(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages of this project as the chat format of transformers.
+
+    Args:
+        messages: ``{"role", "text", "images"}`` each, the images as keys of the image store.
+
+    Returns:
+        ``{"role", "content"}`` each; the content lists one placeholder an image, then the text.
+
+    Example:
+        >>> to_chat([{"role": "user", "text": "Score it.", "images": ["a.png"]}])
+        [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': 'Score it.'}]}]
+    """
+    return [
+        {
+            "role": message["role"],
+            "content": [{"type": "image"} for _ in message.get("images") or ()]
+            + [{"type": "text", "text": message["text"]}],
+        }
+        for message in messages
+    ]
+
+
+def image_keys(messages: Iterable[Message]) -> list[str]:
+    """The keys of all images of a conversation, in the order in which its text refers to them.
+
+    Example:
+        >>> image_keys([{"role": "user", "text": "", "images": ["b", "a"]}, {"role": "assistant", "text": "ok"}])
+        ['b', 'a']
+    """
+    return [key for message in messages for key in message.get("images") or ()]
+
+
+def render(processor: Any, messages: Iterable[Message], *, add_generation_prompt: bool = True) -> str:
+    """The text of a conversation in the model's own chat template, with its image placeholders not yet expanded."""
+    text: str = processor.apply_chat_template(
+        to_chat(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return text
+
+
+def encode(processor: Any, conversations: Sequence[Sequence[Message]], images: ImageStore) -> Any:
+    """A left-padded batch of requests, ready for ``model.generate`` or a forward pass over the last position.
+
+    Args:
+        processor: what :func:`load_processor` returned.
+        conversations: B requests, each ending before the answer.
+        images: where their images are.
+
+    Returns:
+        What the processor returns: ``input_ids`` and ``attention_mask`` of shape (B, T), and the images' tensors.
+    """
+    pictures = [[images.image(key) for key in image_keys(messages)] for messages in conversations]
+    return processor(
+        text=[render(processor, messages) for messages in conversations],
+        images=pictures if any(pictures) else None,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,  # the chat template has written them
+        return_tensors="pt",
+    )
+
+
+def model_folder(model: str | Path) -> Path | None:
+    """The folder that ``model`` names, or None where it is a hub name.
+
+    Raises:
+        T2IEvalError: it is a path without a model in it.
+    """
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise T2IEvalError(
+                f"Model folder '{model}' holds no config.json, so it is no transformers model; build the model first "
+                "or set the model to a folder that save_pretrained wrote."
+            )
+        return path
+    if isinstance(model, Path) or (path.parent != Path() and path.parent.exists()) or not _HUB_NAME.fullmatch(model):
+        raise T2IEvalError(f"Model folder '{model}' does not exist; build the model first or correct the path.")
+    return None
+
+
+def load_processor(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The processor (tokenizer, image processor, chat template) of ``model``.
+
+    Raises:
+        T2IEvalError: there is none, or it has no image processor, no chat template or no way to pad.
+    """
+    from transformers import AutoProcessor, ProcessorMixin
+
+    folder = model_folder(model)
+    try:
+        loader: Any = AutoProcessor
+        processor = loader.from_pretrained(
+            str(model), revision=revision, trust_remote_code=trust_remote_code, local_files_only=folder is not None
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise T2IEvalError(f"The processor of model '{model}' cannot be loaded: {_first_line(error)}") from error
+    if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
+        raise T2IEvalError(f"Model '{model}' has no image processor; choose a model that reads images and text.")
+    if not processor.chat_template:
+        raise T2IEvalError(f"Model '{model}' has no chat template; choose an instruction-tuned model.")
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def load_model(
+    model: str | Path,
+    *,
+    adapter: Path | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    trainable: bool = False,
+    merge: bool = False,
+) -> Any:
+    """``model``, with ``adapter`` on it where one is given.
+
+    Args:
+        model: a folder or a hub name.
+        adapter: an adapter folder that peft reads.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or a torch device.
+        revision: branch, tag or commit of a hub name.
+        trust_remote_code: run code that the model's repository ships.
+        trainable: leave the adapter's weights trainable, and the model in training mode.
+        merge: add the adapter into the weights, which makes inference faster and rules out training it further.
+
+    Raises:
+        T2IEvalError: the model cannot be loaded, or the adapter is incomplete or belongs to another base model.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    folder = model_folder(model)
+    if dtype not in _DTYPES:
+        raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if adapter is not None:
+        check_adapter(adapter, model, revision=revision)
+    try:
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            str(model),
+            dtype=getattr(torch, dtype),
+            device_map=None if device == "cpu" else device,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            local_files_only=folder is not None,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise T2IEvalError(f"Model '{model}' cannot be loaded: {_first_line(error)}") from error
+    if adapter is not None:
+        loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
+        if merge:
+            loaded = loaded.merge_and_unload()
+    return loaded.train(trainable)
+
+
+def _with_adapter(loaded: Any, adapter: Path, model: str | Path, *, trainable: bool) -> Any:
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(loaded, str(adapter), is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:  # shapes, or names of modules, that the base model does not have
+        raise T2IEvalError(f"Adapter '{adapter}' does not fit model '{model}': {_first_line(error)}") from error
+    for config in adapted.peft_config.values():
+        config.base_model_name_or_path = str(model)  # peft asks the hub for a name that is no folder when it saves
+    return adapted
+
+
+def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = None) -> None:
+    """Check that a folder holds an adapter, and that the adapter was trained on ``model``.
+
+    An adapter of this project records a fingerprint of its base model's weights, which is compared. One from elsewhere
+    records none; then only its shapes can be checked, when it is loaded.
+
+    Raises:
+        T2IEvalError: a file is missing, or the fingerprints differ.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (adapter / name).is_file():
+            raise T2IEvalError(f"Adapter folder '{adapter}' holds no {name}; train the adapter or correct the path.")
+    recorded = adapter / "settings.json"
+    if not recorded.is_file():
+        return
+    base = json.loads(recorded.read_text(encoding="utf-8")).get("base_model", {})
+    expected = base.get("fingerprint")
+    if expected and expected != fingerprint(model, revision=revision):
+        raise T2IEvalError(
+            f"Adapter '{adapter}' was trained on another base model ('{base.get('name')}') than '{model}'; "
+            "use that model or train the adapter again."
+        )
+
+
+def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
+    """A hash of a model's weights, the same wherever the model lies, as 64 hexadecimal digits.
+
+    Files up to 256 MiB are hashed whole; of a larger one, its size and 256 evenly spaced blocks of 1 MiB.
+    """
+    folder = model_folder(model)
+    if folder is None:
+        from transformers.utils.hub import cached_file
+
+        folder = Path(str(cached_file(str(model), "config.json", revision=revision))).parent
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise T2IEvalError(f"Model '{model}' holds no safetensors file; convert its weights to safetensors first.")
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as stream:
+            if size <= _WHOLE_FILE:
+                digest.update(stream.read())
+            else:
+                for block in range(256):
+                    stream.seek(block * (size - _BLOCK) // 255)
+                    digest.update(stream.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,117 @@
+"""The types that protocols, backends and the engine share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol as TypingProtocol
+
+from t2i_eval_kedro.schema import MISSING, OK
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat: its text, and the images that stand before the text, by their key in the image store."""
+
+    role: str
+    text: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: an item, and the dimensions that scores are wanted for (name -> phrase a judge is asked with)."""
+
+    item_id: str
+    prompt: str
+    image: str
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a backend.
+
+    Attributes:
+        item_id: the item that it is about.
+        step: names the request within the transcript of its item, such as ``attributes/2/score``.
+        task: the kind of request, shared by all items; also the sub-task that a student learns from the answer.
+        aspect: the aspect or dimension that it is about, or "".
+        messages: the chat so far; the last turn is the user's.
+        max_tokens: the longest answer that is useful.
+        choices: where not empty, the answer is a distribution over these words and nothing is generated.
+        context: what the templates were filled with; a simulated backend reads it, a model never sees it.
+        pair: joins the requests of one question.
+    """
+
+    item_id: str
+    step: str
+    task: str
+    aspect: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    choices: tuple[str, ...] = ()
+    context: Mapping[str, object] = field(default_factory=dict)
+    pair: str = ""
+
+    @property
+    def chat(self) -> list[dict[str, object]]:
+        """The messages as plain mappings, the form in which tables, training and models take them."""
+        return [{"role": m.role, "text": m.text, "images": list(m.images)} for m in self.messages]
+
+    @cached_property
+    def messages_json(self) -> str:
+        """:attr:`chat` as JSON text."""
+        return json.dumps(self.chat, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: text, or for a request with choices the probability of each and of everything else.
+
+    ``status`` is ``ok`` when there is an answer, whatever it says, and ``failed`` when there is none; ``text`` then
+    holds the reason.
+    """
+
+    text: str
+    status: str = OK
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    outside: float = 0.0
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score, 0 to 10 whatever the scale of the benchmark; null unless ``status`` is ``ok``."""
+
+    value: float | None
+    status: str
+    explanation: str | None = None
+
+    @classmethod
+    def missing(cls, explanation: str | None = None) -> Score:
+        """The aspect does not apply to this prompt."""
+        return cls(None, MISSING, explanation)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a protocol read from one item's answers: a score for each dimension."""
+
+    scores: Mapping[str, Score]
+
+
+class Protocol(TypingProtocol):
+    """How a judge is asked. A protocol is a pure function of the answers so far."""
+
+    @property
+    def label(self) -> str:
+        """Name, wording and version, as written into transcripts."""
+
+    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """What to ask next, given the answers so far by step; empty when nothing is left to ask."""
+
+    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+        """The scores that the answers hold. Total: any answers give a verdict, if one of nulls."""

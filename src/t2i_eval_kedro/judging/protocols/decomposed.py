@@ -1,0 +1,175 @@
+"""T2I-Eval's decomposed protocol: extract, answer, evaluate, summarise by aspect, merge.
+
+Source: T2I-Eval (arXiv 2411.15488), section 3 and the released evaluation code, in the form "coarse granularity, several
+stages, separate aspects". For every request with a score there are two: an explanation first, then in a new chat the score
+alone. The overall score is an answer, not a mean. What is ours: the line format of the extraction, which carries the
+entities with each question, so that no names have to be matched afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.wording import NOT_APPLICABLE, Wording
+from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+
+OVERALL = "overall"
+
+
+class Decomposed:
+    """The chain of requests over one item; every step is a function of the answers before it."""
+
+    def __init__(self, wording: Wording) -> None:
+        """Ask in the words of ``wording``."""
+        self.wording = wording
+
+    @property
+    def label(self) -> str:
+        """Name, wording and version."""
+        return f"decomposed/{self.wording.name}@{self.wording.version}"
+
+    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """Everything that can be asked now: stages of one question follow one another, questions run side by side."""
+        if any(answer.status != OK for answer in answers.values()):
+            return []  # what follows would be asked about an answer that nobody gave
+        if "extract" not in answers:
+            return [self._extract(subject)]
+        questions = parse_questions(answers["extract"].text)
+        if not questions:
+            return []
+        asked = [self._next_of_question(subject, answers, i, question) for i, question in enumerate(questions)]
+        waiting = [request for request in asked if request is not None]
+        if waiting:
+            return waiting
+        asked = [self._next_of_summary(subject, answers, aspect, questions) for aspect in ASPECTS]
+        waiting = [request for request in asked if request is not None]
+        if waiting:
+            return waiting
+        merge = self._next_of_merge(subject, answers)
+        return [] if merge is None else [merge]
+
+    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+        """The score and explanation of each aspect and of the whole."""
+        steps = {aspect: f"summary/{aspect}" for aspect in ASPECTS} | {OVERALL: "merge"}
+        return Verdict({name: self._score(answers, step) for name, step in steps.items()})
+
+    def _score(self, answers: Mapping[str, Answer], step: str) -> Score:
+        if f"{step}/score" not in answers:
+            failures = [answer.text for answer in answers.values() if answer.status != OK]
+            if failures:
+                return Score(None, FAILED, failures[0])
+            return Score(None, UNPARSED, "the extraction holds no question")
+        explanation = answers[f"{step}/explain"].text
+        return parse_score(answers[f"{step}/score"], self.wording, explanation)
+
+    def _level(self, answers: Mapping[str, Answer], step: str) -> str:
+        """The score of ``step`` as the wording writes it; an unreadable one counts as not applicable downstream."""
+        value = parse_score(answers[step], self.wording).value
+        return NOT_APPLICABLE if value is None else self.wording.level(value)
+
+    def _extract(self, subject: Subject) -> Request:
+        # Without the image, so that all images of a prompt share one extraction.
+        return self._request(subject, "extract", "extract", "", "extract", images=False, prompt=subject.prompt)
+
+    def _next_of_question(
+        self, subject: Subject, answers: Mapping[str, Answer], number: int, question: Question
+    ) -> Request | None:
+        base = f"{question.aspect}/{number}"
+        context = {"prompt": subject.prompt, "question": question.text, "entities": question.entities}
+        if question.aspect == "appearance":
+            if f"{base}/explain" not in answers:
+                return self._request(
+                    subject, f"{base}/explain", "appearance_1", question.aspect, "appearance_1", **context
+                )
+            if f"{base}/score" not in answers:
+                context["explanation"] = answers[f"{base}/explain"].text
+                return self._request(
+                    subject, f"{base}/score", "appearance_2", question.aspect, "appearance_2", **context
+                )
+            return None
+        if f"{base}/answer" not in answers:
+            return self._request(
+                subject, f"{base}/answer", f"{question.aspect}_1", question.aspect, "answer", **context
+            )
+        answer = answers[f"{base}/answer"].text
+        if f"{base}/explain" not in answers:
+            history = (
+                Message("user", self.wording.render("answer", **context), (subject.image,)),
+                Message("assistant", answer),
+            )
+            context["answer"] = answer
+            return self._request(
+                subject, f"{base}/explain", f"{question.aspect}_1", question.aspect, "check_1", history=history, **context
+            )
+        if f"{base}/score" not in answers:
+            context |= {"answer": answer, "explanation": answers[f"{base}/explain"].text}
+            return self._request(
+                subject, f"{base}/score", f"{question.aspect}_2", question.aspect, "check_2", **context
+            )
+        return None
+
+    def _next_of_summary(
+        self, subject: Subject, answers: Mapping[str, Answer], aspect: str, questions: Sequence[Question]
+    ) -> Request | None:
+        base = f"summary/{aspect}"
+        findings = [
+            {
+                "question": question.text,
+                "answer": answers[f"{aspect}/{i}/answer"].text if f"{aspect}/{i}/answer" in answers else "",
+                "explanation": answers[f"{aspect}/{i}/explain"].text,
+                "score": self._level(answers, f"{aspect}/{i}/score"),
+            }
+            for i, question in enumerate(questions)
+            if question.aspect == aspect
+        ]
+        context: dict[str, object] = {"prompt": subject.prompt, "aspect": aspect, "findings": findings}
+        if f"{base}/explain" not in answers:
+            return self._request(subject, f"{base}/explain", "summary_1", aspect, "summary_1", **context)
+        if f"{base}/score" not in answers:
+            context["explanation"] = answers[f"{base}/explain"].text
+            return self._request(subject, f"{base}/score", "summary_2", aspect, "summary_2", **context)
+        return None
+
+    def _next_of_merge(self, subject: Subject, answers: Mapping[str, Answer]) -> Request | None:
+        summaries = {
+            aspect: {
+                "score": self._level(answers, f"summary/{aspect}/score"),
+                "explanation": answers[f"summary/{aspect}/explain"].text,
+            }
+            for aspect in ASPECTS
+        }
+        context: dict[str, object] = {"prompt": subject.prompt, "aspect": OVERALL, "summaries": summaries}
+        if "merge/explain" not in answers:
+            return self._request(subject, "merge/explain", "summary_1", OVERALL, "merge_1", **context)
+        if "merge/score" not in answers:
+            context["explanation"] = answers["merge/explain"].text
+            return self._request(subject, "merge/score", "summary_2", OVERALL, "merge_2", **context)
+        return None
+
+    def _request(
+        self,
+        subject: Subject,
+        step: str,
+        task: str,
+        aspect: str,
+        template: str,
+        /,
+        *,
+        images: bool = True,
+        history: tuple[Message, ...] = (),
+        **context: object,
+    ) -> Request:
+        # Within a chat that goes on, the image already stands in its first turn.
+        seen = (subject.image,) if images and not history else ()
+        return Request(
+            item_id=subject.item_id,
+            step=step,
+            task=task,
+            aspect=aspect,
+            messages=(*history, Message("user", self.wording.render(template, **context), seen)),
+            max_tokens=self.wording.max_tokens[template],
+            context=context,
+            pair=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",
+        )

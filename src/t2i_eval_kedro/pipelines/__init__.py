@@ -1,0 +1,1 @@
+"""The pipelines: thin nodes over the packages above; each has a README of its own."""

@@ -1,0 +1,73 @@
+"""Trains the student further on bare human scores, and lets it judge the held-out items."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.judging.protocols.base import Answer
+from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.pipelines.judges import judge_held_out
+from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
+from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
+
+
+def build_examples(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    judging: JudgingSettings,
+) -> pd.DataFrame:
+    """The direct request for the benchmark's first dimension, with people's mean score as the target."""
+    wording = judging.load_wording(load_templates(prompts))
+    dimension, phrase = next(iter(phrases_of(card).items()))
+    folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
+    return require_training_fold(
+        examples_from_scores(mean_ratings(ratings), items, folds, {dimension: phrase}, wording)
+    )
+
+
+def train(
+    examples: pd.DataFrame,
+    images: ImageStore,
+    sft_adapter: Path,
+    prompts: Mapping[str, Callable[[], str]],
+    judging: JudgingSettings,
+    model: ModelSettings,
+    settings: GRPOSettings,
+    seed: int,
+) -> tuple[Path, pd.DataFrame]:
+    """The adapter's folder (moved into place by its dataset) and the reward curve."""
+    from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
+
+    wording = judging.load_wording(load_templates(prompts))
+
+    def parse(text: str) -> float | None:
+        return parse_score(Answer(text), wording).value
+
+    folder = Path(tempfile.mkdtemp(prefix="grpo-")) / "adapter"
+    seeded = settings.model_copy(update={"seed": settings.seed + seed})
+    curve = train_grpo(examples, images, model, sft_adapter, seeded, parse, folder)
+    return folder, curve
+
+
+def judge_grpo(
+    adapter: Path,
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The student's scores and transcripts of the held-out items after GRPO."""
+    return judge_held_out("grpo", adapter, items, splits, images, card, prompts, model, judging)

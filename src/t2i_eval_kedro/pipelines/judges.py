@@ -1,0 +1,60 @@
+"""What the pipelines that make a judge share: the judge scores the held-out items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, judge_items, load_templates, phrases_of
+from t2i_eval_kedro.training.settings import ModelSettings
+
+JUDGE_INPUTS = ["items", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
+
+
+def judge_held_out(
+    name: str,
+    adapter: Path | None,
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and transcripts of the evaluator ``name`` (and ``<name>_decomposed``) on the fold of ``judging``.
+
+    Raises:
+        T2IEvalError: no item of the fold has an image.
+    """
+    held_out = in_fold(items, splits, judging.fold)
+    if not held_out["image"].notna().any():
+        raise T2IEvalError(
+            f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
+            "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
+        )
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+    from t2i_eval_kedro.judging.models import load_model, load_processor
+
+    backend = TransformersBackend(
+        load_model(
+            model.model,
+            adapter=adapter,
+            dtype=model.dtype,
+            device=model.device,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            merge=adapter is not None,
+        ),
+        load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code),
+        images,
+        batch_size=judging.batch_size,
+    )
+    wording = judging.load_wording(load_templates(prompts))
+    said = judge_items(held_out, backend, wording, phrases_of(card), judging.protocols, name=name)
+    return said.scores, said.transcripts

@@ -1,0 +1,85 @@
+"""Measures how well every evaluator that has scores agrees with people. Knows no model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement import summarise
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import in_fold
+
+
+class MetaEvaluationSettings(BaseModel):
+    """How agreement is measured.
+
+    Attributes:
+        fold: the items that count: ``test``, another fold, or ``all``.
+        n_resamples: bootstrap draws of whole prompts.
+        level: of the intervals.
+        seed: of the draws.
+        missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), or an error (``refuse``).
+        first: evaluators that come first in a paired difference (first minus second); every pair is tested.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    fold: str
+    n_resamples: int = Field(ge=100)
+    level: float = Field(gt=0, lt=1)
+    seed: int = Field(ge=0)
+    missing: str
+    first: list[str]
+
+
+def gather_scores(*tables: pd.DataFrame) -> pd.DataFrame:
+    """The scores of all evaluators in one table; empty where a benchmark records none and no judge has been trained."""
+    return schema.SCORES.check(pd.concat(tables, ignore_index=True))
+
+
+def measure(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    card: Mapping[str, Any],
+    settings: MetaEvaluationSettings,
+    variant: str,
+    seed: int,
+) -> dict[str, Any]:
+    """The content of ``summary.json``: agreement of each evaluator with people on held-out items, with intervals.
+
+    Raises:
+        T2IEvalError: the fold has no item.
+    """
+    held_out = in_fold(items, splits, settings.fold)
+    if not len(held_out):
+        raise T2IEvalError(
+            f"Fold '{settings.fold}' has no item; choose one of {', '.join(sorted(set(splits['fold'])))} or all "
+            "(meta_evaluation.fold)."
+        )
+    names = sorted(set(scores["evaluator"]))
+    ordered = [*(name for name in settings.first if name in names), *(n for n in names if n not in settings.first)]
+    measured = summarise(
+        held_out,
+        ratings,
+        scores,
+        n_resamples=settings.n_resamples,
+        level=settings.level,
+        seed=settings.seed,
+        missing=settings.missing,
+        pairs=itertools.combinations(ordered, 2),
+    )
+    return {
+        "benchmark": card["name"],
+        "synthetic": card["synthetic"],
+        "variant": variant,
+        "seed": seed,
+        "fold": settings.fold,
+        **measured,
+    }

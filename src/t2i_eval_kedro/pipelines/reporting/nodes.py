@@ -1,0 +1,47 @@
+"""Writes the report that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.judging.evaluators import in_fold
+from t2i_eval_kedro.provenance import provenance
+from t2i_eval_kedro.reporting.inputs import ReportInputs
+from t2i_eval_kedro.reporting.report import build_report
+
+
+def write_report(
+    summary: Mapping[str, Any],
+    card: Mapping[str, Any],
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    images: ImageStore,
+    sft_curve: pd.DataFrame,
+    grpo_curve: pd.DataFrame,
+    rebalancing: pd.DataFrame,
+    model: str,
+) -> str:
+    """One self-contained HTML page."""
+    held_out = in_fold(items, splits, summary["fold"])
+    ids = set(held_out["item_id"])
+    return build_report(
+        ReportInputs(
+            summary=summary,
+            card=card,
+            items=held_out,
+            ratings=schema.RATINGS.check(ratings[ratings["item_id"].isin(ids)]),
+            scores=schema.SCORES.check(scores[scores["item_id"].isin(ids)]),
+            image=images.read if len(images) else None,
+            sft_curve=sft_curve if len(sft_curve) else None,
+            grpo_curve=grpo_curve if len(grpo_curve) else None,
+            rebalancing=rebalancing if len(rebalancing) else None,
+            provenance=provenance(model),
+        )
+    )

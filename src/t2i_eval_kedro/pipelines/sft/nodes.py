@@ -1,0 +1,53 @@
+"""Trains the student on examples, and lets it judge the held-out items before and after."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.pipelines.judges import judge_held_out
+from t2i_eval_kedro.training.settings import ModelSettings, SFTSettings
+
+
+def train(
+    examples: pd.DataFrame, images: ImageStore, model: ModelSettings, settings: SFTSettings, seed: int
+) -> tuple[Path, pd.DataFrame]:
+    """The adapter's folder (moved into place by its dataset) and the training curve."""
+    from t2i_eval_kedro.training.sft import train_sft  # torch is slow to import
+
+    folder = Path(tempfile.mkdtemp(prefix="sft-")) / "adapter"
+    curve = train_sft(examples, images, model, settings.model_copy(update={"seed": settings.seed + seed}), folder)
+    return folder, curve
+
+
+def judge_base(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The untrained model's scores and transcripts of the held-out items."""
+    return judge_held_out("base", None, items, splits, images, card, prompts, model, judging)
+
+
+def judge_sft(
+    adapter: Path,
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The trained student's scores and transcripts of the held-out items."""
+    return judge_held_out("sft", adapter, items, splits, images, card, prompts, model, judging)

@@ -1,0 +1,35 @@
+"""The graph of supervised fine-tuning."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from t2i_eval_kedro.pipelines.judges import JUDGE_INPUTS
+from t2i_eval_kedro.pipelines.sft import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Balanced examples -> adapter, and what the student says before and after."""
+    return pipeline(
+        [
+            node(
+                nodes.train,
+                inputs=["balanced_examples", "images", "params:model", "params:sft", "params:seed"],
+                outputs=["sft_adapter", "sft_curve"],
+                name="train_sft",
+            ),
+            node(
+                nodes.judge_base,
+                inputs=JUDGE_INPUTS,
+                outputs=["base_scores", "base_transcripts"],
+                name="judge_base",
+            ),
+            node(
+                nodes.judge_sft,
+                inputs=["sft_adapter", *JUDGE_INPUTS],
+                outputs=["sft_scores", "sft_transcripts"],
+                name="judge_sft",
+            ),
+        ],
+        tags="sft",
+    )

@@ -1,0 +1,37 @@
+"""The graph of teacher distillation."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from t2i_eval_kedro.pipelines.teacher_distillation import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Items -> the teacher's transcripts and scores -> examples."""
+    return pipeline(
+        [
+            node(
+                nodes.ask_teacher,
+                inputs=["items", "data_card", "prompts", "params:teacher", "params:judging"],
+                outputs=["teacher_transcripts", "teacher_scores"],
+                name="ask_teacher",
+            ),
+            node(
+                nodes.build_examples,
+                inputs=[
+                    "items",
+                    "splits",
+                    "ratings",
+                    "teacher_transcripts",
+                    "teacher_scores",
+                    "data_card",
+                    "prompts",
+                    "params:judging",
+                ],
+                outputs="examples",
+                name="build_examples",
+            ),
+        ],
+        tags="teacher_distillation",
+    )

@@ -1,0 +1,105 @@
+"""What a report is made from, and the names that it prints for evaluators, dimensions and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro import schema
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that a report shows; only ``summary`` is needed, and what is absent is said to be absent.
+
+    Attributes:
+        summary: the measured figures: ``benchmark``, ``variant``, ``seed``, optionally ``primary`` (the dimension that the
+            headline is about; else ``overall``, ``alignment``, ``O`` or the first); ``evaluators`` -> name -> dimension ->
+            statistic -> ``{value, low, high, n}`` (``value`` null with a ``reason`` where undefined); ``counts`` -> name
+            -> dimension -> ``{ok, unparsed, failed, missing}``; ``significance``, a list of paired differences
+            ``{a, b, dimension, statistic, difference, low, high}`` (``a`` minus ``b``, optionally with ``p``); and where
+            measured ``by``, ``ceiling`` (figures nested under any keys) and ``published`` (a list of records).
+        card: the data card of the benchmark; any keys, of which ``title``, ``synthetic``, ``licence``, ``teacher`` and
+            ``faults`` are known.
+        items: canonical table of the items that the figures are measured on.
+        ratings: canonical table of people's ratings of those items.
+        scores: canonical table of the evaluators' scores of those items.
+        transcripts: canonical table of what was asked and answered; may be empty.
+        image: gives the encoded bytes of an image by its key (column ``image`` of ``items``); None where no image is
+            at hand.
+        sft_curve: columns ``step``, ``loss`` and, where measured, ``eval_loss``.
+        grpo_curve: columns ``step``, ``reward`` and, where measured, ``reward_std``, ``best_constant_reward``,
+            ``share_zero_variance``.
+        rebalancing: columns ``task``, ``aspect``, ``bin``, ``before``, ``after`` (numbers of training examples).
+        provenance: commit, versions, model, wall times and the like; nested mappings are allowed.
+        commands: the shell commands that make this report again; by default the ``kedro run`` of the summary's
+            benchmark, variant and seed.
+    """
+
+    summary: Mapping[str, Any]
+    card: Mapping[str, Any] = field(default_factory=dict)
+    items: pd.DataFrame = field(default_factory=schema.ITEMS.empty)
+    ratings: pd.DataFrame = field(default_factory=schema.RATINGS.empty)
+    scores: pd.DataFrame = field(default_factory=schema.SCORES.empty)
+    transcripts: pd.DataFrame = field(default_factory=schema.TRANSCRIPTS.empty)
+    image: Callable[[str], bytes] | None = None
+    sft_curve: pd.DataFrame | None = None
+    grpo_curve: pd.DataFrame | None = None
+    rebalancing: pd.DataFrame | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    commands: Sequence[str] = ()
+
+
+ROLES = {
+    "base": "untrained judge",
+    "sft": "judge trained by SFT",
+    "grpo": "judge trained by GRPO",
+    "teacher": "teacher of the training examples",
+}
+_SUFFIXES = {"decomposed": "decomposed verdict", "short": "short training"}
+_STATISTICS = {"spearman": "Spearman ρ", "kendall_b": "Kendall τ-b", "pearson": "Pearson r"}
+_PRIMARY_DIMENSIONS = ("overall", "alignment", "O")
+_PRIMARY_STATISTICS = ("spearman", "kendall_b", "pearson")
+
+
+def role(name: str) -> str | None:
+    """The part that evaluator ``name`` plays (``base``, ``sft``, ``grpo``, ``teacher``), None for a recorded metric."""
+    head, *suffixes = name.split("_")
+    return head if head in ROLES and all(suffix in _SUFFIXES for suffix in suffixes) else None
+
+
+def describe(name: str) -> str:
+    """Plain words for evaluator ``name``: "judge trained by SFT, decomposed verdict"; "recorded metric" otherwise."""
+    known = role(name)
+    if known is None:
+        return "recorded metric"
+    return ", ".join([ROLES[known], *(_SUFFIXES[suffix] for suffix in name.split("_")[1:])])
+
+
+def statistic_label(name: str) -> str:
+    """The printed name of a statistic."""
+    return _STATISTICS.get(name, name.replace("_", " "))
+
+
+def plain(name: str) -> str:
+    """A dimension or another key as words."""
+    return name.replace("_", " ")
+
+
+def ordered(names: Sequence[str], first: Sequence[str]) -> list[str]:
+    """``names`` without repeats in their order, those named in ``first`` before all others."""
+    unique = list(dict.fromkeys(names))
+    return [name for name in first if name in unique] + [name for name in unique if name not in first]
+
+
+def order_dimensions(names: Sequence[str]) -> list[str]:
+    """Dimensions in reading order: the overall one first, the rest as given."""
+    return ordered(names, _PRIMARY_DIMENSIONS)
+
+
+def order_statistics(names: Sequence[str]) -> list[str]:
+    """Statistics in reading order: Spearman, Kendall, Pearson, the rest as given."""
+    return ordered(names, _PRIMARY_STATISTICS)

@@ -1,0 +1,107 @@
+"""Tidy tables and printed numbers from the summary and the canonical tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro import schema
+
+AGREEMENT = ("evaluator", "dimension", "statistic", "value", "low", "high", "n", "reason")
+DIFFERENCES = ("a", "b", "dimension", "statistic", "difference", "low", "high")
+
+
+def agreement(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each evaluator, dimension and statistic, with the columns ``AGREEMENT``.
+
+    ``value``, ``low`` and ``high`` are NaN where the summary has null, and ``reason`` then says why.
+    """
+    rows = [
+        {"evaluator": evaluator, "dimension": dimension, "statistic": statistic, **cell}
+        for evaluator, dimensions in summary.get("evaluators", {}).items()
+        for dimension, statistics in dimensions.items()
+        for statistic, cell in statistics.items()
+    ]
+    frame = pd.DataFrame(rows, columns=list(AGREEMENT))
+    numbers = ["value", "low", "high", "n"]
+    frame[numbers] = frame[numbers].astype("float64")
+    return frame
+
+
+def counts(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each evaluator and dimension: how many items are ``ok``, ``unparsed``, ``failed``, ``missing``."""
+    rows = [
+        {"evaluator": evaluator, "dimension": dimension, **{status: int(cell.get(status, 0)) for status in schema.STATUSES}}
+        for evaluator, dimensions in summary.get("counts", {}).items()
+        for dimension, cell in dimensions.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["evaluator", "dimension", *schema.STATUSES])
+    frame["items"] = frame[list(schema.STATUSES)].sum(axis=1)
+    return frame
+
+
+def differences(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each paired difference (``a`` minus ``b``); ``excludes_zero`` is true where its interval does."""
+    frame = pd.DataFrame(list(summary.get("significance") or []))
+    for column in DIFFERENCES:
+        if column not in frame:
+            frame[column] = None
+    numbers = ["difference", "low", "high"]
+    frame[numbers] = frame[numbers].astype("float64")
+    frame["excludes_zero"] = (frame["low"] > 0) | (frame["high"] < 0)
+    return frame
+
+
+def people_means(ratings: pd.DataFrame) -> pd.DataFrame:
+    """People's mean for each item (index) and dimension (columns), without ratings that are null or off the scale."""
+    usable = ratings[ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
+    return usable.pivot_table(index="item_id", columns="dimension", values="score", aggfunc="mean")
+
+
+def judge_means(scores: pd.DataFrame, dimension: str) -> pd.DataFrame:
+    """Each evaluator's score (columns) of each item (index) on ``dimension``, the mean over runs that ended ``ok``."""
+    usable = scores[(scores["dimension"] == dimension) & (scores["status"] == schema.OK) & scores["score"].notna()]
+    return usable.pivot_table(index="item_id", columns="evaluator", values="score", aggfunc="mean")
+
+
+def lower_is_better(scores: pd.DataFrame) -> set[str]:
+    """The evaluators whose low scores mean good images."""
+    return set(scores.loc[~scores["higher_is_better"].astype(bool), "evaluator"])
+
+
+def flatten(tree: Mapping[str, Any], leaf: str = "value", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """The path and the figure of every mapping in ``tree`` that holds the key ``leaf``."""
+    for key, branch in tree.items():
+        if isinstance(branch, Mapping):
+            here = (*path, str(key))
+            if leaf in branch:
+                yield here, branch
+            else:
+                yield from flatten(branch, leaf, here)
+
+
+def number(value: object, digits: int | None = 3) -> str:
+    """``value`` for print, with a true minus sign; text as it is, nulls as a dash.
+
+    Args:
+        value: what to print.
+        digits: decimals of a float; None writes six significant digits without trailing zeros.
+    """
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and digits == 0):
+        return f"{value:,.0f}".replace("-", "−")
+    if isinstance(value, float):
+        text = f"{value:.6g}" if digits is None else f"{value:.{digits}f}"
+        return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+    return str(value)
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """``[low, high]`` with a space that does not break, or nothing where there is no interval."""
+    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"

@@ -1,0 +1,267 @@
+"""The canonical tables: what each is called, its key, its columns, and the check on load and save.
+
+Every benchmark is read into these tables and every later step works on nothing else. A missing or unreadable value is a
+null with a status; it is counted, never imputed and never dropped in silence.
+
+| word | means |
+|---|---|
+| item | one image made for one prompt by one generator |
+| rater | a person who scored items; a dimension is what they scored |
+| element | one checkable part of a prompt, with its skill and its question |
+| evaluator | a protocol, what answers it, and perhaps an adapter |
+| status | ``ok``, ``unparsed`` (an answer that holds no valid score), ``failed`` (no answer), ``missing`` (nothing to score) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+
+Kind = Literal["string", "float", "int", "bool"]
+
+OK, UNPARSED, FAILED, MISSING = "ok", "unparsed", "failed", "missing"
+STATUSES = (OK, UNPARSED, FAILED, MISSING)
+
+_DTYPES: dict[str, str] = {"string": "str", "float": "float64", "int": "Int64", "bool": "boolean"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind, whether a null is allowed, and the closed set of values where there is one."""
+
+    kind: Kind = "string"
+    null: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One canonical table: ``key`` is unique and never null; columns stand in this order; others are refused."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def empty(self) -> pd.DataFrame:
+        """The table without rows."""
+        return self.check(pd.DataFrame({name: [] for name in self.columns}))
+
+    def frame(self, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+        """A checked table from ``rows``; a column that no row names is null (and refused where null is not allowed)."""
+        return self.check(pd.DataFrame(list(rows), columns=list(self.columns)))
+
+    def check(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """``frame`` with its columns in order and of the right type.
+
+        Raises:
+            T2IEvalError: a column is missing or unknown, a value has the wrong type or is outside the closed set, a
+                null stands where none may, or two rows share a key.
+        """
+        missing = [name for name in self.columns if name not in frame.columns]
+        unknown = [str(name) for name in frame.columns if name not in self.columns]
+        if missing or unknown:
+            raise T2IEvalError(
+                f"Table '{self.name}' has the wrong columns (missing: {', '.join(missing) or 'none'}; unknown: "
+                f"{', '.join(unknown) or 'none'}); it needs {', '.join(self.columns)}."
+            )
+        out = pd.DataFrame(index=range(len(frame)))
+        for name, column in self.columns.items():
+            out[name] = self._cast(frame[name].reset_index(drop=True), name, column)
+        duplicated = out.duplicated(list(self.key))
+        if duplicated.any():
+            first = tuple(out.loc[duplicated, list(self.key)].iloc[0])
+            raise T2IEvalError(
+                f"Table '{self.name}' has {int(duplicated.sum())} rows with a key that occurs before, the first "
+                f"({', '.join(self.key)}) = {first}; keep one row for each key."
+            )
+        return out
+
+    def _cast(self, values: pd.Series, name: str, column: Column) -> pd.Series:
+        try:
+            cast = values.astype(_DTYPES[column.kind])  # type: ignore[call-overload]
+        except (TypeError, ValueError) as error:
+            raise T2IEvalError(
+                f"Column '{name}' of table '{self.name}' holds a value that is no {column.kind} ({error}); "
+                "correct it or set it to null."
+            ) from error
+        if column.kind == "float" and np.isinf(cast.to_numpy(dtype=float)).any():
+            raise T2IEvalError(f"Column '{name}' of table '{self.name}' holds an infinite value; correct it or set it to null.")
+        if not (column.null and name not in self.key) and cast.isna().any():
+            raise T2IEvalError(f"Column '{name}' of table '{self.name}' has {int(cast.isna().sum())} nulls where none may be.")
+        if column.values:
+            bad = sorted(set(cast.dropna()) - set(column.values))
+            if bad:
+                raise T2IEvalError(
+                    f"Column '{name}' of table '{self.name}' holds {bad[0]!r}; it may hold {', '.join(column.values)}."
+                )
+        return cast
+
+
+_STRING, _STRING_NULL = Column(), Column(null=True)
+_FLOAT, _FLOAT_NULL = Column("float"), Column("float", null=True)
+_STATUS = Column(values=STATUSES)
+
+ITEMS = Table(
+    "items",
+    ("item_id",),
+    {
+        "item_id": _STRING,
+        "benchmark": _STRING,
+        "prompt_id": _STRING,
+        "prompt": _STRING,
+        "generator": _STRING,
+        "image": _STRING_NULL,  # key in the image store, or null where the benchmark ships no image
+        "attributes": _STRING_NULL,  # a JSON object with what only this benchmark knows
+    },
+)
+
+SPLITS = Table("splits", ("item_id", "split_name"), {"item_id": _STRING, "split_name": _STRING, "fold": _STRING})
+
+RATINGS = Table(
+    "ratings",
+    ("item_id", "rater_id", "dimension"),
+    {
+        "item_id": _STRING,
+        "rater_id": _STRING,
+        "dimension": _STRING,
+        "score": _FLOAT_NULL,
+        "scale_min": _FLOAT,
+        "scale_max": _FLOAT,
+        "off_scale": Column("bool"),
+        "std": _FLOAT_NULL,  # only where the source publishes means: one row with rater_id "mean"
+        "n_raters": Column("int", null=True),
+    },
+)
+
+ELEMENTS = Table(
+    "elements",
+    ("prompt_id", "element_id"),
+    {
+        "prompt_id": _STRING,
+        "element_id": _STRING,
+        "text": _STRING,
+        "skill": _STRING,
+        "question": _STRING_NULL,
+        "expected": _STRING_NULL,  # the answer that means "satisfied"
+        "parents": _STRING_NULL,  # element ids, comma-separated
+    },
+)
+
+ELEMENT_RATINGS = Table(
+    "element_ratings",
+    ("item_id", "element_id", "rater_id"),
+    {"item_id": _STRING, "element_id": _STRING, "rater_id": _STRING, "label": _FLOAT_NULL},
+)
+
+PREFERENCES = Table(
+    "preferences",
+    ("prompt_id", "item_a", "item_b", "rater_id"),
+    {
+        "prompt_id": _STRING,
+        "item_a": _STRING,
+        "item_b": _STRING,
+        "rater_id": _STRING,
+        "label": Column(values=("a", "b", "tie")),
+    },
+)
+
+SCORES = Table(
+    "scores",
+    ("item_id", "evaluator", "dimension", "run"),
+    {
+        "item_id": _STRING,
+        "evaluator": _STRING,
+        "dimension": _STRING,
+        "run": Column("int"),
+        "score": _FLOAT_NULL,
+        "status": _STATUS,
+        "explanation": _STRING_NULL,
+        "higher_is_better": Column("bool"),
+    },
+)
+
+ELEMENT_SCORES = Table(
+    "element_scores",
+    ("item_id", "element_id", "evaluator", "run"),
+    {
+        "item_id": _STRING,
+        "element_id": _STRING,
+        "evaluator": _STRING,
+        "run": Column("int"),
+        "score": _FLOAT_NULL,
+        "status": _STATUS,
+    },
+)
+
+PREFERENCE_SCORES = Table(
+    "preference_scores",
+    ("prompt_id", "item_a", "item_b", "evaluator"),
+    {
+        "prompt_id": _STRING,
+        "item_a": _STRING,
+        "item_b": _STRING,
+        "evaluator": _STRING,
+        "label": Column(null=True, values=("a", "b", "tie")),
+        "margin": _FLOAT_NULL,
+        "status": _STATUS,
+    },
+)
+
+TRANSCRIPTS = Table(
+    "transcripts",
+    ("item_id", "evaluator", "run", "step"),
+    {
+        "item_id": _STRING,
+        "evaluator": _STRING,
+        "run": Column("int"),
+        "step": _STRING,
+        "task": _STRING,
+        "aspect": _STRING,  # aspect or dimension that the request is about, or ""
+        "pair_id": _STRING,  # joins the requests of one question
+        "messages": _STRING,  # JSON list of {role, text, images}; images by their key in the image store
+        "answer": _STRING_NULL,
+        "status": _STATUS,
+        "usage": _STRING_NULL,  # JSON object
+        "protocol": _STRING,  # name, wording and version
+    },
+)
+
+EXAMPLES = Table(
+    "examples",
+    ("example_id",),
+    {
+        "example_id": _STRING,
+        "item_id": _STRING,
+        "fold": _STRING,
+        "task": _STRING,
+        "aspect": _STRING,  # dimension that the example is about, or "" where it is about none
+        "messages": _STRING,  # JSON list of {role, text, images}: the request, as the protocol writes it
+        "completion": _STRING,  # what the student learns to answer; the loss is on this alone
+        "score": _FLOAT_NULL,  # the score that the completion states, on the wording's scale, or null
+        "pair_id": _STRING,  # joins the explanation and the score of one question
+        "weight": _FLOAT,
+    },
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        ITEMS,
+        SPLITS,
+        RATINGS,
+        ELEMENTS,
+        ELEMENT_RATINGS,
+        PREFERENCES,
+        SCORES,
+        ELEMENT_SCORES,
+        PREFERENCE_SCORES,
+        TRANSCRIPTS,
+        EXAMPLES,
+    )
+}

@@ -1,0 +1,1 @@
+"""Examples, rebalancing, supervised fine-tuning, GRPO, rewards and adapters of a student judge."""

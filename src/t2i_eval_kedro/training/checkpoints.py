@@ -1,0 +1,95 @@
+"""Checkpoints of a training that may be cut off: which run they belong to, and which one is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from t2i_eval_kedro.judging.models import fingerprint
+from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, SFTSettings
+
+logger = logging.getLogger(__name__)
+
+_RUN = "run.json"
+_NOT_THE_RESULT = {"save_steps", "checkpoints_kept", "image_cache_mb", "logging_steps"}
+
+
+def run_hash(method: str, model: ModelSettings, settings: SFTSettings | GRPOSettings, *parts: str) -> str:
+    """What two trainings that give the same adapter have in common, as 64 hexadecimal digits."""
+    described = {
+        "method": method,
+        "base": fingerprint(model.model, revision=model.revision),
+        "dtype": model.dtype,
+        "settings": settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
+        "parts": parts,
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoints:
+    """The folder a trainer works in: a lasting one, or a temporary one where no checkpoints are asked for.
+
+    Args:
+        folder: the lasting one; None for none.
+        run: the hash of the run; checkpoints of another run are deleted.
+        save_steps: steps between two checkpoints; 0 for none.
+    """
+
+    def __init__(self, folder: Path | None, run: str, save_steps: int) -> None:
+        self._lasting = folder if save_steps else None
+        self._run = run
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Path:
+        if self._lasting is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="t2i-eval-training-")
+            return Path(self._temporary.name)
+        stamp = self._lasting / _RUN
+        if self._lasting.exists() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == self._run):
+            logger.warning("The checkpoints in '%s' are of another run and are deleted.", self._lasting)
+            self.clear()
+        self._lasting.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(self._run, encoding="utf-8")
+        return self._lasting
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def last(self) -> str | None:
+        """The newest checkpoint that was written to its end; torn ones are deleted."""
+        if self._lasting is None:
+            return None
+        numbered = {
+            int(found[1]): path
+            for path in self._lasting.iterdir()
+            if (found := re.fullmatch(r"checkpoint-(\d+)", path.name))
+        }
+        for step in sorted(numbered, reverse=True):
+            if _whole(numbered[step]):
+                logger.info("Going on from step %d.", step)
+                return str(numbered[step])
+            shutil.rmtree(numbered[step])
+        return None
+
+    def clear(self) -> None:
+        """Delete the checkpoints, of another run or of one that is done."""
+        if self._lasting is not None:
+            shutil.rmtree(self._lasting, ignore_errors=True)
+
+
+def _whole(checkpoint: Path) -> bool:
+    """The trainer writes its state last, so a checkpoint is whole once that can be read."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

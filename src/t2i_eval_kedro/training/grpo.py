@@ -1,0 +1,216 @@
+"""Group-relative policy optimisation of an adapter on people's scores with trl's ``GRPOTrainer``.
+
+Source: GRPO (Shao et al., 2024, arXiv 2402.03300); its use for a T2I judge with a continuous reward (T2I-Eval-R1, arXiv
+2505.17897). The rewards are ours, see :mod:`t2i_eval_kedro.training.rewards`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.training.adapters import save_adapter
+from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
+from t2i_eval_kedro.training.data import data_hash, grpo_dataset
+from t2i_eval_kedro.training.rewards import (
+    Reward,
+    best_constant_reward,
+    binary_reward,
+    gaussian_reward,
+    linear_reward,
+    on_scale,
+    total_reward,
+)
+from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
+from t2i_eval_kedro.training.trainers import common_arguments, watch
+
+logger = logging.getLogger(__name__)
+
+CURVE = (
+    "step",
+    "reward",
+    "reward_std",
+    "best_constant_reward",
+    "zero_variance_groups",
+    "distinct_scores",
+    "unparsed",
+    "completion_length",
+    "loss",
+    "learning_rate",
+)
+
+
+def train_grpo(
+    examples: pd.DataFrame,
+    images: ImageStore,
+    model: ModelSettings,
+    sft_adapter: Path,
+    settings: GRPOSettings,
+    parse: Callable[[str], float | None],
+    out_dir: Path,
+    *,
+    score_range: tuple[float, float] = (0.0, 10.0),
+    checkpoint_dir: Path | None = None,
+    data_note: str = "",
+) -> pd.DataFrame:
+    """Train the adapter on, so that the scores it samples come near people's, and write it to ``out_dir``.
+
+    Args:
+        examples: the table ``schema.EXAMPLES``; the task ``score`` of the fold ``train`` is used, its column ``score``
+            being people's mean.
+        images: where the images of the requests are.
+        model: the base model.
+        sft_adapter: the adapter to go on from; it is not changed.
+        settings: of the training.
+        parse: reads the score from an answer, or None; the parser that judging uses.
+        out_dir: the adapter folder to write.
+        score_range: of ``score`` and of what ``parse`` returns.
+        checkpoint_dir: see :func:`t2i_eval_kedro.training.sft.train_sft`.
+        data_note: a sentence for the adapter's card on where the data comes from.
+
+    Returns:
+        The training curve: step, reward (mean over answers), reward_std (within a group), best_constant_reward (what
+        one score for every image would earn), zero_variance_groups (share of groups whose answers all earn the same),
+        distinct_scores (mean number of different scores in a group), unparsed (share of answers that hold no score on
+        the scale), completion_length (mean, in tokens), loss, learning_rate.
+
+    Raises:
+        T2IEvalError: nothing to train on, or an adapter of another base model.
+    """
+    from transformers import PrinterCallback, set_seed
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    train = examples[(examples["fold"] == "train") & (examples["task"] == "score") & examples["score"].notna()]
+    if train.empty:
+        raise T2IEvalError("GRPO needs training examples of the task 'score' with people's mean; there are none.")
+    processor = load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    set_seed(settings.seed)
+    policy = load_model(
+        model.model,
+        adapter=sft_adapter,
+        dtype=model.dtype,
+        device=model.device,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        trainable=True,
+    )
+    reward = reward_of(settings, score_range)
+    constant, score = best_constant_reward(train["score"], reward, *score_range)
+    logger.info("The score %.3g for every image would earn %.3f.", score, constant)
+    start_weights = (sft_adapter / "adapter_model.safetensors").read_bytes()
+    hashed = data_hash(train)
+    run = run_hash("grpo", model, settings, hashed, hashlib.sha256(start_weights).hexdigest())
+    checkpoints = Checkpoints(checkpoint_dir, run, settings.save_steps)
+    answers = settings.prompts_per_step * settings.generations
+    with checkpoints as work:
+        trainer = GRPOTrainer(
+            model=policy,
+            reward_funcs=[_scored(parse, reward, settings.generations, score_range)],
+            args=GRPOConfig(
+                **common_arguments(settings, model, work, policy),
+                max_steps=settings.max_steps,
+                per_device_train_batch_size=settings.batch_size,
+                gradient_accumulation_steps=answers // settings.batch_size,
+                num_generations=settings.generations,
+                temperature=settings.temperature,
+                max_completion_length=settings.max_completion_length,
+                beta=settings.beta,
+                scale_rewards=settings.scale_rewards,
+                loss_type=settings.loss_type,
+            ),
+            train_dataset=grpo_dataset(train, images),
+            processing_class=processor,
+            callbacks=[watch("GRPO", checkpoint_dir)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        start = time.monotonic()
+        trainer.train(resume_from_checkpoint=checkpoints.last())
+        seconds = time.monotonic() - start
+    steps = trainer.state.global_step
+    logger.info("GRPO: %d steps of %d answers in %.0f s.", steps, answers, seconds)
+    curve = _curve(trainer.state.log_history, constant)
+    save_adapter(
+        trainer.accelerator.unwrap_model(trainer.model),
+        out_dir,
+        method="GRPO",
+        base=model,
+        settings=settings.model_dump(mode="json"),
+        examples=train,
+        data_hash=hashed,
+        curve=curve,
+        data_note=data_note,
+    )
+    checkpoints.clear()
+    return curve
+
+
+def reward_of(settings: GRPOSettings, score_range: tuple[float, float] = (0.0, 10.0)) -> Reward:
+    """The reward that the settings ask for, format included, as a function of (score, target).
+
+    Example:
+        >>> reward_of(GRPOSettings(reward="linear"))(7, 5)
+        0.8
+    """
+    low, high = score_range
+    accuracy: dict[str, Reward] = {
+        "gaussian": lambda score, target: gaussian_reward(score, target, low, high, settings.sigma),
+        "linear": lambda score, target: linear_reward(score, target, low, high),
+        "binary": lambda score, target: binary_reward(score, target, low, high, settings.tolerance),
+    }
+    chosen = accuracy[settings.reward]
+    return lambda score, target: total_reward(score, chosen(score, target), settings.format_weight, low, high)
+
+
+def _scored(
+    parse: Callable[[str], float | None], reward: Reward, generations: int, score_range: tuple[float, float]
+) -> Callable[..., list[float | None]]:
+    """The reward function that trl calls with all answers of a step, the answers to one request side by side."""
+
+    def judge_reward(
+        completions: Sequence[Sequence[dict[str, Any]]],
+        target: Sequence[float],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
+        scores = [parse(_text(completion)) for completion in completions]
+        valid = [score if on_scale(score, *score_range) else None for score in scores]
+        groups = [set(valid[start : start + generations]) for start in range(0, len(valid), generations)]
+        log_metric("distinct_scores", sum(len(group - {None}) for group in groups) / len(groups))
+        log_metric("unparsed", sum(score is None for score in valid) / len(valid))
+        return [reward(score, aim) for score, aim in zip(valid, target, strict=True)]
+
+    return judge_reward
+
+
+def _text(completion: Sequence[dict[str, Any]]) -> str:
+    content = completion[0]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _curve(history: list[dict[str, Any]], constant: float) -> pd.DataFrame:
+    rows = [
+        {
+            "step": entry["step"],
+            "reward": entry["reward"],
+            "reward_std": entry["reward_std"],
+            "best_constant_reward": constant,
+            "zero_variance_groups": entry["frac_reward_zero_std"],
+            "distinct_scores": entry["distinct_scores"],
+            "unparsed": entry["unparsed"],
+            "completion_length": entry["completions/mean_length"],
+            "loss": entry["loss"],
+            "learning_rate": entry["learning_rate"],
+        }
+        for entry in history
+        if "reward" in entry
+    ]
+    return pd.DataFrame(rows, columns=list(CURVE))

@@ -1,0 +1,193 @@
+"""Balancing the training examples over the scores that they teach.
+
+Teachers give high scores far more often than low ones, and a student of such examples learns to say "8". T2I-Eval
+(arXiv 2411.15488; ``--rebalance`` in its released code) resamples every whole-number bin of scores to the same size,
+the 75th percentile of the bins' sizes, which thins out large bins as well as repeating small ones.
+
+The bins are [0, 1), [1, 2), ..., [9, 10), {10} on a scale of 0 to 10, and N/A for an example that teaches "no score".
+Another scale is mapped to 0 to 10 linearly.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import EXAMPLES
+
+logger = logging.getLogger(__name__)
+
+BINS = (*(f"{low}-{low + 1}" for low in range(10)), "10", "N/A")
+METHODS = ("official", "oversample", "undersample", "none")
+PAIRED = ("appearance", "attributes", "relations")  # stage 2 states the score, stage 1 the explanation
+BY_ASPECT = ("summary_2", "score")
+TABLE = ("task", "aspect", "bin", "before", "after")
+
+_NOT_BINNED = "all"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What balancing needs to know of one training example.
+
+    ``group`` is the set it is balanced in, ``bin`` the bin of its score (of its partner's score, for an explanation),
+    ``unit`` names the rows that are drawn together.
+    """
+
+    place: int
+    task: str
+    aspect: str
+    group: str
+    bin: str
+    unit: str
+
+
+def rebalance(
+    examples: pd.DataFrame,
+    *,
+    method: str = "official",
+    seed: int = 0,
+    repeats: Mapping[str, int] | None = None,
+    score_range: tuple[float, float] = (0.0, 10.0),
+    split_pairs: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Resample the scored training examples so that the scores are balanced.
+
+    Balanced are the questions of each aspect (``appearance_2``, ``attributes_2`` and ``relations_2``, each with its
+    explanation in stage 1), the summaries (``summary_2``) and the direct requests for a score (``score``), the last two
+    an aspect at a time. Everything else passes. Only the fold ``train`` is touched: no copy crosses into another.
+
+    Args:
+        examples: the table ``schema.EXAMPLES``.
+        method: ``official``: every filled bin to the 75th percentile (linear interpolation) of all 12 bin sizes, N/A
+            counted in it and then dropped. ``oversample``: to the largest bin. ``undersample``: to the smallest filled
+            bin; both leave N/A as it is. ``none``: nothing but the repeats.
+        seed: of the resampling.
+        repeats: task -> how often its training examples are repeated after balancing; 1 where a task is not named.
+        score_range: lowest and highest score of the wording.
+        split_pairs: resample explanation and score apart, as the published code does; otherwise they stay together and
+            each bin has the largest number of whole pairs that fits.
+
+    Returns:
+        The examples, copies with ``#2``, ``#3``, ... after their ``example_id``, and a table (task, aspect, bin,
+        before, after) of the training examples.
+
+    Raises:
+        T2IEvalError: an unknown method, a repeat below 1, or a score outside ``score_range``.
+    """
+    repeats = dict(repeats or {})
+    if method not in METHODS:
+        raise T2IEvalError(f"Unknown rebalancing method '{method}'; choose one of {', '.join(METHODS)}.")
+    bad = [f"{task}: {count}" for task, count in repeats.items() if count < 1]
+    if bad:
+        raise T2IEvalError(f"Rebalancing must repeat a task at least once, not '{bad[0]}'.")
+    examples = EXAMPLES.check(examples)
+    train = examples[examples["fold"] == "train"].reset_index(drop=True)
+    rng = np.random.default_rng(seed)
+    groups: dict[str, list[_Row]] = {}
+    for row in _rows(train, score_range, split_pairs):
+        groups.setdefault(row.group, []).append(row)
+    kept = [row for name in sorted(groups) for row in _resample(groups[name], method, rng)]
+    kept = sorted((row for row in kept for _ in range(repeats.get(row.task, 1))), key=lambda row: row.place)
+    balanced = _numbered(train.iloc[[row.place for row in kept]])
+    before = [row for rows in groups.values() for row in rows]
+    return EXAMPLES.check(pd.concat([balanced, examples[examples["fold"] != "train"]])), _table(before, kept)
+
+
+def _scored_by(task: str) -> str | None:
+    """The task that states the score of this task's question; None for a task that is about no one question."""
+    aspect, _, stage = task.rpartition("_")
+    return f"{aspect}_2" if aspect in PAIRED and stage in ("1", "2") else None
+
+
+def _bin(example_id: str, score: float, score_range: tuple[float, float]) -> str:
+    if math.isnan(score):
+        return "N/A"
+    low, high = score_range
+    if not low <= score <= high:
+        raise T2IEvalError(
+            f"Example '{example_id}' teaches the score {score:g}, outside {low:g} to {high:g}; correct the example or "
+            "the score range."
+        )
+    return BINS[int(round((score - low) / (high - low) * 10, 9))]
+
+
+def _rows(train: pd.DataFrame, score_range: tuple[float, float], split_pairs: bool) -> list[_Row]:
+    records = train[["example_id", "task", "aspect", "score", "pair_id"]].to_dict("records")
+    partner = {
+        (record["task"], record["pair_id"]): _bin(record["example_id"], record["score"], score_range)
+        for record in records
+        if _scored_by(record["task"]) == record["task"]
+    }
+    rows = []
+    for place, record in enumerate(records):
+        task, aspect, pair = record["task"], record["aspect"], record["pair_id"]
+        group, bin_, unit = _NOT_BINNED, _NOT_BINNED, record["example_id"]
+        scored_by = _scored_by(task)
+        if scored_by is not None and (scored_by, pair) in partner:
+            group, bin_ = scored_by, partner[scored_by, pair]
+            unit = unit if split_pairs else pair
+        elif task in BY_ASPECT:
+            group, bin_ = f"{task}/{aspect}", _bin(record["example_id"], record["score"], score_range)
+        rows.append(_Row(place, task, aspect, group, bin_, unit))
+    return rows
+
+
+def _resample(rows: list[_Row], method: str, rng: np.random.Generator) -> list[_Row]:
+    """One set after resampling, a row as often as it is kept."""
+    bins: dict[str, list[_Row]] = {name: [row for row in rows if row.bin == name] for name in BINS}
+    filled = {name: members for name, members in bins.items() if members and name != "N/A"}
+    if method == "none" or not filled:
+        return rows
+    sizes = [len(members) for members in filled.values()]
+    size = {
+        "official": float(np.percentile([len(members) for members in bins.values()], 75)),
+        "oversample": float(max(sizes)),
+        "undersample": float(min(sizes)),
+    }[method]
+    kept = [] if method == "official" else list(bins["N/A"])
+    for members in filled.values():
+        units: dict[str, list[_Row]] = {}
+        for row in members:
+            units.setdefault(row.unit, []).append(row)
+        names = list(units)
+        wanted = math.floor(size * len(names) / len(members) + 1e-9)
+        full, rest = divmod(wanted, len(names))
+        drawn = rng.choice(len(names), size=rest, replace=False)
+        kept += [row for name in names for _ in range(full) for row in units[name]]
+        kept += [row for place in drawn for row in units[names[place]]]
+    if not kept:
+        logger.warning(
+            "Only %d of the 12 score bins of '%s' are filled, so the 75th percentile of their sizes, %g, leaves no "
+            "example; it is not rebalanced.",
+            sum(bool(members) for members in bins.values()),
+            rows[0].group,
+            size,
+        )
+        return rows
+    return kept
+
+
+def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with ``#2``, ``#3``, ... after the id of every copy."""
+    seen: Counter[str] = Counter()
+    names = []
+    for example_id in rows["example_id"]:
+        seen[example_id] += 1
+        names.append(example_id if seen[example_id] == 1 else f"{example_id}#{seen[example_id]}")
+    return rows.assign(example_id=names)
+
+
+def _table(before: list[_Row], after: list[_Row]) -> pd.DataFrame:
+    had = Counter((row.task, row.aspect, row.bin) for row in before)
+    has = Counter((row.task, row.aspect, row.bin) for row in after)
+    order = {name: place for place, name in enumerate((*BINS, _NOT_BINNED))}
+    keys = sorted(had, key=lambda key: (key[0], key[1], order[key[2]]))
+    return pd.DataFrame([(*key, had[key], has[key]) for key in keys], columns=list(TABLE))

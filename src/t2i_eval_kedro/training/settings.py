@@ -1,0 +1,188 @@
+"""What can be set when a student is trained. Kedro reads these from ``params:`` and refuses names it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSettings(_Settings):
+    """Low-rank adaptation (Hu et al., 2021, arXiv 2106.09685).
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: on the adapter's input.
+        target_modules: ``all-linear`` (every linear layer but the output layer), or the names of modules.
+        vision: adapt the vision tower and the projector too; otherwise they stay as they are.
+    """
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+    vision: bool = True
+
+
+class ModelSettings(_Settings):
+    """The student before training.
+
+    Attributes:
+        model: folder or hub name of a model behind ``AutoModelForImageTextToText``.
+        name: what an adapter calls its base model; where none is given, a hub name or the last part of a path.
+        revision: branch, tag or commit of a hub name.
+        dtype: of the base model's weights.
+        device: ``auto`` (a GPU where there is one) or ``cpu``.
+        trust_remote_code: run code that the model's repository ships.
+        licence: of the base model, for the adapter's card.
+    """
+
+    model: str
+    name: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu"] = "auto"
+    trust_remote_code: bool = False
+    licence: str = "unknown"
+
+
+class _Optimisation(_Settings):
+    """What supervised fine-tuning and GRPO share.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        schedule: of the learning rate, by transformers' name.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to it.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+        logging_steps: steps between two rows of the curve.
+        save_steps: steps between two checkpoints, from which a run that was cut off goes on; 0 writes none.
+        checkpoints_kept: older ones are deleted.
+        seed: of the adapter's initial weights, the order of examples and sampling.
+    """
+
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    gradient_checkpointing: bool = False
+    logging_steps: int = Field(default=10, ge=1)
+    save_steps: int = Field(default=0, ge=0)
+    checkpoints_kept: int = Field(default=2, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class SFTSettings(_Optimisation):
+    """Supervised fine-tuning of an adapter on requests with their answers; the loss is on the answers alone.
+
+    Attributes:
+        max_steps: optimiser steps; give either these or ``epochs``.
+        epochs: passes over the training examples.
+        batch_size: examples a device and forward pass.
+        gradient_accumulation_steps: forward passes an optimiser step.
+        group_by_length: batches of similar length, which saves padding and mixes tasks less.
+        eval_steps: steps between two validations, 0 for one at the end.
+        eval_examples: at most so many validation examples, drawn once with the seed; 0 for no validation.
+        image_cache_mb: memory for images that are already processed, in MiB.
+        max_length: longer examples are left out and counted, never cut; None for no limit.
+        lora: of the adapter.
+    """
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    group_by_length: bool = False
+    eval_steps: int = Field(default=0, ge=0)
+    eval_examples: int = Field(default=256, ge=0)
+    image_cache_mb: int = Field(default=512, ge=0)
+    max_length: int | None = Field(default=None, ge=1)
+    lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> SFTSettings:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give either max_steps or epochs")
+        return self
+
+
+class GRPOSettings(_Optimisation):
+    """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300) of an adapter on people's scores.
+
+    Attributes:
+        max_steps: optimiser steps.
+        prompts_per_step: different requests a step.
+        generations: answers to each request; they are one group.
+        batch_size: answers a device and forward pass; divides ``prompts_per_step * generations``.
+        temperature: of sampling.
+        max_completion_length: tokens of an answer; the rest is cut off and earns nothing unless it parses.
+        beta: weight of the divergence from the adapter at the start; 0 loads no reference.
+        scale_rewards: divide by the spread of rewards in a group, in a batch, or not.
+        loss_type: as trl names them.
+        reward: ``gaussian``, ``linear`` (both continuous) or ``binary`` (the control arm).
+        sigma: of the gaussian reward, as a share of the scale.
+        tolerance: error that the binary reward still pays, as a share of the scale.
+        format_weight: paid on top for any answer that parses to a score on the scale.
+    """
+
+    learning_rate: float = Field(default=5e-4, gt=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    max_steps: int = Field(default=90, ge=1)
+    prompts_per_step: int = Field(default=32, ge=1)
+    generations: int = Field(default=8, ge=2)
+    batch_size: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    max_completion_length: int = Field(default=8, ge=1)
+    beta: float = Field(default=0.0, ge=0)
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
+    reward: Literal["gaussian", "linear", "binary"] = "gaussian"
+    sigma: float = Field(default=0.2, gt=0)
+    tolerance: float = Field(default=0.1, ge=0)
+    format_weight: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> GRPOSettings:
+        if (self.prompts_per_step * self.generations) % self.batch_size:
+            raise ValueError("batch_size must divide prompts_per_step * generations")
+        return self
+
+
+class RebalancingSettings(_Settings):
+    """How the training examples of each score are balanced.
+
+    Attributes:
+        method: see :func:`t2i_eval_kedro.training.rebalancing.rebalance`.
+        repeats: how often the examples of a task are repeated; 1 for a task that is not named.
+        split_pairs: as published, resample an explanation and its score apart.
+        seed: of the resampling.
+    """
+
+    method: Literal["official", "oversample", "undersample", "none"] = "official"
+    repeats: dict[str, int] = Field(default_factory=dict)
+    split_pairs: bool = False
+    seed: int = Field(default=0, ge=0)
+
+
+def portable_name(settings: ModelSettings) -> str:
+    """What an adapter calls its base model: no path of this machine.
+
+    Example:
+        >>> portable_name(ModelSettings(model="data/06_models/tiny_vlm"))
+        'tiny_vlm'
+        >>> portable_name(ModelSettings(model="Qwen/Qwen2.5-VL-7B-Instruct"))
+        'Qwen/Qwen2.5-VL-7B-Instruct'
+    """
+    if settings.name:
+        return settings.name
+    path = Path(settings.model)
+    return path.name if path.is_dir() or len(path.parts) > 2 or path.is_absolute() else settings.model

@@ -1,0 +1,190 @@
+"""Supervised fine-tuning of a LoRA adapter with trl's ``SFTTrainer``; the loss is on the answers alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.training.adapters import save_adapter
+from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
+from t2i_eval_kedro.training.data import Encoder, data_hash
+from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.trainers import common_arguments, watch
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+logger = logging.getLogger(__name__)
+
+CURVE = ("step", "loss", "token_accuracy", "validation_loss", "validation_token_accuracy", "learning_rate")
+
+
+def train_sft(
+    examples: pd.DataFrame,
+    images: ImageStore,
+    model: ModelSettings,
+    settings: SFTSettings,
+    out_dir: Path,
+    *,
+    checkpoint_dir: Path | None = None,
+    data_note: str = "",
+) -> pd.DataFrame:
+    """Fine-tune an adapter on the fold ``train`` and write it to ``out_dir``.
+
+    Args:
+        examples: the table ``schema.EXAMPLES``; the fold ``validation`` gives the validation loss.
+        images: where the images of the requests are.
+        model: the base model.
+        settings: of the training.
+        out_dir: the adapter folder to write, see :mod:`t2i_eval_kedro.training.adapters`.
+        checkpoint_dir: where checkpoints go if ``settings.save_steps`` asks for some. A run that finds those of the
+            same settings, model and data goes on from the last; they are deleted when it is done.
+        data_note: a sentence for the adapter's card on where the data comes from.
+
+    Returns:
+        The training curve: step, loss, token_accuracy, validation_loss, validation_token_accuracy, learning_rate.
+        Losses are mean cross-entropies a token of the answers, in nats.
+
+    Raises:
+        T2IEvalError: nothing to train on, a model that cannot be loaded, or a loss that is no number.
+    """
+    from transformers import PrinterCallback, set_seed
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    train = examples[examples["fold"] == "train"]
+    if train.empty:
+        raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
+    processor = load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
+    encoder = Encoder(pd.concat([train, validation]), processor, images, settings.image_cache_mb)
+    rows = _short_enough(encoder, settings.max_length)
+    train_rows = [row for row in rows if row < len(train)]
+    validation_rows = [row for row in rows if row >= len(train)]
+    if not train_rows:
+        raise T2IEvalError(f"Every training example is longer than max_length={settings.max_length} tokens; raise it.")
+    set_seed(settings.seed)
+    base = load_model(
+        model.model,
+        dtype=model.dtype,
+        device=model.device,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        trainable=True,
+    )
+    hashed = data_hash(examples)
+    checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
+    with checkpoints as work:
+        trainer = SFTTrainer(
+            model=base,
+            args=SFTConfig(
+                **common_arguments(settings, model, work, base),
+                max_steps=settings.max_steps or -1,
+                num_train_epochs=settings.epochs or 1.0,
+                per_device_train_batch_size=settings.batch_size,
+                per_device_eval_batch_size=settings.batch_size,
+                gradient_accumulation_steps=settings.gradient_accumulation_steps,
+                train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
+                eval_strategy="steps" if settings.eval_steps and validation_rows else "no",
+                eval_steps=settings.eval_steps or None,
+                prediction_loss_only=True,
+                max_length=None,
+                dataset_kwargs={"skip_prepare_dataset": True},
+            ),
+            data_collator=encoder,
+            train_dataset=encoder.dataset(train_rows),
+            eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
+            processing_class=processor,
+            peft_config=lora_config(settings.lora, base),
+            callbacks=[watch("fine-tuning", checkpoint_dir)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        start = time.monotonic()
+        trainer.train(resume_from_checkpoint=checkpoints.last())
+        seconds = time.monotonic() - start
+        if validation_rows and trainer.state.log_history[-1].get("eval_loss") is None:
+            trainer.evaluate()
+    steps = trainer.state.global_step
+    seen = steps * settings.batch_size * settings.gradient_accumulation_steps
+    logger.info("Fine-tuned %d steps in %.0f s (%.0f examples a second).", steps, seconds, seen / seconds)
+    curve = _curve(trainer.state.log_history)
+    save_adapter(
+        trainer.accelerator.unwrap_model(trainer.model),
+        out_dir,
+        method="supervised fine-tuning",
+        base=model,
+        settings=settings.model_dump(mode="json"),
+        examples=train.iloc[train_rows],
+        data_hash=hashed,
+        curve=curve,
+        data_note=data_note,
+    )
+    checkpoints.clear()
+    return curve
+
+
+def lora_config(lora: LoraSettings, base: Any) -> LoraConfig:
+    """The peft configuration of an adapter of ``base``.
+
+    Without ``lora.vision`` everything outside the text model (``base.get_decoder()``) is left as it is.
+    """
+    from peft import LoraConfig
+
+    exclude = None
+    if not lora.vision:
+        decoder = base.get_decoder()
+        name = next(name for name, module in base.named_modules() if module is decoder)
+        exclude = rf"(?!{name}\.).*"
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
+        exclude_modules=exclude,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _sample(examples: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """At most ``size`` of the examples, drawn with ``seed``, in their order."""
+    if len(examples) <= size:
+        return examples
+    return examples.iloc[np.sort(np.random.default_rng(seed).choice(len(examples), size, replace=False))]
+
+
+def _short_enough(encoder: Encoder, max_length: int | None) -> list[int]:
+    rows = list(range(len(encoder)))
+    if max_length is None:
+        return rows
+    kept = [row for row in rows if encoder.length(row) <= max_length]
+    if len(kept) < len(rows):
+        logger.warning(
+            "%d of %d examples are longer than %d tokens and are left out.",
+            len(rows) - len(kept),
+            len(rows),
+            max_length,
+        )
+    return kept
+
+
+def _curve(history: list[dict[str, Any]]) -> pd.DataFrame:
+    names = {
+        "loss": "loss",
+        "mean_token_accuracy": "token_accuracy",
+        "eval_loss": "validation_loss",
+        "eval_mean_token_accuracy": "validation_token_accuracy",
+        "learning_rate": "learning_rate",
+    }
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in history:
+        found = {column: entry[name] for name, column in names.items() if name in entry}
+        if found:
+            rows.setdefault(entry["step"], {"step": entry["step"]}).update(found)
+    return pd.DataFrame([rows[step] for step in sorted(rows)], columns=list(CURVE))

@@ -1,0 +1,76 @@
+"""What supervised fine-tuning and GRPO share: the trainer's arguments, and what watches a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, SFTSettings
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+
+def common_arguments(
+    settings: SFTSettings | GRPOSettings, model: ModelSettings, work: Path, base: Any
+) -> dict[str, Any]:
+    """Arguments of ``transformers.TrainingArguments``, safe on a CPU, where trl's defaults ask for bf16."""
+    on_cpu = base.device.type == "cpu"
+    return {
+        "output_dir": str(work),
+        "use_cpu": on_cpu,
+        "bf16": model.dtype == "bfloat16",
+        "fp16": model.dtype == "float16",
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "logging_steps": settings.logging_steps,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps" if settings.save_steps else "no",
+        "save_steps": settings.save_steps or 500,
+        "save_total_limit": settings.checkpoints_kept,
+        "seed": settings.seed,
+        "dataloader_pin_memory": not on_cpu,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
+    """A callback that shows progress, and ends a training whose loss is no number before another checkpoint is written.
+
+    Args:
+        title: what stands before the progress bar.
+        checkpoint_dir: named in the error, where there is one.
+    """
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=title, unit="step", mininterval=1)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            shown = {name: kwargs["logs"][name] for name in ("loss", "reward", "eval_loss") if name in kwargs["logs"]}
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            if not math.isfinite(shown.get("loss", 0.0)):
+                self.bar.close()
+                kept = f"; the last good checkpoint is in '{checkpoint_dir}'" if checkpoint_dir else ""
+                raise T2IEvalError(
+                    f"The loss is no number at step {state.global_step} of {state.max_steps}; lower the learning rate "
+                    f"({args.learning_rate:g}){kept}."
+                )
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.bar.close()
+
+    return Watch()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordingSettings
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+@pytest.fixture(scope="session")
+def load_wording() -> Callable[[str], Wording]:
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]["wordings"]
+    return lambda name: Wording.load(CONF / "prompts", name, WordingSettings(**settings[name]))
+
+
+@pytest.fixture(scope="session", params=["compact", "full"])
+def wording(request: pytest.FixtureRequest, load_wording: Callable[[str], Wording]) -> Wording:
+    return load_wording(request.param)
+
+
+@pytest.fixture(scope="session")
+def compact(load_wording: Callable[[str], Wording]) -> Wording:
+    return load_wording("compact")

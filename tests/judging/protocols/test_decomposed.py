@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+
+from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.protocols import Answer, Decomposed, Subject, Wording
+from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
+
+EXTRACTION = """appearance | cat | Is the cat well drawn?
+attributes | cat | Is the cat black?
+relations | cat, dog | Is the cat left of the dog?"""
+
+
+class Scripted:
+    """A backend that answers every request by its task, and records what it was asked."""
+
+    def __init__(self, **by_task: str) -> None:
+        self.by_task = {"extract": EXTRACTION} | by_task
+        self.asked: list = []
+
+    def answer(self, requests):
+        for i, request in enumerate(requests):
+            self.asked.append(request)
+            default = "7" if request.task.endswith("_2") else "fine"
+            yield i, Answer(self.by_task.get(request.step, self.by_task.get(request.task, default)))
+
+
+def run(wording: Wording, backend: Scripted):
+    subject = Subject("i1", "a black cat left of a dog", "i1.png")
+    return judge([subject], Decomposed(wording), backend, evaluator="x")
+
+
+def scores(judgement) -> dict[str, tuple]:
+    return {r.dimension: (r.score, r.status) for r in judgement.scores.itertuples()}
+
+
+def test_the_chain_asks_each_stage_in_its_order(wording: Wording) -> None:
+    backend = Scripted()
+    run(wording, backend)
+    steps = [request.step for request in backend.asked]
+    assert steps[0] == "extract"
+    assert steps[-2:] == ["merge/explain", "merge/score"]
+    assert len(steps) == 1 + 2 + 3 + 3 + 3 * 2 + 2
+    for before, after in (
+        ("appearance/0/explain", "appearance/0/score"),
+        ("attributes/1/answer", "attributes/1/explain"),
+        ("attributes/1/explain", "attributes/1/score"),
+        ("relations/2/score", "summary/relations/explain"),
+        ("summary/relations/explain", "summary/relations/score"),
+        ("summary/appearance/score", "merge/explain"),
+    ):
+        assert steps.index(before) < steps.index(after)
+
+
+def test_a_score_is_asked_in_a_new_chat_and_an_explanation_in_the_same(wording: Wording) -> None:
+    backend = Scripted(**{"attributes/1/answer": "it is black"})
+    run(wording, backend)
+    by_step = {request.step: request for request in backend.asked}
+    explain, score = by_step["attributes/1/explain"], by_step["attributes/1/score"]
+    assert [m.role for m in explain.messages] == ["user", "assistant", "user"]
+    assert explain.messages[1].text == "it is black"
+    assert [m.images for m in explain.messages] == [("i1.png",), (), ()]
+    assert [m.role for m in score.messages] == ["user"]
+    assert "it is black" in score.messages[0].text
+    assert by_step["extract"].messages[0].images == ()
+
+
+def test_scores_and_explanations_come_from_the_summaries_and_the_merge(compact: Wording) -> None:
+    said = run(compact, Scripted(**{"merge/score": "3", "merge/explain": "poor", "summary/relations/score": "n/a"}))
+    read = scores(said)
+    assert read["appearance"] == read["attributes"] == (7.0, OK)
+    assert read["overall"] == (3.0, OK)
+    assert read["relations"][1] == MISSING
+    overall = said.scores.set_index("dimension").loc["overall"]
+    assert overall["explanation"] == "poor"
+
+
+def test_an_extraction_without_questions_ends_the_chain_unparsed(wording: Wording) -> None:
+    backend = Scripted(extract="I cannot do that.")
+    said = run(wording, backend)
+    assert len(backend.asked) == 1
+    assert set(said.scores["status"]) == {UNPARSED}
+    assert said.scores["score"].isna().all()
+
+
+def test_an_unreadable_score_downstream_is_not_imputed(compact: Wording) -> None:
+    backend = Scripted(**{"attributes/1/score": "good"})
+    run(compact, backend)
+    summary = next(r for r in backend.asked if r.step == "summary/attributes/explain")
+    assert "n/a" in summary.messages[0].text
+
+
+def test_a_failed_answer_stops_its_item_alone(compact: Wording) -> None:
+    class Failing(Scripted):
+        def answer(self, requests):
+            for i, answer in super().answer(requests):
+                failed = requests[i].item_id == "i1" and requests[i].step == "attributes/1/answer"
+                yield i, Answer("timeout", status=FAILED) if failed else answer
+
+    subjects = [Subject(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
+    said = judge(subjects, Decomposed(compact), Failing(), evaluator="x")
+    assert set(said.scores.loc[said.scores["item_id"] == "i1", "status"]) == {FAILED}
+    assert set(said.scores.loc[said.scores["item_id"] == "i2", "status"]) == {OK}
+
+
+def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> None:
+    backend = Scripted()
+    said = run(compact, backend)
+    assert list(said.transcripts["step"]) == [request.step for request in backend.asked]
+    last = said.transcripts.iloc[-1]
+    assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
+    assert (last["answer"], last["protocol"]) == ("7", "decomposed/compact@1")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2i_eval_kedro.judging.protocols import Answer, Wording
+from t2i_eval_kedro.judging.protocols.parsing import MAX_QUESTIONS, Question, parse_questions, parse_score
+from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "status"),
+    [
+        ("7", 7.0, OK),
+        (" 10 ", 10.0, OK),
+        ("7.", 7.0, OK),
+        ("n/a", None, MISSING),
+        ("N/A", None, MISSING),
+        ("11", None, UNPARSED),
+        ("-2", None, UNPARSED),
+        ("8/10", None, UNPARSED),
+        ("**8**", None, UNPARSED),
+        ("8 or 9", None, UNPARSED),
+        ("nan", None, UNPARSED),
+        ("", None, UNPARSED),
+        ("seven", None, UNPARSED),
+    ],
+)
+def test_a_score_is_one_level_and_nothing_else(compact: Wording, text: str, value: float | None, status: str) -> None:
+    score = parse_score(Answer(text), compact)
+    assert (score.value, score.status) == (value, status)
+
+
+def test_an_unparsed_score_keeps_its_text(compact: Wording) -> None:
+    assert parse_score(Answer("about 8"), compact).explanation == "about 8"
+
+
+def test_a_failed_answer_is_failed_with_its_reason(compact: Wording) -> None:
+    score = parse_score(Answer("timeout", status=FAILED), compact)
+    assert (score.value, score.status, score.explanation) == (None, FAILED, "timeout")
+
+
+@given(text=st.text())
+def test_parsing_is_total_and_stays_on_the_scale(compact: Wording, text: str) -> None:
+    score = parse_score(Answer(text), compact)
+    assert score.status in STATUSES
+    assert (score.value is None) == (score.status != OK)
+    assert score.value is None or 0 <= score.value <= 10
+
+
+def test_levels_and_values_are_inverse(wording: Wording) -> None:
+    for level in wording.levels:
+        assert wording.level(wording.value(level)) == level
+    assert wording.value(wording.levels[0]) == 0
+    assert wording.value(wording.levels[-1]) == 10
+
+
+@given(score=st.floats(0, 10))
+def test_the_level_of_a_score_is_the_nearest(compact: Wording, score: float) -> None:
+    assert abs(compact.value(compact.level(score)) - score) <= 0.5
+
+
+def test_questions_are_read_from_their_lines() -> None:
+    text = """Here is the list:
+- attributes | cat | Is the cat black?
+relations | cat,  dog | Is the cat left of the dog?
+Relations | cat, dog | no question
+mood | cat | Is it happy?
+attributes |  | Is it there?
+attributes | cat | Is the cat black?
+"""
+    assert parse_questions(text) == (
+        Question("attributes", ("cat",), "Is the cat black?"),
+        Question("relations", ("cat", "dog"), "Is the cat left of the dog?"),
+    )
+
+
+def test_a_runaway_extraction_is_none_at_all() -> None:
+    lines = [f"attributes | cat | Is it number {i}?" for i in range(MAX_QUESTIONS + 1)]
+    assert parse_questions("\n".join(lines)) == ()
+    assert len(parse_questions("\n".join(lines[:-1]))) == MAX_QUESTIONS
+
+
+@given(text=st.text(alphabet="|,? \nabcattributes"))
+def test_reading_questions_never_fails(text: str) -> None:
+    for question in parse_questions(text):
+        assert question.entities
+        assert question.text.endswith("?")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro.datasets.adapter import check_folder
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.training.grpo import train_grpo
+from t2i_eval_kedro.training.rewards import best_constant_reward
+from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.sft import train_sft
+
+SETTINGS = GRPOSettings(
+    max_steps=4,
+    prompts_per_step=4,
+    generations=4,
+    batch_size=8,
+    logging_steps=1,
+    learning_rate=1e-3,
+    max_completion_length=3,
+)
+WEIGHTS = "adapter_model.safetensors"
+
+
+def parse(answer: str) -> float | None:
+    return float(answer) if answer in {str(level) for level in range(11)} else None
+
+
+@pytest.fixture(scope="module")
+def sft_adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "sft"
+    settings = SFTSettings(max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16))
+    train_sft(examples[examples["task"] == "score"], pictures, ModelSettings(model=str(base_model)), settings, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("trained") / "grpo"
+    model = ModelSettings(model=str(base_model))
+    return folder, train_grpo(examples, pictures, model, sft_adapter, SETTINGS, parse, folder)
+
+
+def test_the_curve_says_what_was_rewarded(trained: tuple[Path, pd.DataFrame]) -> None:
+    _, curve = trained
+    assert curve["step"].tolist() == [1, 2, 3, 4]
+    shares = curve[["reward", "zero_variance_groups", "unparsed"]]
+    assert shares.ge(0).all(axis=None)
+    assert shares.le(1).all(axis=None)
+    assert curve["reward"].gt(0).all()  # it has learned to answer with a score
+    assert curve["unparsed"].lt(1).all()
+    assert curve["distinct_scores"].between(0, 4).all()
+    assert curve["distinct_scores"].max() > 1
+    constant, _ = best_constant_reward(range(11), lambda score, target: math.exp(-((score - target) ** 2) / 8))
+    assert curve["best_constant_reward"].unique() == pytest.approx([constant])
+
+
+def test_the_adapter_went_on_from_the_fine_tuned_one(trained: tuple[Path, pd.DataFrame], sft_adapter: Path) -> None:
+    from safetensors.numpy import load_file
+
+    folder, _ = trained
+    check_folder(folder)
+    before, after = load_file(sft_adapter / WEIGHTS), load_file(folder / WEIGHTS)
+    assert before.keys() == after.keys()
+    change = max(abs(after[name] - before[name]).max() for name in before)
+    assert 0 < change < 4 * 1.5e-3  # four steps of Adam move a weight by about the learning rate each
+    config = [json.loads((path / "adapter_config.json").read_text()) for path in (sft_adapter, folder)]
+    assert config[0]["target_modules"] == config[1]["target_modules"]
+    assert config[1]["base_model_name_or_path"] == "tiny-llava"
+
+
+def test_cut_off_or_not_the_same_seed_gives_the_same_bytes(
+    trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    folder, curve = trained
+    model, checkpoints, out = ModelSettings(model=str(base_model)), tmp_path / "checkpoints", tmp_path / "a"
+    settings = SETTINGS.model_copy(update={"save_steps": 2})
+    answers = 0
+
+    def cut_off(answer: str) -> float | None:
+        nonlocal answers
+        answers += 1
+        if answers > 2 * 16 + 5:
+            raise KeyboardInterrupt
+        return parse(answer)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_grpo(examples, pictures, model, sft_adapter, settings, cut_off, out, checkpoint_dir=checkpoints)
+    assert (checkpoints / "checkpoint-2").is_dir()
+    again = train_grpo(examples, pictures, model, sft_adapter, settings, parse, out, checkpoint_dir=checkpoints)
+    pd.testing.assert_frame_equal(again, curve)
+    assert (out / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def test_without_scores_there_is_nothing_to_train_on(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    others = examples[examples["task"] != "score"]
+    with pytest.raises(T2IEvalError, match="task 'score'"):
+        train_grpo(others, pictures, ModelSettings(model=str(base_model)), sft_adapter, SETTINGS, parse, tmp_path / "a")

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import EXAMPLES
+from t2i_eval_kedro.training.rebalancing import BINS, rebalance
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/golden/rebalance.json").read_text())
+
+
+def row(
+    example_id: str, task: str, score: float | None, *, aspect: str = "", pair: str = "", fold: str = "train"
+) -> dict:
+    return {
+        "example_id": example_id,
+        "item_id": "i",
+        "fold": fold,
+        "task": task,
+        "aspect": aspect,
+        "messages": "[]",
+        "completion": "N/A" if score is None else f"{score:g}",
+        "score": score,
+        "pair_id": pair or example_id,
+        "weight": 1.0,
+    }
+
+
+def scored(task: str, counts: dict[str, int], **kwargs: str) -> list[dict]:
+    value = dict(zip(BINS, [*(low + 0.5 for low in range(10)), 10.0, None], strict=True))
+    return [
+        row(f"{task}-{name}-{n}", task, value[name], **kwargs) for name, count in counts.items() for n in range(count)
+    ]
+
+
+def paired(counts: dict[str, int]) -> list[dict]:
+    stage_2 = scored("appearance_2", counts, aspect="appearance")
+    stage_1 = [
+        row(f"explain-{r['example_id']}", "appearance_1", None, aspect="appearance", pair=r["pair_id"]) for r in stage_2
+    ]
+    return stage_1 + stage_2
+
+
+def after(table: pd.DataFrame, task: str) -> dict[str, int]:
+    return dict(table[table["task"] == task].set_index("bin")["after"])
+
+
+def test_summaries_equal_the_official_run() -> None:
+    _, table = rebalance(EXAMPLES.frame(scored("summary_2", GOLDEN["summarize_bins"], aspect="overall")))
+    counts = after(table, "summary_2")
+    assert counts.pop("N/A") == 0
+    assert set(counts.values()) == {GOLDEN["observed_from_official_run"]["summarize_per_bin"]}
+    assert sum(counts.values()) == GOLDEN["observed_from_official_run"]["summarize_total_per_category"]
+
+
+def test_questions_equal_the_official_run_when_pairs_may_split() -> None:
+    examples = EXAMPLES.frame(paired(GOLDEN["summarize_bins"]))
+    _, table = rebalance(examples, split_pairs=True)
+    counts = table.groupby("bin")["after"].sum().drop("N/A")
+    assert set(counts) == {GOLDEN["observed_from_official_run"]["stage12_per_bin"]}
+    assert counts.sum() == GOLDEN["observed_from_official_run"]["stage12_total_per_aspect"]
+
+
+def test_questions_keep_their_explanation() -> None:
+    balanced, table = rebalance(EXAMPLES.frame(paired(GOLDEN["summarize_bins"])))
+    assert after(table, "appearance_1") == after(table, "appearance_2")
+    assert set(after(table, "appearance_2").values()) == {0, 9}  # 9 whole pairs are the most that fit in 19 rows
+    copies = balanced.assign(copy=balanced["example_id"].str.extract(r"(#\d+)$")[0].fillna(""))
+    assert set(copies.groupby(["pair_id", "copy"]).size()) == {2}
+
+
+def test_summaries_are_balanced_by_aspect() -> None:
+    few = dict.fromkeys(BINS, 1)
+    many = dict.fromkeys(BINS, 5)
+    rows = scored("summary_2", few, aspect="overall") + [
+        r | {"example_id": "b" + r["example_id"], "aspect": "appearance"} for r in scored("summary_2", many)
+    ]
+    _, table = rebalance(EXAMPLES.frame(rows))
+    sizes = table[table["bin"] != "N/A"].groupby("aspect")["after"].agg(["min", "max"])
+    assert sizes.loc["overall"].tolist() == [1, 1]
+    assert sizes.loc["appearance"].tolist() == [5, 5]
+
+
+def test_an_empty_bin_is_skipped() -> None:
+    counts = {name: (0 if name == "3-4" else 4) for name in BINS}
+    _, table = rebalance(EXAMPLES.frame(scored("score", counts, aspect="overall")))
+    assert after(table, "score") == {name: (0 if name == "N/A" else 4) for name in BINS if name != "3-4"}
+
+
+def test_a_set_with_too_few_bins_is_left_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    examples = EXAMPLES.frame(scored("score", {"4-5": 3, "7-8": 2}, aspect="overall"))
+    balanced, _ = rebalance(examples)
+    assert len(balanced) == 5
+    assert "Only 2 of the 12 score bins of 'score/overall' are filled" in caplog.text
+
+
+def test_only_the_training_fold_is_resampled_and_repeated() -> None:
+    rows = scored("score", dict.fromkeys(BINS, 2), aspect="overall")
+    held_out = [r | {"example_id": "v" + r["example_id"], "fold": "validation"} for r in rows]
+    extract = [row("e", "extract", None)]
+    balanced, table = rebalance(EXAMPLES.frame(rows + extract + held_out), repeats={"extract": 8})
+    assert (balanced["fold"] == "validation").sum() == len(held_out)
+    assert sorted(balanced.loc[balanced["task"] == "extract", "example_id"]) == sorted(
+        ["e", *(f"e#{n}" for n in range(2, 9))]
+    )
+    assert after(table, "extract") == {"all": 8}
+
+
+@pytest.mark.parametrize(("method", "size"), [("oversample", 6), ("undersample", 2)])
+def test_other_methods_reach_their_size(method: str, size: int) -> None:
+    examples = EXAMPLES.frame(scored("score", {"0-1": 2, "5-6": 6, "10": 3, "N/A": 1}, aspect="overall"))
+    _, table = rebalance(examples, method=method)
+    assert after(table, "score") == {"0-1": size, "5-6": size, "10": size, "N/A": 1}
+
+
+def test_another_scale_is_mapped() -> None:
+    rows = [row(f"{n}", "score", 1 + n / 10, aspect="overall") for n in range(41)]
+    _, table = rebalance(EXAMPLES.frame(rows), score_range=(1, 5), method="none")
+    counts = after(table, "score")
+    assert counts["10"] == 1
+    assert all(counts[name] == 4 for name in BINS[:10])
+
+
+def test_a_score_off_the_scale_is_named() -> None:
+    with pytest.raises(T2IEvalError, match="'bad' teaches the score 11"):
+        rebalance(EXAMPLES.frame([row("bad", "score", 11.0)]))
+
+
+def test_an_unknown_method_is_named() -> None:
+    with pytest.raises(T2IEvalError, match="'p75'"):
+        rebalance(EXAMPLES.empty(), method="p75")
+
+
+def test_no_examples_stay_no_examples() -> None:
+    balanced, table = rebalance(EXAMPLES.empty())
+    assert balanced.empty
+    assert table.empty
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=12, max_size=12), st.integers(0, 2**31))
+def test_official_is_seeded_and_every_filled_bin_has_the_same_size(sizes: list[int], seed: int) -> None:
+    counts = dict(zip(BINS, sizes, strict=True))
+    examples = EXAMPLES.frame(scored("score", counts, aspect="overall"))
+    first, table = rebalance(examples, seed=seed)
+    again, _ = rebalance(examples, seed=seed)
+    pd.testing.assert_frame_equal(first, again)
+    filled = [name for name in BINS[:-1] if counts[name]]
+    left = after(table, "score") if sizes and sum(sizes) else {}
+    if len(filled) > 3:
+        assert len({left[name] for name in filled}) == 1
+        assert left.get("N/A", 0) == 0
+    assert set(first["item_id"]) <= {"i"}
+    assert first["example_id"].is_unique

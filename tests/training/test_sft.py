@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro.datasets.adapter import check_folder
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.models import load_model, load_processor
+from t2i_eval_kedro.training.data import Encoder
+from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.sft import train_sft
+
+SHORT = SFTSettings(max_steps=6, batch_size=8, logging_steps=2, eval_examples=8, lora=LoraSettings(r=4, alpha=8))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("trained") / "sft"
+    curve = train_sft(examples, pictures, ModelSettings(model=str(base_model)), SHORT, folder, data_note="Made up.")
+    return folder, curve
+
+
+def test_the_loss_falls_and_validation_is_in_the_curve(trained: tuple[Path, pd.DataFrame]) -> None:
+    _, curve = trained
+    assert curve["step"].tolist() == [2, 4, 6]
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
+    assert curve["validation_loss"].iloc[-1] > 0
+
+
+def test_the_folder_is_whole_and_names_no_path(trained: tuple[Path, pd.DataFrame], base_model: Path) -> None:
+    folder, curve = trained
+    check_folder(folder)
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-llava"
+    card = (folder / "README.md").read_text()
+    assert "Made up." in card
+    assert "## Agreement with people" in card
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["settings"]["lora"]["r"] == 4
+    assert settings["data"]["examples"] == {"appearance_1": 44, "score": 44}
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "curve.csv"), curve, rtol=1e-5, check_dtype=False)
+    for path in folder.iterdir():
+        assert str(base_model.parent).encode() not in path.read_bytes(), path
+
+
+def test_plain_peft_loads_it_and_it_changes_the_model(trained: tuple[Path, pd.DataFrame], base_model: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    folder, _ = trained
+    plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base_model), folder).eval()
+    ours = load_model(base_model, adapter=folder, merge=True, device="cpu")
+    base = load_model(base_model, device="cpu")
+    ids = torch.tensor([[3, 10, 11, 4]])
+    with torch.no_grad():
+        expected = plain(input_ids=ids).logits
+        torch.testing.assert_close(ours(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-4)
+        assert (base(input_ids=ids).logits - expected).abs().max() > 1e-3
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures, tmp_path: Path
+) -> None:
+    folder, _ = trained
+    model = ModelSettings(model=str(base_model))
+    train_sft(examples, pictures, model, SHORT, tmp_path / "again", data_note="Made up.")
+    for name in sorted(path.name for path in folder.iterdir()):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    train_sft(examples, pictures, model, SHORT.model_copy(update={"seed": 1}), tmp_path / "other")
+    name = "adapter_model.safetensors"
+    assert (folder / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
+
+
+def test_labels_cover_the_answer_alone(base_model: Path, examples, pictures) -> None:
+    processor = load_processor(base_model)
+    encoder = Encoder(examples, processor, pictures)
+    rows = [0, 1]
+    batch = encoder([{"row": row} for row in rows])
+    for place, row in enumerate(rows):
+        answer = batch["labels"][place][batch["labels"][place] != -100]
+        assert processor.tokenizer.decode(answer) == examples["completion"][row] + "<|end|>"
+    text = processor.tokenizer.decode(batch["input_ids"][1][batch["attention_mask"][1].bool()])
+    assert text == (
+        "<|user|><image><image><image><image>Score the image.<|assistant|>0<|end|><|user|>Why?<|assistant|>"
+        "It is 0 of 10.<|end|>"
+    )
+    assert batch["pixel_values"].shape == (2, 3, 32, 32)
+
+
+def test_batches_equal_those_of_trl(base_model: Path, examples, pictures) -> None:
+    import torch
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from t2i_eval_kedro.judging.models import image_keys, to_chat
+
+    processor = load_processor(base_model)
+    rows = [0, 1, 6, 21]
+    theirs = []
+    for row in rows:
+        messages = json.loads(examples["messages"][row])
+        answer = {"role": "assistant", "text": examples["completion"][row]}
+        theirs.append(
+            {
+                "images": [pictures.image(key) for key in image_keys(messages)],
+                "prompt": to_chat(messages),
+                "completion": to_chat([answer]),
+            }
+        )
+    expected = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(theirs)
+    encoder = Encoder(examples, processor, pictures, cache_mb=0)
+    for _ in range(2):  # once encoded, once from what is kept
+        batch = encoder([{"row": row} for row in rows])
+        assert set(batch) == set(expected)
+        for name, value in batch.items():
+            torch.testing.assert_close(value, expected[name], msg=name)
+
+
+def test_no_training_fold_is_named(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    held_out = examples[examples["fold"] == "validation"]
+    with pytest.raises(T2IEvalError, match="fold 'train'"):
+        train_sft(held_out, pictures, ModelSettings(model=str(base_model)), SHORT, tmp_path / "a")
+
+
+def test_long_examples_are_left_out_and_counted(
+    base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SHORT.model_copy(update={"max_length": 28, "max_steps": 1, "eval_examples": 0})
+    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    assert "44 of 88 examples are longer than 28 tokens" in caplog.text
+    kept = json.loads((tmp_path / "a" / "settings.json").read_text())["data"]["examples"]
+    assert kept == {"score": 44}
+
+
+def test_a_loss_that_is_no_number_stops(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30, "logging_steps": 1})
+    with pytest.raises(T2IEvalError, match=r"no number at step \d+ of 6; lower the learning rate"):
+        train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_vision_tower_can_be_left_alone(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    lora = LoraSettings(r=2, alpha=2, vision=False)
+    settings = SHORT.model_copy(update={"lora": lora, "max_steps": 1, "eval_examples": 0})
+    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    with safe_open(tmp_path / "a" / "adapter_model.safetensors", "pt") as weights:
+        names = list(weights.keys())
+    assert names
+    assert all("language_model" in name for name in names)
+
+
+CHECKPOINTED = SFTSettings(
+    max_steps=60,
+    batch_size=8,
+    logging_steps=2,
+    save_steps=4,
+    eval_examples=0,
+    lora=LoraSettings(r=4, alpha=8, dropout=0.1),
+)
+SCRIPT = """
+import sys
+import pandas as pd
+from pathlib import Path
+sys.path.insert(0, str(Path({this!r}).parent))
+from conftest import make_pictures
+from test_sft import CHECKPOINTED, ModelSettings, train_sft
+train_sft(pd.read_parquet({examples!r}), make_pictures(), ModelSettings(model={model!r}), CHECKPOINTED, Path({out!r}),
+          checkpoint_dir=Path({checkpoints!r}))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    examples.to_parquet(tmp_path / "examples.parquet")
+    checkpoints, cut, whole = tmp_path / "checkpoints", tmp_path / "cut", tmp_path / "whole"
+    script = SCRIPT.format(
+        this=__file__,
+        examples=str(tmp_path / "examples.parquet"),
+        model=str(base_model),
+        out=str(cut),
+        checkpoints=str(checkpoints),
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+            assert process.poll() is None, process.stderr.read().decode()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert not cut.exists()
+    model = ModelSettings(model=str(base_model))
+    train_sft(examples, pictures, model, CHECKPOINTED, cut, checkpoint_dir=checkpoints)
+    train_sft(examples, pictures, model, CHECKPOINTED, whole)
+    for path in whole.iterdir():
+        assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
+    assert not checkpoints.exists()
+
+
+def test_checkpoints_of_another_run_are_not_used(
+    base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / "checkpoint-4").mkdir(parents=True)
+    (checkpoints / "run.json").write_text("another")
+    train_sft(examples, pictures, ModelSettings(model=str(base_model)), SHORT, tmp_path / "a")
+    settings = SHORT.model_copy(update={"save_steps": 4})
+    model = ModelSettings(model=str(base_model))
+    train_sft(examples, pictures, model, settings, tmp_path / "b", checkpoint_dir=checkpoints)
+    assert "are of another run and are deleted" in caplog.text
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()
