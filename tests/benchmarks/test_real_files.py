@@ -130,3 +130,38 @@ def test_avt_has_all_images_and_marks_the_photographs(real: Real) -> None:
     means = mean_ratings(avt, "image_appeal")
     metric = avt.scores[avt.scores["evaluator"] == "NIQE"].set_index("item_id")["score"].reindex(means.index)
     assert metric.corr(means, method="spearman") < 0
+
+
+def test_genai_bench_has_skills_and_sets_aside_the_ratings_off_its_scale(real: Real) -> None:
+    genai = real("genai_bench")
+    assert (len(genai.items), len(genai.ratings)) == (9600, 28800)
+    off = genai.ratings[genai.ratings["off_scale"]]
+    assert off["score"].isna().all()
+    listed = genai.faults.loc[genai.faults["kind"] == "off_scale_rating", "detail"]
+    assert sorted(detail.split(": ")[1].split(" ")[0] for detail in listed) == ["33", "41"]
+    assert kinds(genai)["untagged_prompt"] == 1
+    details = [json.loads(text) for text in genai.items["attributes"]]
+    skills = {skill for detail in details for skill in detail["skills"]}
+    levels = {level for detail in details for level in detail["levels"]}
+    assert (len(skills), levels) == (10, {"basic", "advanced"})
+    assert sum(not detail["skills"] and not detail["levels"] for detail in details) == 7 * 6
+
+
+def test_imagereward_turns_rankings_into_preferences(real: Real) -> None:
+    reward = real("imagereward")
+    assert (len(reward.items), reward.items["prompt_id"].nunique()) == (2720, 466)
+    sizes = reward.items.groupby("prompt_id").size()
+    assert len(reward.preferences) == (sizes * (sizes - 1) // 2).sum()
+    first = reward.preferences[reward.preferences["prompt_id"] == "005658-0040"]
+    assert first["label"].tolist() == ["a"] * 5 + ["b"]  # ranks 1, 2, 5, 3
+    assert (reward.preferences["label"] == "tie").any()
+
+
+def test_evalalign_has_a_question_for_every_skill_of_a_prompt(real: Real) -> None:
+    evalalign = real("evalalign")
+    counts = evalalign.elements["skill"].value_counts()
+    alignment = {"Object": 118, "Count": 109, "Spatial": 85, "Action": 54, "Color": 26, "Style": 25}
+    faithfulness = dict.fromkeys(("body", "hand", "face", "object", "common_sense"), 100)
+    expected = {f"alignment/{skill}": n for skill, n in alignment.items()}
+    assert counts.to_dict() == expected | {f"faithfulness/{skill}": n for skill, n in faithfulness.items()}
+    assert not evalalign.elements["question"].str.contains("<image>").any()

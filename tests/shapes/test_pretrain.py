@@ -73,9 +73,10 @@ def test_patch_labels_name_the_object_in_its_cell() -> None:
         labels = patch_labels(picture)
         assert (labels[:, 0] > 0).sum() == sum(group.count for group in picture.scene.groups)
         for item in picture.objects:
-            shape, color, size, *_ = labels[item.cell]
+            shape, color, size, count, lower, right, *_ = labels[item.cell]
             group = item.group
             assert (SHAPES[shape - 1], COLORS[color - 1], SIZES[size - 1]) == (group.shape, group.color, group.size)
+            assert (count, 2 * lower + right) == (group.count, group.quadrant)
             assert item.cell == int(item.y // 16) * 4 + int(item.x // 16)
 
 

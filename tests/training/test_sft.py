@@ -104,24 +104,57 @@ def test_batches_equal_those_of_trl(base_model: Path, examples, pictures) -> Non
 
     processor = load_processor(base_model)
     rows = [0, 1, 6, 21]
-    theirs = []
+    requests = []
     for row in rows:
         messages = json.loads(examples["messages"][row])
         answer = {"role": "assistant", "text": examples["completion"][row]}
-        theirs.append(
+        requests.append(
             {
                 "images": [pictures.image(key) for key in image_keys(messages)],
                 "prompt": to_chat(messages),
                 "completion": to_chat([answer]),
             }
         )
-    expected = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(theirs)
+    expected = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(requests)
     encoder = Encoder(examples, processor, pictures, cache_mb=0)
     for _ in range(2):  # once encoded, once from what is kept
         batch = encoder([{"row": row} for row in rows])
         assert set(batch) == set(expected)
-        for name, value in batch.items():
-            torch.testing.assert_close(value, expected[name], msg=name)
+        torch.testing.assert_close(batch["pixel_values"], expected["pixel_values"])
+        for place in range(len(rows)):
+            ours, theirs = batch["attention_mask"][place].bool(), expected["attention_mask"][place].bool()
+            for name in ("input_ids", "labels"):  # ours are padded on the left, theirs on the right
+                assert batch[name][place][ours].tolist() == expected[name][place][theirs].tolist()
+
+
+def test_the_loss_is_that_of_trl(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
+
+    processor = load_processor(base_model)
+
+    def loss(trainer_class: type[SFTTrainer], weights: list[float] | None = None) -> float:
+        chosen = examples.iloc[[0, 1, 6, 21]]
+        if weights:
+            chosen = chosen.assign(weight=weights)
+        encoder = Encoder(chosen, processor, pictures)
+        arguments = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none"}
+        trainer = trainer_class(
+            model=load_model(base_model, device="cpu"),
+            args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=False),
+            data_collator=encoder,
+            train_dataset=encoder.dataset(range(4)),
+            processing_class=processor,
+        )
+        with torch.no_grad():
+            return trainer.compute_loss(trainer.model, encoder([{"row": row} for row in range(4)])).item()
+
+    assert loss(AnswerLossTrainer) == pytest.approx(loss(SFTTrainer), rel=1e-5)
+    assert loss(AnswerLossTrainer, [2.0] * 4) == pytest.approx(2 * loss(SFTTrainer), rel=1e-5)
+    assert loss(AnswerLossTrainer, [1.0, 0.0, 1.0, 0.0]) < loss(AnswerLossTrainer)
 
 
 def test_no_training_fold_is_named(base_model: Path, examples, pictures, tmp_path: Path) -> None:

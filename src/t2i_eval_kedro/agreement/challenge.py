@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from t2i_eval_kedro.agreement.correlation import kendall_b, pearson, pearson_logistic, spearman
+from t2i_eval_kedro.agreement.correlation import kendall_b, pearson_logistic, spearman, undefined
+from t2i_eval_kedro.agreement.figures import Json
 from t2i_eval_kedro.agreement.grouping import fisher_mean
 from t2i_eval_kedro.agreement.kernels import Floats
 from t2i_eval_kedro.agreement.ties import best_threshold, tie_calibrated, within_groups
@@ -37,7 +38,7 @@ def check_mode(mode: str) -> None:
 
 def ntire_alignment(
     truth: Sequence[Mapping[str, Any]], submission: Sequence[Mapping[str, Any]], mode: Mode = "as_published"
-) -> dict[str, float | None]:
+) -> Json:
     """NTIRE 2025, track 1: ``Final_Score = 0.25 SRCC + 0.25 PLCC + 0.5 ACC``.
 
     As published, both lists are sorted by ``img_path`` and paired by position, and the logistic of PLCC is fitted from the
@@ -47,6 +48,9 @@ def ntire_alignment(
     Args:
         truth, submission: entries ``{img_path, total_score, element_score: {element: score}}``.
         mode: ``as_published`` or ``corrected``.
+
+    Returns:
+        ``SRCC``, ``PLCC``, ``ACC`` and ``Final_Score``; an undefined one is null, and ``reason`` says why.
 
     Raises:
         T2IEvalError: the lists cannot be paired as the mode pairs them.
@@ -82,12 +86,12 @@ def ntire_alignment(
             total += 1
     accuracy = right / total if total else float("nan")
     final = ALIGNMENT_WEIGHTS["SRCC"] * srcc + ALIGNMENT_WEIGHTS["PLCC"] * plcc + ALIGNMENT_WEIGHTS["ACC"] * accuracy
-    return _figures(SRCC=srcc, PLCC=plcc, ACC=accuracy, Final_Score=final)
+    return figures_or_null({"SRCC": srcc, "PLCC": plcc, "ACC": accuracy, "Final_Score": final}, undefined(predicted, gold))
 
 
 def t2i_eval_correlation(
     result: Sequence[object], reference: Sequence[object], mode: Mode = "as_published"
-) -> dict[str, float | None]:
+) -> Json:
     """T2I-Eval's Spearman and Kendall tau-b of a list of scores with a reference.
 
     As published, a score that is no number becomes the mean of the other scores of its list, on both sides. Corrected, the
@@ -100,7 +104,8 @@ def t2i_eval_correlation(
     if mode == "as_published":
         a, b = (np.where(np.isnan(v), np.nanmean(v) if np.isfinite(v).any() else np.nan, v) for v in (a, b))
     kept = np.isfinite(a) & np.isfinite(b)
-    return _figures(spearman=spearman(a[kept], b[kept]), kendall_b=kendall_b(a[kept], b[kept])) | {"n": int(kept.sum())}
+    a, b = a[kept], b[kept]
+    return figures_or_null({"spearman": spearman(a, b), "kendall_b": kendall_b(a, b)}, undefined(a, b)) | {"n": len(a)}
 
 
 def evalalign_faithfulness(scores: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -190,7 +195,7 @@ def dsg_score(
 
 def vqascore_accuracy(
     scores: Floats, ratings: Floats, prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None, mode: Mode = "as_published"
-) -> dict[str, float | None]:
+) -> Json:
     """VQAScore's meta-evaluation: pairwise accuracy with tie calibration.
 
     As published, over all pairs of items, with the threshold that is best on those very pairs. Corrected, inside prompts,
@@ -208,13 +213,15 @@ def vqascore_accuracy(
         groups = tuple(np.flatnonzero(prompt == p) for p in np.unique(prompt))
         values = tie_calibrated(scores, ratings, groups).by_prompt
         defined = values[np.isfinite(values)]
-        return _figures(accuracy=float(defined.mean()) if len(defined) else float("nan"))
+        accuracy = float(defined.mean()) if len(defined) else float("nan")
+        return figures_or_null({"accuracy": accuracy}, "no prompt has two items, or there is only one prompt")
     first, second, _ = within_groups((np.arange(len(scores)),))
     if len(first) == 0:
-        return _figures(accuracy=float("nan"), threshold=float("nan"))
+        nothing = {"accuracy": float("nan"), "threshold": float("nan")}
+        return figures_or_null(nothing, "fewer than 2 items have both a score and a rating")
     difference, wanted = scores[first] - scores[second], np.sign(ratings[first] - ratings[second])
     threshold, accuracy = best_threshold(np.abs(difference), (np.sign(difference) == wanted) & (wanted != 0), wanted == 0)
-    return _figures(accuracy=accuracy, threshold=threshold)
+    return {"accuracy": accuracy, "threshold": threshold}
 
 
 def viescore_overall(semantic: Sequence[float], perceptual: Sequence[float]) -> float:
@@ -248,5 +255,7 @@ def _numbers(values: Sequence[object]) -> Floats:
     return np.array(finite, dtype=float)
 
 
-def _figures(**values: float) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+def figures_or_null(values: Mapping[str, float], reason: str | None) -> Json:
+    """``values`` with null for what is not finite, and then the reason."""
+    out: Json = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+    return out | ({"reason": reason or "not defined for these values"} if None in out.values() else {})

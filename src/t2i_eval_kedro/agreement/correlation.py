@@ -6,6 +6,7 @@ defined; :func:`undefined` says why. Scores are oriented: higher is better.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -76,6 +77,14 @@ def logistic(x: Floats, top: float, bottom: float, centre: float, spread: float)
     return np.asarray(bottom + (top - bottom) * special.expit((x - centre) / np.abs(spread)))
 
 
+def _slopes(x: Floats, top: float, bottom: float, centre: float, spread: float) -> Floats:
+    """Derivatives of :func:`logistic`, ``(n, 4)``: differences are useless where a parameter, such as the centre, is near 0."""
+    z = (x - centre) / np.abs(spread)
+    rise = special.expit(z)
+    steep = (top - bottom) * rise * (1 - rise)
+    return np.column_stack([rise, 1 - rise, -steep / np.abs(spread), -steep * z / spread])
+
+
 def fit_logistic(x: Floats, y: Floats, max_evaluations: int = 10_000) -> Floats:
     """``y`` predicted from ``x`` by the least-squares 4-parameter logistic.
 
@@ -86,16 +95,19 @@ def fit_logistic(x: Floats, y: Floats, max_evaluations: int = 10_000) -> Floats:
         ``(n,)`` predicted values; all NaN where the fit does not converge.
     """
     start = [y.max(), y.min(), x.mean(), x.std()]
-    try:
-        found, _ = optimize.curve_fit(logistic, x, y, p0=start, maxfev=max_evaluations)
-    except RuntimeError:
-        return np.full(len(x), np.nan)
-    return logistic(x, *found)
+    # A curve as steep as a step has no covariance, and is found all the same.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        try:
+            found, _ = optimize.curve_fit(logistic, x, y, p0=start, jac=_slopes, maxfev=max_evaluations)
+        except RuntimeError:
+            return np.full(len(x), np.nan)
+        return logistic(x, *found)
 
 
 def pearson_logistic(scores: Floats, ratings: Floats) -> float:
     """Pearson's correlation after the scores are mapped to the ratings by the least-squares 4-parameter logistic."""
-    if undefined(scores, ratings):
+    if undefined(scores, ratings) or len(scores) < 5:
         return float("nan")
     mapped = fit_logistic(scores, ratings)
     return float("nan") if np.isnan(mapped).any() else pearson(mapped, ratings)

@@ -11,7 +11,7 @@ import numpy as np
 from t2i_eval_kedro.agreement import correlation, intervals, ranking
 from t2i_eval_kedro.agreement.bootstrap import percentile_interval
 from t2i_eval_kedro.agreement.figures import Json, drawn, figure, number
-from t2i_eval_kedro.agreement.flat import FLAT_STATISTICS, Weights, flat_statistics
+from t2i_eval_kedro.agreement.flat import Weights, flat_statistics
 from t2i_eval_kedro.agreement.grouping import (
     GROUPED,
     MIN_GROUP,

@@ -7,7 +7,6 @@ border pixels' centres counts, over all 2 x 2 cells of pixels, 1 where all four 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, optimize
 
-from t2i_eval_kedro.agreement.challenge import Mode, check_mode
-from t2i_eval_kedro.agreement.correlation import pearson_logistic, spearman
+from t2i_eval_kedro.agreement.challenge import Mode, check_mode, figures_or_null
+from t2i_eval_kedro.agreement.correlation import pearson_logistic, spearman, undefined
+from t2i_eval_kedro.agreement.figures import Json
 from t2i_eval_kedro.agreement.kernels import Floats
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -80,7 +80,7 @@ def polygon_area(region: npt.NDArray[np.bool_]) -> float:
 
 def ntire_structure(
     truth: Mapping[str, Flaws], submission: Mapping[str, Flaws], mode: Mode = "as_published", area: float = PREDICTED_AREA
-) -> dict[str, float | None]:
+) -> Json:
     """NTIRE 2025, track 2: ``Final_Score = 0.7 F1 + 0.15 PLCC + 0.15 SRCC``.
 
     As published, predicted regions count above ``area`` pixels and true ones above 150, a region is hit when any region of
@@ -137,16 +137,12 @@ def ntire_structure(
     scores = np.array([submission[name].score for name in common])
     if not (np.isfinite(gold).all() and np.isfinite(scores).all()):
         raise T2IEvalError("A quality score is not a finite number; correct it.")
-    srcc, plcc = _correlations(scores, gold)
+    srcc, plcc = spearman(scores, gold), pearson_logistic(scores, gold)
     parts = {"F1_Score": f1, "PLCC": plcc, "SRCC": srcc}
     final = sum(weight * parts[name] for name, weight in STRUCTURE_WEIGHTS.items())
     figures = {"SRCC": srcc, "PLCC": plcc, "Precision": precision, "Recall": recall, "F1_Score": f1}
     figures |= {"GIoU": float(np.mean(overlaps)), "Final_Score": final}
-    return {name: float(value) if math.isfinite(value) else None for name, value in figures.items()}
-
-
-def _correlations(scores: Floats, gold: Floats) -> tuple[float, float]:
-    return spearman(scores, gold), pearson_logistic(scores, gold)
+    return figures_or_null(figures, undefined(scores, gold) or "one side has no region at all")
 
 
 def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

@@ -67,11 +67,9 @@ def gold(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def keep_ties(means: Floats) -> Floats:
-    """Means to 12 significant digits: sums of the same values in another order differ in the last bit, and must stay ties."""
-    with np.errstate(divide="ignore"):
-        size = np.where(means == 0, 0.0, np.floor(np.log10(np.abs(means))))
-    scale = 10.0 ** (11 - np.nan_to_num(size))
-    return np.asarray(np.round(means * scale) / scale)
+    """Means to 40 binary digits (about 12 decimal ones): sums of the same values in another order differ in the last bit, and must stay ties."""
+    fraction, exponent = np.frexp(means)
+    return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
 
 
 def build(
@@ -99,7 +97,7 @@ def build(
     index = {name: position for position, name in enumerate(generators)}
     generator = np.array([-1 if r else index[g] for g, r in zip(items["generator"], real, strict=True)], dtype=np.int64)
     place = pd.Series(np.arange(len(items)), index=items["item_id"])
-    judged = _judged(scores[scores["item_id"].isin(items["item_id"])])
+    judged = oriented_scores(scores[scores["item_id"].isin(items["item_id"])])
     out: dict[str, Sample] = {}
     for dimension, rows in gold(ratings[ratings["item_id"].isin(items["item_id"])]).groupby("dimension", sort=True):
         at = np.sort(place.loc[rows["item_id"]].to_numpy())
@@ -120,13 +118,24 @@ def build(
     return out
 
 
+def skills(items: pd.DataFrame, elements: pd.DataFrame | None = None) -> dict[str, set[str]]:
+    """Skills of each item: the lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
+    by_prompt = {} if elements is None else elements.groupby("prompt_id")["skill"].agg(set).to_dict()
+    out: dict[str, set[str]] = {}
+    for item, prompt, text in zip(items["item_id"], items["prompt_id"], items["attributes"], strict=True):
+        attributes = json.loads(text) if isinstance(text, str) else {}
+        named = {str(tag) for key in ("skills", "levels") for tag in attributes.get(key) or ()}
+        out[item] = named | by_prompt.get(prompt, set())
+    return out
+
+
 def _real(items: pd.DataFrame) -> pd.Series:
     """Which items are real photographs, by ``"real": true`` in their attributes."""
     return items["attributes"].map(lambda text: isinstance(text, str) and json.loads(text).get("real") is True).astype(bool)
 
 
-def _judged(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row an item, judge and dimension: the mean oriented score over the runs that gave one, and the status."""
+def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row an evaluator, dimension and item (the index): the mean oriented score over the runs that gave one, and the status."""
     sign = np.where(scores["higher_is_better"].astype(bool), 1.0, -1.0)
     usable = (scores["status"] == OK) & scores["score"].notna()
     # A row that calls itself ok and holds no number is an answer without a valid score.

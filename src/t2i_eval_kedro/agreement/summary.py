@@ -12,7 +12,6 @@
 | ranks | dimension -> statistic -> judge -> rank and its probability |
 | raters, ceiling, human_level | how well people agree, what a judge can reach, and people held to the judge's standard |
 | elements, preferences | accuracy of labels, where there are any |
-| published | figures printed by the source beside what its data gives, where there are any |
 
 A figure that is not defined is null and has a ``reason``.
 """
@@ -25,13 +24,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from t2i_eval_kedro.agreement import compared, people
+from t2i_eval_kedro.agreement import compared, labelled, people
 from t2i_eval_kedro.agreement.bootstrap import draw_counts
 from t2i_eval_kedro.agreement.figures import Json, figure
 from t2i_eval_kedro.agreement.flat import Weights
 from t2i_eval_kedro.agreement.grouping import Groups
 from t2i_eval_kedro.agreement.judged import STATISTICS, Judged, skill_groups
-from t2i_eval_kedro.agreement.samples import Missing, Sample, build
+from t2i_eval_kedro.agreement.samples import Missing, Sample, build, skills
 
 
 def summarise(
@@ -44,7 +43,11 @@ def summarise(
     seed: int = 0,
     missing: Missing = "drop",
     pairs: Iterable[tuple[str, str]] | None = None,
-    skills: Mapping[str, Iterable[str]] | None = None,
+    elements: pd.DataFrame | None = None,
+    element_ratings: pd.DataFrame | None = None,
+    element_scores: pd.DataFrame | None = None,
+    preferences: pd.DataFrame | None = None,
+    preference_scores: pd.DataFrame | None = None,
     anonymous_raters: bool | None = None,
 ) -> Json:
     """Compare every judge in ``scores`` with the mean of the people in ``ratings``.
@@ -56,12 +59,16 @@ def summarise(
         seed: of the draws; the same seed gives the same result, whatever the order of the rows.
         missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.samples.build`.
         pairs: judges to compare with each other; by default every pair.
-        skills: item_id -> its skills.
+        elements: names the skills of prompts; the items' attributes may name more.
+        element_ratings, element_scores: labels of elements by people and by judges.
+        preferences, preference_scores: preferences of people, and of judges that were asked for one; judges with scores
+            prefer the item with the higher score.
         anonymous_raters: whether rater columns are slots, not persons; by default known for tifa160 and genai_bench.
 
     Returns:
         The summary, of plain JSON types; see the module's text.
     """
+    tags = skills(items, elements)
     samples = build(items, ratings, scores, missing=missing)
     slots = bool(items["benchmark"].isin(people.ANONYMOUS).any()) if anonymous_raters is None else anonymous_raters
     out: Json = {
@@ -74,7 +81,7 @@ def summarise(
         },
         "data": {},
         **{key: {} for key in ("evaluators", "counts")},
-        "by": {key: {} for key in ("prompt", "generator", *(["skill"] if skills else []))},
+        "by": {key: {} for key in ("prompt", "generator", *(["skill"] if any(tags.values()) else []))},
         **{key: {} for key in ("ranking", "intervals")},
         "significance": [],
         **{key: {} for key in ("ranks", "raters", "ceiling", "human_level")},
@@ -102,8 +109,8 @@ def summarise(
             for key, section in sections.items():
                 out[key].setdefault(name, {})[dimension] = section
             by = {"prompt": judge.by_prompt(level, seed), "generator": judge.by_groups(_generators(judge), level)}
-            if skills:
-                by["skill"] = judge.by_groups(skill_groups(judge, skills), level)
+            if "skill" in out["by"]:
+                by["skill"] = judge.by_groups(skill_groups(judge, tags), level)
             for key, section in by.items():
                 out["by"][key].setdefault(name, {})[dimension] = section
         chosen = itertools.combinations(sample.scores, 2) if wanted is None else wanted
@@ -111,6 +118,12 @@ def summarise(
         out["significance"] += entries
         out["ranks"][dimension] = compared.ranks(judged, entries)
     _note_unrated(out["evaluators"], scores, items, samples)
+    if element_ratings is not None and element_scores is not None and len(element_ratings):
+        out["elements"] = labelled.elements(items, element_ratings, element_scores, n_resamples, level, seed)
+    if preferences is not None and len(preferences):
+        out["preferences"] = labelled.preferences(
+            items, preferences, scores, preference_scores, n_resamples, level, seed
+        )
     return out
 
 

@@ -159,10 +159,10 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) ->
     of their Fisher transforms, with the standard error sqrt(2 / (n - 3)) of independent correlations; the two are
     not independent, so this errs on the side of noting less.
     """
-    dimensions = sorted(ratings["dimension"].unique())
+    used = ratings[ratings["score"].notna()]
+    dimensions = sorted(used["dimension"].unique())
     if len(dimensions) < 2:
         return
-    used = ratings[ratings["score"].notna()]
     wide = used.pivot(index="item_id", columns=["dimension", "rater_id"], values="score")
     for dimension in dimensions:
         for rater in wide[dimension].columns:
@@ -178,15 +178,16 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) ->
             best = max(closeness, key=lambda name: closeness[name])
             error = np.sqrt(2 / max(len(own) - 3, 1))
             if closeness[best] - closeness[dimension] > thresholds.follow_deviations * error:
+                near, far = np.tanh(closeness[best]), np.tanh(closeness[dimension])
                 detail = (
-                    f"scores of {dimension} follow the others' {best} (rank correlation {np.tanh(closeness[best]):.2f}) "
-                    f"rather than their {dimension} ({np.tanh(closeness[dimension]):.2f}), {len(own)} items"
+                    f"scores of {dimension} follow the others' {best} (rank correlation {near:.2f}) rather than their "
+                    f"{dimension} ({far:.2f}), {len(own)} items"
                 )
                 faults.add("follows_other_dimension", f"rater {rater}", detail, NOTED)
 
 
 def _fisher(a: pd.Series, b: pd.Series, least: int) -> float:
-    """Fisher transform of Spearman's correlation over the items that both have; -inf where there are fewer than ``least``."""
+    """Fisher transform of Spearman's correlation over the items that both have; -inf where they are too few."""
     both = b.notna()
     if both.sum() < least or b[both].nunique() < 2 or a[both].nunique() < 2:
         return -np.inf
@@ -227,16 +228,16 @@ def _quotes(transcripts: pd.DataFrame, faults: Faults) -> None:
 def check_examples(examples: pd.DataFrame) -> pd.DataFrame:
     """Training examples whose request states the score that they should teach, as rows for a fault table.
 
-    An example is noted where the explanation of the same question (same ``pair_id``) stands in its request and states the
-    score.
+    An example is noted where the explanation of the same question (same ``pair_id``) stands in its request and
+    states the score.
     """
     faults = Faults()
-    explanations = examples[examples["score"].isna()].set_index("pair_id")["completion"]
-    stating = []
-    for row in examples[examples["score"].notna()].itertuples():
-        if row.pair_id in explanations.index:
-            texts = explanations.loc[[row.pair_id]]
-            if any(quotes_score(text, float(row.score)) for text in texts):
-                stating.append(row.example_id)
+    explained = examples[examples["score"].isna()].groupby("pair_id")["completion"].agg(list).to_dict()
+    scored = examples[examples["score"].notna()]
+    stating = [
+        example_id
+        for example_id, pair_id, score in zip(scored["example_id"], scored["pair_id"], scored["score"], strict=True)
+        if any(quotes_score(text, score) for text in explained.get(pair_id, []))
+    ]
     _several(faults, "quoted_label", "examples", stating, "requests state the score that should be predicted")
     return faults.frame()

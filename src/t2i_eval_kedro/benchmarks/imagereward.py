@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, number
-from t2i_eval_kedro.benchmarks.files import read_json
+from t2i_eval_kedro.benchmarks.files import read_json, records
 
 GENERATOR = "unknown"
 RATER = "ranking"
@@ -19,24 +19,23 @@ RATER = "ranking"
 def read(raw: Path) -> Benchmark:
     """Read ``test.json`` and, where they are there, the images that it names."""
     out = Builder("imagereward", "ImageReward test set", "Apache-2.0", ())
-    for row in read_json(raw / "test.json", out.faults):
-        prompt_id = str(row.get("id", ""))
-        where = f"test.json: {prompt_id}"
-        generations, ranking = row.get("generations", []), row.get("ranking", [])
-        if not prompt_id or len(generations) != len(ranking):
+    file = raw / "test.json"
+    required = {"id": str, "prompt": str, "generations": list, "ranking": list}
+    for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
+        prompt_id, generations, ranking = row["id"], row["generations"], row["ranking"]
+        if len(generations) != len(ranking):
             detail = f"{len(generations)} generations and {len(ranking)} ranks"
             out.faults.add("not_joined", where, detail, "prompt set aside")
             continue
         ranked: list[tuple[str, float]] = []
-        for path, rank in zip(generations, ranking, strict=True):
-            if not out.item(path, prompt_id, row.get("prompt", ""), GENERATOR, where):
+        for path, rank in zip(map(str, generations), ranking, strict=True):
+            if not out.item(path, prompt_id, row["prompt"], GENERATOR, where):
                 continue
             out.image(path, raw, path)
             value = number(rank)
             if value is None:
-                out.faults.add(
-                    "unreadable_rating", where, f"rank {rank!r:.40} of {path}", "image left out of preferences"
-                )
+                detail = f"rank {rank!r:.40} of {path}"
+                out.faults.add("unreadable_rating", where, detail, "item left out of preferences")
             else:
                 ranked.append((path, value))
         for (a, rank_a), (b, rank_b) in combinations(ranked, 2):

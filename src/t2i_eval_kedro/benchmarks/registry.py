@@ -14,9 +14,13 @@ from t2i_eval_kedro.benchmarks import (
     agiqa3k,
     avt_ai_images,
     dsg,
+    evalalign,
+    evalmuse,
+    evalmuse_structure,
     genai_bench,
     imagereward,
     shapes,
+    t2i_eval,
     tifa160,
     user,
     viescore_imagenhub,
@@ -45,6 +49,11 @@ READERS: dict[str, Reader] = {
     "agiqa3k": Reader(agiqa3k.read),
     "imagereward": Reader(imagereward.read),
     "avt_ai_images": Reader(avt_ai_images.read),
+    "evalalign": Reader(evalalign.read),
+    "evalmuse": Reader(evalmuse.read),
+    "evalmuse_structure": Reader(evalmuse_structure.read),
+    "t2i_eval_bench": Reader(t2i_eval.read_bench),
+    "t2i_eval_distill": Reader(t2i_eval.read_distill),
 }
 
 

@@ -61,7 +61,7 @@ def _read_samples(raw: Path, out: Builder) -> None:
         return
     element_ids: dict[tuple[str, str], str] = {}
     prompts: dict[str, str] = {}
-    required = {name: str for name in ("id", "caption", "question", "answer", "element", "element_type")} | {
+    required = dict.fromkeys(("id", "caption", "question", "answer", "element", "element_type"), str) | {
         "choices": list
     }
     for _, _, row in records(read_json(questions, out.faults), questions, required, out.faults):

@@ -16,7 +16,7 @@ from typing import Any
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
-from t2i_eval_kedro.benchmarks.files import read_json, read_table
+from t2i_eval_kedro.benchmarks.files import read_json, read_table, records
 from t2i_eval_kedro.errors import T2IEvalError
 
 _LEVELS = (0.0, 0.5, 1.0)
@@ -41,7 +41,7 @@ def read(raw: Path) -> Benchmark:
         for (_, _, step), file in answers.items()
         if step == "SC"
         for uid, answer in file.items()
-        if _PROMPT in str(answer.get("prompt_input"))
+        if _PROMPT in answer["prompt_input"]
     }
     for path in sorted((raw / "human").glob("Text-To-Image_rater*.tsv")):
         rater_id = path.stem.removeprefix("Text-To-Image_")
@@ -62,7 +62,10 @@ def _answer_files(raw: Path, out: Builder) -> Answers:
         if step not in ("SC", "PQ"):
             continue
         try:
-            found[JUDGES.get(folder, folder.removeprefix("results_")), generator, step] = read_json(path, out.faults)
+            found[JUDGES.get(folder, folder.removeprefix("results_")), generator, step] = {
+                uid: answer
+                for _, uid, answer in records(read_json(path, out.faults), path, {"prompt_input": str}, out.faults)
+            }
         except T2IEvalError as error:
             out.faults.add("unreadable_file", path.relative_to(raw), str(error), "the answers in it are left out")
     return found
@@ -107,7 +110,7 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             )
         status = schema.OK if score is not None else schema.UNPARSED
         reasoning = answer.get("reasoning")
-        message = {"role": "user", "text": str(answer.get("prompt_input", "")), "images": [f"images/{item_id}"]}
+        message = {"role": "user", "text": answer["prompt_input"], "images": [f"images/{item_id}"]}
         out.add(
             "transcripts",
             where,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 import click
+from kedro.validation.exceptions import ParameterValidationError
 
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -25,6 +27,8 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             for link in _chain(error):
                 if isinstance(link, T2IEvalError):
                     raise click.ClickException(str(link)) from None
+                if isinstance(link, ParameterValidationError):
+                    raise click.ClickException(_bad_parameter(str(link))) from None
             raise
 
     return wrapped
@@ -35,3 +39,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _bad_parameter(report: str) -> str:
+    """One sentence from Kedro's report of a parameter that its pydantic model refused (the first, where several are)."""
+    found = re.search(r"Parameter '([^']+)'.*?validation errors? for \w+\n(?:(\S+)\n)?\s+(.+?) \[type=", report, re.DOTALL)
+    if found is None:
+        return " ".join(report.split())
+    group, field, reason = found.groups()
+    name = f"{group}.{field}" if field else group
+    return f"Parameter '{name}' is not valid: {reason[0].lower()}{reason[1:]}; correct it in conf/ or in --params."

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.errors import T2IEvalError
+
+
+# The trainers of trl pass transformers arguments that it renames; nothing that a user of this project could act on.
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 @readable_errors

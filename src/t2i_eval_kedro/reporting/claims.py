@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,32 +26,55 @@ _TRAINED = ("sft", "grpo")
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One figure with its interval; ``low`` and ``high`` are NaN where there is none, ``n`` counts items."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """Print to two decimals, with the interval."""
+        return f"{tables.number(self.value, 2)} {tables.interval(self.low, self.high, 2)}".strip()
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and zero lies outside it."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
 class Subject:
     """What the report is about: the figures in tidy form and what they are measured on.
 
     Attributes:
         benchmark: its name.
-        synthetic: whether images and raters are simulated; None where the data card does not say.
-        dimension: the dimension that the headline is about; None where nothing was measured.
-        statistic: the statistic that the headline is about; None where nothing was measured.
+        synthetic: whether images and raters are simulated; None where nothing says so.
+        dimension: the dimension that the headline is about; empty where nothing was measured.
+        statistic: the statistic that the headline is about; empty where nothing was measured.
         agreement: see ``tables.agreement``.
         differences: see ``tables.differences``.
         counts: see ``tables.counts``.
         prompts: number of prompts behind the figures, 0 where unknown.
         raters: number of people who rated, 0 where only means are known.
-        trained: whether the judge trained here is among the evaluators.
+        trained: whether a judge trained here is among the evaluators.
+        held_out: whether the items were kept from its training.
+        level: of the intervals.
     """
 
     benchmark: str
     synthetic: bool | None
-    dimension: str | None
-    statistic: str | None
+    dimension: str
+    statistic: str
     agreement: pd.DataFrame
     differences: pd.DataFrame
     counts: pd.DataFrame
     prompts: int
     raters: int
     trained: bool
+    held_out: bool
+    level: float
 
     @property
     def who(self) -> str:
@@ -58,19 +82,19 @@ class Subject:
         return "simulated raters" if self.synthetic else "people"
 
     @property
-    def whose(self) -> str:
-        """``who`` in the possessive."""
-        return "simulated raters’" if self.synthetic else "people’s"
-
     def target(self) -> str:
         """What the headline's figure compares with."""
-        return f"{self.whose} {plain(self.dimension or '')} ratings"
+        return f"{'simulated raters’' if self.synthetic else 'people’s'} {plain(self.dimension)} ratings"
 
-    def cells(self) -> pd.DataFrame:
-        """The defined figures of the headline's dimension and statistic, highest first, indexed by evaluator."""
+    def cells(self, dimension: str | None = None) -> dict[str, Cell]:
+        """The defined figures of the headline's statistic by evaluator, highest first; on the headline's dimension."""
         frame = self.agreement
-        chosen = frame[(frame["dimension"] == self.dimension) & (frame["statistic"] == self.statistic) & frame["value"].notna()]
-        return chosen.sort_values(["value", "evaluator"], ascending=[False, True]).set_index("evaluator")
+        chosen = frame[(frame["dimension"] == (dimension or self.dimension)) & (frame["statistic"] == self.statistic)]
+        chosen = chosen[chosen["value"].notna()].sort_values(["value", "evaluator"], ascending=[False, True])
+        return {
+            str(row["evaluator"]): Cell(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
+            for row in chosen.to_dict("records")
+        }
 
     def lead(self) -> str | None:
         """The evaluator that the report follows: the judge after SFT, else after GRPO, else the highest figure.
@@ -78,12 +102,20 @@ class Subject:
         The order is fixed beforehand, so that the trained judge is not picked by its result.
         """
         cells = self.cells()
-        return next((name for name in (*_TRAINED, *cells.index) if name in cells.index), None)
+        return next((name for name in (*_TRAINED, *cells) if name in cells), None)
+
+    def pairs(self) -> pd.DataFrame:
+        """The defined paired differences in the headline's dimension and statistic, the followed evaluator first."""
+        frame = self.differences
+        main = (frame["statistic"] == self.statistic) & (frame["dimension"] == self.dimension)
+        return tables.oriented(frame[main & frame["difference"].notna()], self.lead())
 
 
 def dimensions(inputs: ReportInputs) -> list[str]:
-    """The measured dimensions in reading order, the headline's first."""
-    names = order_dimensions(list(tables.agreement(inputs.summary)["dimension"]))
+    """The measured dimensions in reading order, the headline's first; else in the order of the data card."""
+    card = inputs.card.get("dimensions") or []
+    described = [one["name"] for one in card if isinstance(one, Mapping) and "name" in one]
+    names = order_dimensions(ordered(list(tables.agreement(inputs.summary)["dimension"]), described))
     return ordered(names, [str(inputs.summary["primary"])] if inputs.summary.get("primary") else [])
 
 
@@ -91,25 +123,25 @@ def subject(inputs: ReportInputs) -> Subject:
     """What ``inputs`` is about."""
     summary = inputs.summary
     agreement = tables.agreement(summary)
-    rated = inputs.ratings["item_id"].unique()
-    raters = set(inputs.ratings["rater_id"]) - {"mean"}
+    dimension = next(iter(dimensions(inputs)), "")
+    data: Mapping[str, Any] = summary.get("data", {}).get(dimension, {})
+    rated = inputs.items["item_id"].isin(inputs.ratings["item_id"])
     synthetic = inputs.card.get("synthetic", summary.get("synthetic"))
+    trained = bool({role(name) for name in agreement["evaluator"]} & set(_TRAINED))
     return Subject(
         benchmark=str(summary.get("benchmark", inputs.card.get("name", "unnamed benchmark"))),
         synthetic=None if synthetic is None else bool(synthetic),
-        dimension=next(iter(dimensions(inputs)), None),
-        statistic=next(iter(order_statistics(list(agreement["statistic"]))), None),
+        dimension=dimension,
+        statistic=next(iter(order_statistics(list(agreement["statistic"]))), ""),
         agreement=agreement,
         differences=tables.differences(summary),
         counts=tables.counts(summary),
-        prompts=int(inputs.items.loc[inputs.items["item_id"].isin(rated), "prompt_id"].nunique()),
-        raters=len(raters),
-        trained=bool({role(name) for name in agreement["evaluator"]} & set(_TRAINED)),
+        prompts=int(data.get("n_prompts", inputs.items.loc[rated, "prompt_id"].nunique())),
+        raters=int(data.get("n_raters", len(set(inputs.ratings["rater_id"]) - {"mean"}))),
+        trained=trained,
+        held_out=trained and summary.get("fold") != "all",
+        level=float(summary.get("settings", {}).get("level", 0.95)),
     )
-
-
-def _figure(cell: pd.Series, digits: int = 2) -> str:
-    return f"{tables.number(float(cell['value']), digits)} {tables.interval(cell['low'], cell['high'], digits)}".strip()
 
 
 def _named(evaluator: str) -> str:
@@ -117,8 +149,8 @@ def _named(evaluator: str) -> str:
     return evaluator if role(evaluator) is None else f"the {describe(evaluator)} ({evaluator})"
 
 
-def _count(n: float, singular: str) -> str:
-    return f"{tables.number(int(n))} {singular}" + ("" if n == 1 else "s")
+def _count(n: int, singular: str) -> str:
+    return f"{tables.number(n)} {singular}" + ("" if n == 1 else "s")
 
 
 def _listed(parts: list[str]) -> str:
@@ -127,78 +159,122 @@ def _listed(parts: list[str]) -> str:
 
 def headline(about: Subject) -> str:
     """One sentence that answers the question with figures."""
-    cells = about.cells()
-    lead = about.lead()
-    if lead is None or about.dimension is None or about.statistic is None:
+    cells, lead = about.cells(), about.lead()
+    if lead is None:
         reasons = about.agreement["reason"].dropna()
         why = f": {reasons.iloc[0]}" if len(reasons) else ""
         return f"No agreement with {about.who} could be measured on {about.benchmark}{why}."
-    kind = ("held-out " if about.trained else "") + ("synthetic " if about.synthetic else "")
-    where = f"On {_count(cells.loc[lead, 'n'], kind + 'item')}"
+    kind = ("held-out " if about.held_out else "") + ("synthetic " if about.synthetic else "")
     prompts = f" ({_count(about.prompts, 'prompt')})" if about.prompts else ""
-    target = about.target()
+    where = f"On {_count(cells[lead].n, kind + 'item')}{prompts}"
     name = statistic_label(about.statistic)
-    stages = [stage for stage in ("grpo", "base") if stage in cells.index and stage != lead]
     if role(lead) in _TRAINED:
-        others = "".join(f"; the {describe(stage)} {_figure(cells.loc[stage])}" for stage in stages)
-        return f"{where}{prompts} the {describe(lead)} agrees with {target} at {name} {_figure(cells.loc[lead])}{others}."
+        stages = [stage for stage in ("grpo", "base") if stage in cells and stage != lead]
+        others = "".join(f"; the {describe(stage)} {cells[stage]}" for stage in stages)
+        return f"{where} the {describe(lead)} agrees with {about.target} at {name} {cells[lead]}{others}."
     if len(cells) == 1:
-        return f"{where}{prompts} {lead} agrees with {target} at {name} {_figure(cells.loc[lead])}."
-    last = cells.index[-1]
+        return f"{where} {lead} agrees with {about.target} at {name} {cells[lead]}."
+    last = list(cells)[-1]
     return (
-        f"{where}{prompts} the evaluator that agrees most with {target} is {lead}, at {name} "
-        f"{_figure(cells.loc[lead])}; the least of the {len(cells)} is {last}, at {_figure(cells.loc[last])}."
+        f"{where} the evaluator that agrees most with {about.target} is {lead}, at {name} {cells[lead]}; the least of "
+        f"the {len(cells)} is {last}, at {cells[last]}."
     )
 
 
-def _pair(row: pd.Series) -> str:
-    return (
-        f"{row['a']} minus {row['b']}, {plain(str(row['dimension']))}: "
+def _kept_by_holm(pairs: pd.DataFrame, level: float) -> int | None:
+    """How many of ``pairs`` differ after Holm's correction; None where it was not computed."""
+    return int((pairs["p_holm"] < 1 - level).sum()) if "p_holm" in pairs else None
+
+
+def _some_pairs(pairs: pd.DataFrame, lead: str | None, most: int = 4) -> str:
+    """A clause that names a few of ``pairs`` with their figures, those of the followed evaluator first."""
+    ours = pairs["a"] == lead
+    shown = pd.concat([pairs[ours], pairs[~ours]]).head(most)
+    named = [
+        f"{row['a']} minus {row['b']} "
         f"{tables.number(float(row['difference']), 2)} {tables.interval(row['low'], row['high'], 2)}"
-    )
+        for row in shown.to_dict("records")
+    ]
+    return (": " if len(shown) == len(pairs) else ", among them ") + _listed(named)
 
 
 def may_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
     """What the figures support, one sentence each."""
     cells, lead = about.cells(), about.lead()
-    if lead is None or about.statistic is None:
+    if lead is None:
         return []
     sentences = []
-    name, cell = statistic_label(about.statistic), cells.loc[lead]
-    if not cell["low"] <= 0 <= cell["high"]:
-        direction = f"much as {about.who} do" if cell["value"] >= 0.5 else f"to some degree as {about.who} do"
+    name, cell = statistic_label(about.statistic), cells[lead]
+    if cell.excludes_zero:
+        how = f"against {about.who}"
+        if cell.value > 0:
+            how = f"{'much' if cell.value >= 0.5 else 'to some degree'} as {about.who} do"
         sentences.append(
-            f"On items like these {_named(lead)} orders images {direction if cell['low'] > 0 else f'against {about.who}'}: its "
-            f"{name} with {about.target()} is {_figure(cell)}, and the interval excludes zero."
+            f"On items like these {_named(lead)} orders images {how}: its {name} with {about.target} is {cell}, and "
+            "the interval excludes zero."
         )
-    others = about.agreement[
-        (about.agreement["statistic"] == about.statistic)
-        & (about.agreement["dimension"] != about.dimension)
-        & (about.agreement["evaluator"] == lead)
-    ]
-    shown = others[(others["low"] > 0) | (others["high"] < 0)]
-    if len(shown):
-        parts = [f"{plain(row['dimension'])} ({_figure(row)})" for _, row in shown.iterrows()]
-        sentences.append(f"On other dimensions the interval of {_named(lead)} excludes zero too: {_listed(parts)}." if sentences else
-            f"Not on {plain(about.dimension or '')}, but on other dimensions the interval of {_named(lead)} excludes zero: {_listed(parts)}.")
+    sentences += _other_dimensions(about, lead)
     if len(cells) > 1:
-        clear = cells[(cells["low"] > 0) | (cells["high"] < 0)]
+        clear = sum(cell.excludes_zero for cell in cells.values())
         sentences.append(
-            f"{len(clear)} of {len(cells)} evaluators have an interval on {plain(about.dimension or '')} that excludes zero."
+            f"{clear or 'None'} of {len(cells)} evaluators {'has' if clear == 1 else 'have'} an interval on "
+            f"{plain(about.dimension)} that excludes zero."
         )
-    pairs = about.differences[about.differences["statistic"] == about.statistic]
-    proven = pairs[pairs["excludes_zero"]]
-    if len(proven):
-        first = proven[proven["dimension"] == about.dimension].head(6)
-        among = f", among them {_listed([_pair(row) for _, row in first.iterrows()])}" if len(first) else ""
-        verb = "excludes" if len(proven) == 1 else "exclude"
-        sentences.append(f"{len(proven)} of {_count(len(pairs), 'paired difference')} in {name} {verb} zero{among}.")
+    sentences += _proven_differences(about, lead)
     reward = _last_reward(inputs.grpo_curve)
     if reward is not None and reward[0] > reward[1]:
         sentences.append(
-            f"GRPO reached a mean reward of {reward[0]:.3f} on training items, above the {reward[1]:.3f} that the best constant "
-            "answer earns: the reward was not won by one answer for all."
+            f"GRPO reached a mean reward of {reward[0]:.3f} on training items, above the {reward[1]:.3f} that the best "
+            "constant answer earns: the reward was not won by one answer for all."
         )
+    return sentences
+
+
+def _other_dimensions(about: Subject, lead: str) -> list[str]:
+    names = [name for name in dict.fromkeys(about.agreement["dimension"]) if name != about.dimension]
+    found = {name: about.cells(name)[lead] for name in names if lead in about.cells(name)}
+    shown = [f"{plain(name)} ({cell})" for name, cell in found.items() if cell.excludes_zero]
+    if not shown:
+        return []
+    return [f"On other dimensions the interval of {_named(lead)} excludes zero for {_listed(shown)}."]
+
+
+def _proven_differences(about: Subject, lead: str) -> list[str]:
+    pairs = about.pairs()
+    proven = pairs[pairs["excludes_zero"]]
+    if proven.empty:
+        return []
+    kept = _kept_by_holm(pairs, about.level)
+    sentences = [
+        f"{len(proven)} of {_count(len(pairs), 'paired difference')} in {statistic_label(about.statistic)} on "
+        f"{plain(about.dimension)} {'excludes' if len(proven) == 1 else 'exclude'} zero{_some_pairs(proven, lead)}."
+    ]
+    if kept:
+        sentences.append(
+            f"With Holm’s correction for {len(pairs)} comparisons, {kept} of these differences "
+            f"{'has' if kept == 1 else 'have'} a p-value below {1 - about.level:.2g}."
+        )
+    return sentences
+
+
+def may_not_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
+    """What the figures do not support, one entry each."""
+    sentences = [
+        *_limits_of_data(about, inputs),
+        *_limits_of_figures(about),
+        *_limits_of_differences(about),
+        *_limits_of_answers(about),
+        *_limits_of_training(inputs.grpo_curve),
+    ]
+    if about.trained:
+        sentences.append(
+            f"One seed ({inputs.summary.get('seed', 'not recorded')}) was run. The intervals cover the choice of "
+            "prompts, not what another seed of training would give."
+        )
+    sentences.append(
+        "Agreement is about order, not about value: a judge may rank images as its raters do and still score all of "
+        "them too high."
+    )
     return sentences
 
 
@@ -206,93 +282,108 @@ def _limits_of_data(about: Subject, inputs: ReportInputs) -> list[str]:
     sentences = []
     if about.synthetic:
         sentences.append(
-            "These images, prompts and ratings are synthetic: drawn and rated by simulation with known faults. Nothing here "
-            "says how any judge would do on images of real generators or with ratings of real people."
+            "These images, prompts and ratings are synthetic: drawn and rated by simulation with known faults. Nothing "
+            "here says how any judge would do on images of real generators or with ratings of real people."
         )
     else:
         sentences.append(
-            f"The figures hold for the prompts, generators and raters of {about.benchmark}; other generators, other kinds of "
-            "prompts and other raters may give others."
+            f"The figures hold for the prompts, generators and raters of {about.benchmark}; other generators, other "
+            "kinds of prompts and other raters may give others."
         )
     if 0 < about.prompts < FEW_PROMPTS:
         sentences.append(
-            f"There are only {_count(about.prompts, 'prompt')}. Intervals come from resampling prompts: with so few they are "
-            "wide, and their own coverage is uncertain. Treat every figure as a first indication."
+            f"There {'is' if about.prompts == 1 else 'are'} only {_count(about.prompts, 'prompt')}. Intervals come "
+            "from resampling prompts: with so few they are wide, and their own coverage is uncertain. Treat every "
+            "figure as a first indication."
         )
     teacher = str(inputs.summary.get("teacher", inputs.card.get("teacher", inputs.provenance.get("teacher", ""))))
-    if teacher == "human":
+    if teacher == "human" and about.trained:
         sentences.append(
-            "The teacher wrote its examples from people’s own mean scores, of training prompts only. The trained judge has "
-            "learned from these very raters, though on other prompts; a judge that never saw them is at a disadvantage."
+            "The teacher wrote its examples from people’s own mean scores, of training prompts only. The trained judge "
+            "has learned from these very raters, though on other prompts; a judge that never saw them is at a "
+            "disadvantage."
         )
-    elif teacher and about.synthetic:
+    elif about.synthetic and "teacher" in about.cells():
         sentences.append(
-            "The teacher reads the truth behind each scene, not the image: its figure is an upper reference, not that of a "
-            "judge that has to look."
+            "The teacher reads the truth behind each scene, not the image: its figure is an upper reference, not that "
+            "of a judge that has to look."
         )
     return sentences
 
 
 def _limits_of_figures(about: Subject) -> list[str]:
+    cells, lead = about.cells(), about.lead()
+    if lead is None:
+        return []
     sentences = []
-    cells = about.cells()
-    lead = about.lead()
-    if lead is not None and about.statistic is not None:
-        cell = cells.loc[lead]
-        width = cell["high"] - cell["low"]
-        name = statistic_label(about.statistic)
-        if cell["low"] <= 0 <= cell["high"]:
-            sentences.append(f"That {_named(lead)} agrees with {about.who} at all is not shown: the interval of its {name} includes zero.")
-        elif width >= WIDE_INTERVAL:
-            sentences.append(
-                f"How well {_named(lead)} agrees is known only roughly: its interval is {tables.number(float(width), 2)} wide, from "
-                f"{tables.number(float(cell['low']), 2)} to {tables.number(float(cell['high']), 2)}."
-            )
-        if role(lead) not in _TRAINED and len(cells) > 1:
-            sentences.append(
-                f"{lead} was named because its figure is the highest of {len(cells)}; the highest of many is on average a "
-                "little too high, and a neighbour whose interval overlaps may be as good."
-            )
-        sizes = cells["n"]
-        if sizes.nunique() > 1:
-            sentences.append(
-                f"Not every evaluator was measured on the same items ({tables.number(int(sizes.min()))} to "
-                f"{tables.number(int(sizes.max()))} of them), so their figures are not strictly comparable; the paired "
-                "differences are."
-            )
-    pairs = about.differences[about.differences["statistic"] == about.statistic]
-    open_ = pairs[~pairs["excludes_zero"]]
-    if len(open_):
+    cell, name = cells[lead], statistic_label(about.statistic)
+    width = cell.high - cell.low
+    if cell.low <= 0 <= cell.high:
         sentences.append(
-            f"{'One difference includes' if len(open_) == 1 else f'{len(open_)} differences include'} zero, so neither "
-            f"evaluator is shown to be better: {_listed([_pair(row) for _, row in open_.head(4).iterrows()])}"
-            + ("." if len(open_) <= 4 else ", and the others in the table.")
+            f"That {_named(lead)} agrees with {about.who} at all is not shown: the interval of its {name} includes "
+            "zero."
         )
-    if len(pairs) > 1 and not any(str(column).startswith("p_") for column in pairs):
+    elif width >= WIDE_INTERVAL:
         sentences.append(
-            f"The {len(pairs)} intervals of differences are not corrected for their number: about one in twenty would exclude "
-            "zero by chance alone."
+            f"How well {_named(lead)} agrees is known only roughly: its interval is {tables.number(width, 2)} wide, "
+            f"from {tables.number(cell.low, 2)} to {tables.number(cell.high, 2)}."
         )
-    elif about.statistic is not None and len(cells) > 1 and not len(pairs):
-        sentences.append("No paired differences were measured, so the order of evaluators with overlapping intervals is open.")
+    if role(lead) not in _TRAINED and len(cells) > 1:
+        sentences.append(
+            f"{lead} was named because its figure is the highest of {len(cells)}; the highest of many is on average a "
+            "little too high, and a neighbour whose interval overlaps may be as good."
+        )
+    sizes = {cell.n for cell in cells.values()}
+    if len(sizes) > 1:
+        sentences.append(
+            f"Not every evaluator was measured on the same items ({tables.number(min(sizes))} to "
+            f"{tables.number(max(sizes))} of them), so their figures are not strictly comparable; the paired "
+            "differences are."
+        )
+    return sentences
+
+
+def _limits_of_differences(about: Subject) -> list[str]:
+    pairs, lead = about.pairs(), about.lead()
+    if pairs.empty:
+        if len(about.cells()) < 2:
+            return []
+        return ["No paired differences were measured, so the order of evaluators with overlapping intervals is open."]
+    sentences = []
+    undecided = pairs[~pairs["excludes_zero"]]
+    if len(undecided):
+        what = "One paired difference includes"
+        if len(undecided) > 1:
+            what = f"{len(undecided)} paired differences include"
+        sentences.append(f"{what} zero, so neither evaluator is shown to be better{_some_pairs(undecided, lead)}.")
+    if len(pairs) > 1 and _kept_by_holm(pairs, about.level) == 0:
+        sentences.append(
+            f"With Holm’s correction for {len(pairs)} comparisons, no difference has a p-value below "
+            f"{1 - about.level:.2g}."
+        )
+    elif len(pairs) > 1:
+        sentences.append(
+            f"The intervals of the {len(pairs)} differences are not corrected for their number: where nothing differs, "
+            f"about {100 * (1 - about.level):.2g} in 100 exclude zero all the same."
+        )
     return sentences
 
 
 def _limits_of_answers(about: Subject) -> list[str]:
-    counts = about.counts[about.counts["dimension"] == about.dimension]
-    shares = (counts["items"] - counts["ok"]) / counts["items"].where(counts["items"] > 0)
-    poor = counts.assign(share=shares)[shares > 0.01].sort_values("share", ascending=False)
-    if poor.empty:
+    counts = about.counts[(about.counts["dimension"] == about.dimension) & (about.counts["items"] > 0)]
+    shares = {str(row["evaluator"]): 1 - row["ok"] / row["items"] for row in counts.to_dict("records")}
+    poor = sorted(((share, name) for name, share in shares.items() if share > 0.005), reverse=True)
+    if not poor:
         return []
-    parts = [f"{row['evaluator']} {100 * float(row['share']):.0f}%" for _, row in poor.head(5).iterrows()]
+    named = [f"{name} {100 * share:.0f}%" for share, name in poor[:5]]
     return [
-        f"Some items have no score ({_listed(parts)}). They are counted, not imputed, and the figures are over the rest; "
-        "with a verdict on every item they might be lower."
+        f"Some items have no score ({_listed(named)}). They are counted, not imputed, and the figures are over the "
+        "rest; with a verdict on every item they might be lower."
     ]
 
 
 def _last_reward(curve: pd.DataFrame | None) -> tuple[float, float] | None:
-    """The mean reward over the last tenth of the steps and that of the best constant answer; None where not measured."""
+    """Mean reward over the last tenth of the steps, and that of the best constant answer; None where not measured."""
     if curve is None or "best_constant_reward" not in curve:
         return None
     measured = curve.dropna(subset=["reward", "best_constant_reward"])
@@ -305,38 +396,18 @@ def _limits_of_training(curve: pd.DataFrame | None) -> list[str]:
     if reward is None or reward[0] > reward[1]:
         return []
     return [
-        f"That GRPO taught the judge to tell images apart is not shown: its last mean reward, {reward[0]:.3f}, is not above the "
-        f"{reward[1]:.3f} that the best constant answer earns."
+        f"That GRPO taught the judge to tell images apart is not shown: its last mean reward, {reward[0]:.3f}, is not "
+        f"above the {reward[1]:.3f} that the best constant answer earns."
     ]
-
-
-def may_not_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
-    """What the figures do not support, one entry each."""
-    sentences = [
-        *_limits_of_data(about, inputs),
-        *_limits_of_figures(about),
-        *_limits_of_answers(about),
-        *_limits_of_training(inputs.grpo_curve),
-    ]
-    if about.trained:
-        sentences.append(
-            f"One seed ({inputs.summary.get('seed', 'not recorded')}) was run. The intervals cover the choice of prompts, not "
-            "what another seed of training would give."
-        )
-    sentences.append(
-        "Agreement is about order, not about value: a judge may rank images as its raters do and still score all of them too high."
-    )
-    return sentences
 
 
 def sizes(about: Subject, inputs: ReportInputs) -> list[tuple[str, str]]:
     """The few sizes that stand under the title, as (value, unit) pairs."""
-    generators: Any = inputs.items["generator"].nunique()
-    pairs = [
+    counted = [
         (len(inputs.items), "item"),
         (about.prompts, "prompt"),
-        (int(generators), "generator"),
+        (inputs.items["generator"].nunique(), "generator"),
         (about.raters, "rater"),
         (about.agreement["evaluator"].nunique(), "evaluator"),
     ]
-    return [(tables.number(int(n)), unit if n == 1 else unit + "s") for n, unit in pairs if n]
+    return [(tables.number(n), unit if n == 1 else unit + "s") for n, unit in counted if n]

@@ -53,19 +53,26 @@ def embed(data: bytes, name: str) -> Picture:
                 small.save(buffer, format="JPEG", quality=82, optimize=True)
                 mime, encoded, size = "image/jpeg", buffer.getvalue(), small.size
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise T2IEvalError(f"Image '{name}' cannot be read for the report ({error}); replace it or leave its item out.") from error
+        raise T2IEvalError(
+            f"Image '{name}' cannot be read for the report ({error}); replace it or leave its item out."
+        ) from error
     return Picture(f"data:{mime};base64,{base64.b64encode(encoded).decode('ascii')}", *size)
 
 
 RULE = (
-    "The rule that chose them looks at numbers alone: the items with the highest and the lowest mean {dimension} rating by {who}, "
-    "and those whose rank by {lead} stands furthest above and furthest below their rank by {who}. Ties go to the first item id, and a "
-    "prompt is shown once as long as others are left."
+    "The rule that chose them looks at numbers alone: the items with the highest and the lowest mean {dimension} rating "
+    "by {who}, and those whose rank by {lead} stands furthest above and furthest below their rank by {who}. Ties go to "
+    "the first item id, and a prompt is shown once as long as others are left."
 )
 
 
 def pick_cases(
-    items: pd.DataFrame, people: pd.Series, judge: pd.Series | None, who: str = "people", lead: str = "the judge", each: int = 2
+    items: pd.DataFrame,
+    people: pd.Series,
+    judge: pd.Series | None,
+    who: str = "people",
+    lead: str = "the judge",
+    each: int = 2,
 ) -> list[tuple[str, pd.Series]]:
     """Example items as (group, row of ``items``), by the rule that ``RULE`` states.
 
@@ -107,7 +114,9 @@ def _people(ratings: pd.DataFrame, dimensions: list[str]) -> dict[str, dict[str,
     """What people gave one item: mean, range and number of raters on each dimension."""
     found = {}
     for dimension in dimensions:
-        rows = ratings[(ratings["dimension"] == dimension) & ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
+        rows = ratings[
+            (ratings["dimension"] == dimension) & ratings["score"].notna() & ~ratings["off_scale"].astype(bool)
+        ]
         if rows.empty:
             continue
         known = rows["n_raters"].dropna()
@@ -128,9 +137,10 @@ def _verdicts(scores: pd.DataFrame, evaluators: list[str], dimensions: list[str]
         mine = scores[scores["evaluator"] == evaluator].sort_values("run")
         if mine.empty:
             continue
-        cells, texts = {}, []
+        cells: dict[str, float | str] = {}
+        texts: list[dict[str, str]] = []
         for dimension in dimensions:
-            given = mine[mine["dimension"] == dimension]
+            given = mine[mine["dimension"].isin([dimension, ""])]
             if given.empty:
                 continue
             good = given.loc[(given["status"] == schema.OK) & given["score"].notna(), "score"]
@@ -151,7 +161,9 @@ def clip(text: str, length: int = _MAX_TEXT) -> str:
 def _asked(messages: str) -> str:
     """The last text that the evaluator was sent, from the JSON list of a transcript's messages."""
     try:
-        texts = [str(message.get("text") or "") for message in json.loads(messages) if message.get("role") != "assistant"]
+        texts = [
+            str(message.get("text") or "") for message in json.loads(messages) if message.get("role") != "assistant"
+        ]
     except (json.JSONDecodeError, AttributeError, TypeError):
         return messages
     return texts[-1] if texts else ""
@@ -208,7 +220,9 @@ def build_cases(
                 "picture": picture,
                 "people": people,
                 "verdicts": verdicts,
-                "dimensions": [name for name in dimensions if name in people or any(name in row["cells"] for row in verdicts)],
+                "dimensions": [
+                    name for name in dimensions if name in people or any(name in row["cells"] for row in verdicts)
+                ],
                 "dialogues": _dialogues(mine["transcripts"], evaluators),
             }
         )

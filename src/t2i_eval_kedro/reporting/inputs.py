@@ -16,23 +16,26 @@ class ReportInputs:
     """Everything that a report shows; only ``summary`` is needed, and what is absent is said to be absent.
 
     Attributes:
-        summary: the measured figures: ``benchmark``, ``variant``, ``seed``, optionally ``primary`` (the dimension that the
-            headline is about; else ``overall``, ``alignment``, ``O`` or the first); ``evaluators`` -> name -> dimension ->
-            statistic -> ``{value, low, high, n}`` (``value`` null with a ``reason`` where undefined); ``counts`` -> name
-            -> dimension -> ``{ok, unparsed, failed, missing}``; ``significance``, a list of paired differences
-            ``{a, b, dimension, statistic, difference, low, high}`` (``a`` minus ``b``, optionally with ``p``); and where
-            measured ``by``, ``ceiling`` (figures nested under any keys) and ``published`` (a list of records).
-        card: the data card of the benchmark; any keys, of which ``title``, ``synthetic``, ``licence``, ``teacher`` and
-            ``faults`` are known.
+        summary: the measured figures: ``benchmark``, ``variant``, ``seed``, optionally ``primary`` (the dimension that
+            the headline is about; else ``overall``, ``alignment``, ``O`` or the first); ``evaluators`` -> name ->
+            dimension -> statistic -> ``{value, low, high, n}`` (``value`` null with a ``reason`` where undefined;
+            oriented so that higher is more agreement whatever the direction of the scores); ``counts`` -> name ->
+            dimension -> ``{ok, unparsed, failed, missing}``; ``significance``, a list of paired differences ``{a, b,
+            dimension, statistic, difference, low, high}`` (``a`` minus ``b``, optionally with ``p`` and ``p_holm``);
+            and where measured ``settings`` (``level``), ``data``, ``by``, ``ranking``, ``raters``, ``ceiling``,
+            ``human_level`` as :func:`t2i_eval_kedro.agreement.summarise` gives them, and ``published`` (a list of
+            records).
+        card: the data card of the benchmark; any keys, of which ``title``, ``synthetic``, ``licence``, ``teacher``,
+            ``dimensions`` and ``faults`` are known.
         items: canonical table of the items that the figures are measured on.
         ratings: canonical table of people's ratings of those items.
         scores: canonical table of the evaluators' scores of those items.
         transcripts: canonical table of what was asked and answered; may be empty.
         image: gives the encoded bytes of an image by its key (column ``image`` of ``items``); None where no image is
             at hand.
-        sft_curve: columns ``step``, ``loss`` and, where measured, ``eval_loss``.
+        sft_curve: columns ``step``, ``loss`` and, where measured, ``validation_loss``.
         grpo_curve: columns ``step``, ``reward`` and, where measured, ``reward_std``, ``best_constant_reward``,
-            ``share_zero_variance``.
+            ``zero_variance_groups`` and ``unparsed``.
         rebalancing: columns ``task``, ``aspect``, ``bin``, ``before``, ``after`` (numbers of training examples).
         provenance: commit, versions, model, wall times and the like; nested mappings are allowed.
         commands: the shell commands that make this report again; by default the ``kedro run`` of the summary's
@@ -60,9 +63,27 @@ ROLES = {
     "teacher": "teacher of the training examples",
 }
 _SUFFIXES = {"decomposed": "decomposed verdict", "short": "short training"}
-_STATISTICS = {"spearman": "Spearman ρ", "kendall_b": "Kendall τ-b", "pearson": "Pearson r"}
+_STATISTICS = {
+    "spearman": "Spearman ρ",
+    "kendall_b": "Kendall τ-b",
+    "kendall_c": "Kendall τ-c",
+    "pearson": "Pearson r",
+    "pearson_logistic": "Pearson r, logistic fit",
+    "rmse": "RMSE",
+    "pairwise_accuracy": "Pairwise accuracy",
+    "krippendorff_alpha_interval": "Krippendorff α, interval",
+    "krippendorff_alpha_ordinal": "Krippendorff α, ordinal",
+    "fleiss_kappa": "Fleiss κ",
+    "weighted_kappa": "Weighted κ",
+    "icc_1": "ICC(1)",
+    "icc_2": "ICC(2)",
+    "icc_3": "ICC(3)",
+    "ceiling spearman": "Ceiling of Spearman ρ",
+    "ceiling pearson": "Ceiling of Pearson r",
+}
+HEADLINE = ("spearman", "kendall_b", "pearson")
+LOWER_IS_BETTER = ("rmse",)
 _PRIMARY_DIMENSIONS = ("overall", "alignment", "O")
-_PRIMARY_STATISTICS = ("spearman", "kendall_b", "pearson")
 
 
 def role(name: str) -> str | None:
@@ -102,4 +123,4 @@ def order_dimensions(names: Sequence[str]) -> list[str]:
 
 def order_statistics(names: Sequence[str]) -> list[str]:
     """Statistics in reading order: Spearman, Kendall, Pearson, the rest as given."""
-    return ordered(names, _PRIMARY_STATISTICS)
+    return ordered(names, HEADLINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -34,7 +34,11 @@ def agreement(summary: Mapping[str, Any]) -> pd.DataFrame:
 def counts(summary: Mapping[str, Any]) -> pd.DataFrame:
     """One row for each evaluator and dimension: how many items are ``ok``, ``unparsed``, ``failed``, ``missing``."""
     rows = [
-        {"evaluator": evaluator, "dimension": dimension, **{status: int(cell.get(status, 0)) for status in schema.STATUSES}}
+        {
+            "evaluator": evaluator,
+            "dimension": dimension,
+            **{status: int(cell.get(status, 0)) for status in schema.STATUSES},
+        }
         for evaluator, dimensions in summary.get("counts", {}).items()
         for dimension, cell in dimensions.items()
     ]
@@ -55,6 +59,15 @@ def differences(summary: Mapping[str, Any]) -> pd.DataFrame:
     return frame
 
 
+def oriented(pairs: pd.DataFrame, first: str | None) -> pd.DataFrame:
+    """The paired differences with evaluator ``first`` as ``a`` wherever it is one of the two; the rest as they are."""
+    turned = pairs.copy()
+    rows = turned["b"] == first
+    turned.loc[rows, ["a", "b"]] = pairs.loc[rows, ["b", "a"]].to_numpy()
+    turned.loc[rows, ["difference", "low", "high"]] = -pairs.loc[rows, ["difference", "high", "low"]].to_numpy()
+    return turned
+
+
 def people_means(ratings: pd.DataFrame) -> pd.DataFrame:
     """People's mean for each item (index) and dimension (columns), without ratings that are null or off the scale."""
     usable = ratings[ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
@@ -62,25 +75,19 @@ def people_means(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge_means(scores: pd.DataFrame, dimension: str) -> pd.DataFrame:
-    """Each evaluator's score (columns) of each item (index) on ``dimension``, the mean over runs that ended ``ok``."""
-    usable = scores[(scores["dimension"] == dimension) & (scores["status"] == schema.OK) & scores["score"].notna()]
+    """Each evaluator's score (columns) of each item (index) on ``dimension``, the mean over runs that ended ``ok``.
+
+    A score of no dimension (``""``) is compared with every dimension.
+    """
+    usable = scores[
+        scores["dimension"].isin([dimension, ""]) & (scores["status"] == schema.OK) & scores["score"].notna()
+    ]
     return usable.pivot_table(index="item_id", columns="evaluator", values="score", aggfunc="mean")
 
 
 def lower_is_better(scores: pd.DataFrame) -> set[str]:
     """The evaluators whose low scores mean good images."""
     return set(scores.loc[~scores["higher_is_better"].astype(bool), "evaluator"])
-
-
-def flatten(tree: Mapping[str, Any], leaf: str = "value", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """The path and the figure of every mapping in ``tree`` that holds the key ``leaf``."""
-    for key, branch in tree.items():
-        if isinstance(branch, Mapping):
-            here = (*path, str(key))
-            if leaf in branch:
-                yield here, branch
-            else:
-                yield from flatten(branch, leaf, here)
 
 
 def number(value: object, digits: int | None = 3) -> str:
@@ -104,4 +111,8 @@ def number(value: object, digits: int | None = 3) -> str:
 
 def interval(low: float, high: float, digits: int = 3) -> str:
     """``[low, high]`` with a space that does not break, or nothing where there is no interval."""
-    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
+    return (
+        ""
+        if math.isnan(low) or math.isnan(high)
+        else f"[{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
+    )

@@ -24,13 +24,24 @@ from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.shapes.make import DEFAULT_PROMPTS, sample_scenes
 from t2i_eval_kedro.shapes.questions import KINDS, Pair, ask, captions, sample_picture
 from t2i_eval_kedro.shapes.render import Degradation, Placed, draw, place
-from t2i_eval_kedro.shapes.scene import COLORS, SHAPES, SIZES, Scene, prompt_text
+from t2i_eval_kedro.shapes.scene import COLORS, NUMBERS, SHAPES, SIZES, Scene, prompt_text
 from t2i_eval_kedro.shapes.tiny_vlm import IMAGE_TOKENS, build_model, build_processor, save
 
 _TOWER, _ANSWERS, _CHECK = 11, 12, 13  # random streams of their own, apart from the benchmark's
 _IGNORE = -100
 ROW = 128  # tokens of a packed row
-_PATCH_CLASSES = {"shape": len(SHAPES) + 1, "color": len(COLORS) + 1, "size": len(SIZES) + 1, "blur": 4, "haze": 4}
+#: What is said of each patch, as words of the vocabulary; the first word of each is an empty patch or no degradation.
+_PATCH_WORDS = (
+    ("nothing", *SHAPES),
+    ("nothing", *COLORS),
+    ("nothing", *SIZES),
+    ("nothing", *NUMBERS),  # how many objects the group has that the patch belongs to
+    ("upper", "lower"),
+    ("left", "right"),
+    ("clear", "slightly", "blurry", "very"),
+    ("clear", "slightly", "hazy", "very"),
+)
+_DIRECT = 6  # the first heads read the features as they are, those of blur and haze through a matrix of their own
 
 
 @dataclass(frozen=True)
@@ -58,16 +69,20 @@ def pictures(
 
 
 def patch_labels(picture: Picture) -> np.ndarray:
-    """(16, 5) class numbers of each patch, in the order of ``_PATCH_CLASSES``; 0: empty, no degradation."""
-    labels = np.zeros((IMAGE_TOKENS, len(_PATCH_CLASSES)), dtype=np.int64)
-    labels[:, 3] = _degree(picture.degradation.blur)
-    labels[:, 4] = _degree(picture.degradation.haze)
+    """(16, 8) class numbers of each patch, in the order of ``_PATCH_WORDS``; 0: empty, no degradation."""
+    labels = np.zeros((IMAGE_TOKENS, len(_PATCH_WORDS)), dtype=np.int64)
+    cells = np.arange(IMAGE_TOKENS)
+    labels[:, 4] = cells // 8
+    labels[:, 5] = cells % 4 // 2
+    labels[:, 6] = _degree(picture.degradation.blur)
+    labels[:, 7] = _degree(picture.degradation.haze)
     for item in picture.objects:
         group = item.group
-        labels[item.cell, :3] = (
+        labels[item.cell, :4] = (
             1 + SHAPES.index(group.shape),
             1 + COLORS.index(group.color),
             1 + SIZES.index(group.size),
+            group.count,
         )
     return labels
 
@@ -165,7 +180,7 @@ def pretrain(
     model = build_model(processor.tokenizer, seed)
     forbidden = frozenset(prompt_text(scene) for scene in sample_scenes(DEFAULT_PROMPTS, 0))
     model.train()
-    train_tower(model, pictures([seed, _TOWER], forbidden), tower_steps, batch, lr)
+    train_tower(model, processor.tokenizer, pictures([seed, _TOWER], forbidden), tower_steps, batch, lr)
     train_answers(model, processor.tokenizer, pictures([seed, _ANSWERS], forbidden), steps, batch, questions, lr)
     accuracy = measure(model, processor, pictures([seed, _CHECK], forbidden), check)
     with atomic_folder(out) as folder:
@@ -216,20 +231,35 @@ Licence: Apache-2.0.
 
 
 def train_tower(
-    model: Any, source: Iterator[tuple[Picture, np.random.Generator]], steps: int, batch: int, lr: float
+    model: Any,
+    tokenizer: Any,
+    source: Iterator[tuple[Picture, np.random.Generator]],
+    steps: int,
+    batch: int,
+    lr: float,
 ) -> None:
-    """First stage: linear heads on the projected patch features tell what each patch holds."""
-    heads = torch.nn.Linear(model.config.text_config.hidden_size, sum(_PATCH_CLASSES.values()))
-    trained = [*model.model.vision_tower.parameters(), *model.model.multi_modal_projector.parameters()]
-    optimizer, schedule = _optimizer([*trained, *heads.parameters()], steps, lr)
+    """First stage: projected patch features point at the embeddings of the words for what the patch holds.
+
+    The classes of each head are word embeddings (those of blur and haze go through a matrix of their own, as
+    "slightly" can mean either), which leaves image features and words in one space for the second stage.
+    """
+    embedding = model.get_input_embeddings()
+    ids = [torch.tensor(tokenizer.convert_tokens_to_ids([f"Ġ{word}" for word in words])) for words in _PATCH_WORDS]
+    size = embedding.embedding_dim
+    turns = torch.nn.ModuleList(torch.nn.Linear(size, size) for _ in _PATCH_WORDS[_DIRECT:])
+    parts = (model.model.vision_tower, model.model.multi_modal_projector, embedding, turns)
+    optimizer, schedule = _optimizer([p for part in parts for p in part.parameters()], steps, lr)
     for _ in tqdm(range(steps), desc="tower", mininterval=5):
         drawn = [next(source)[0] for _ in range(batch)]
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in drawn]))
-        labels = torch.from_numpy(np.stack([patch_labels(picture) for picture in drawn]))
-        features = torch.stack(list(model.model.get_image_features(pixels).pooler_output))
-        outputs = heads(features).split(list(_PATCH_CLASSES.values()), dim=-1)
-        loss = sum(F.cross_entropy(o.flatten(0, 1), labels[..., i].flatten()) for i, o in enumerate(outputs))
-        _step(loss, optimizer, schedule)
+        labels = torch.from_numpy(np.stack([patch_labels(picture) for picture in drawn])).flatten(0, 1)
+        features = torch.cat(list(model.model.get_image_features(pixels).pooler_output))
+        views = [*[features] * _DIRECT, *(turn(features) for turn in turns)]
+        losses = [
+            F.cross_entropy(view @ embedding(words).T, labels[:, i])
+            for i, (view, words) in enumerate(zip(views, ids, strict=True))
+        ]
+        _step(torch.stack(losses).sum(), optimizer, schedule)
 
 
 def train_answers(

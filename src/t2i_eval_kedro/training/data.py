@@ -44,6 +44,8 @@ class Encoder:
         self._messages: list[list[dict[str, Any]]] = [json.loads(text) for text in examples["messages"]]
         self._completions: list[str] = list(examples["completion"])
         self._names: list[str] = list(examples["example_id"])
+        self._weights: list[float] = list(examples["weight"])
+        self.weighted = any(weight != 1 for weight in self._weights)
         self._processor = processor
         self._images = images
         self._tokens: dict[tuple[str, str], dict[str, list[int]]] = {}
@@ -66,7 +68,11 @@ class Encoder:
         return len(self._encode(row)[0]["input_ids"])
 
     def __call__(self, batch: Sequence[Mapping[str, int]]) -> dict[str, torch.Tensor]:
-        """Right-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors."""
+        """Left-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors.
+
+        Padded on the left, the answers of a batch end in the same column, and only the last few columns need scoring.
+        ``weight`` of shape (B,) is there unless every example weighs the same.
+        """
         import torch
 
         rows = [item["row"] for item in batch]
@@ -75,10 +81,12 @@ class Encoder:
         width = max(len(tokens["input_ids"]) for tokens, _ in encoded)
         out = {
             name: torch.tensor(
-                [tokens[name] + [padding.get(name, 0)] * (width - len(tokens[name])) for tokens, _ in encoded]
+                [[padding.get(name, 0)] * (width - len(tokens[name])) + tokens[name] for tokens, _ in encoded]
             )
             for name in encoded[0][0]
         }
+        if self.weighted:
+            out["weight"] = torch.tensor([self._weights[row] for row in rows])
         pixels = [fields for _, fields in encoded if fields]
         if pixels and not all(_joins([fields[name] for fields in pixels]) for name in pixels[0]):
             return out | self._processed(rows, set(pixels[0]))
@@ -141,6 +149,7 @@ class Encoder:
             text=[render(self._processor, messages) for messages in conversations],
             images=[[self._images.image(key) for key in image_keys(messages)] for messages in conversations],
             padding=True,
+            padding_side="left",
             add_special_tokens=False,
             return_tensors="pt",
         )

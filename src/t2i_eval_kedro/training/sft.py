@@ -59,6 +59,8 @@ def train_sft(
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
+
     train = examples[examples["fold"] == "train"]
     if train.empty:
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
@@ -82,7 +84,8 @@ def train_sft(
     hashed = data_hash(examples)
     checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
     with checkpoints as work:
-        trainer = SFTTrainer(
+        own_loss = base.device.type == "cpu" or encoder.weighted
+        trainer = (AnswerLossTrainer if own_loss else SFTTrainer)(
             model=base,
             args=SFTConfig(
                 **common_arguments(settings, model, work, base),

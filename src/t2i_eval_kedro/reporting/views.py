@@ -1,0 +1,354 @@
+"""What the page's tables show, made from the summary, the data card and the canonical tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.reporting import figures, tables
+from t2i_eval_kedro.reporting.claims import Subject
+from t2i_eval_kedro.reporting.inputs import (
+    HEADLINE,
+    LOWER_IS_BETTER,
+    order_dimensions,
+    order_statistics,
+    ordered,
+    plain,
+    role,
+    statistic_label,
+)
+
+_CARD_KNOWN = (
+    "name",
+    "title",
+    "description",
+    "synthetic",
+    "licence",
+    "source",
+    "citation",
+    "teacher",
+    "faults",
+    "dimensions",
+)
+_OPEN_RECORDS = 8  # a longer list of records is folded
+_PAIRS_SHOWN = 12
+_BREAKDOWN = {
+    "over all items": ("evaluators",),
+    "inside a prompt": ("by", "prompt"),
+    "inside a generator": ("by", "generator"),
+    "inside a skill": ("by", "skill"),
+    "ranking of generators": ("ranking",),
+}
+
+
+def text(value: object) -> str:
+    """Any value of a card or of a record on one line; a figure is printed with its interval."""
+    if isinstance(value, Mapping):
+        if "value" in value:
+            low, high = (float("nan") if value.get(end) is None else float(value[end]) for end in ("low", "high"))
+            return f"{tables.number(value['value'])} {tables.interval(low, high)}".strip()
+        return ", ".join(f"{plain(str(key))} {text(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(text(one) for one in value)
+    return tables.number(value, None)
+
+
+def pairs(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (name, value) lines; a nested key is named after its parents."""
+    lines = []
+    for key, value in mapping.items():
+        name = f"{prefix}{plain(str(key))}"
+        if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
+            lines += pairs(value, f"{name} · ")
+        else:
+            lines.append((name, text(value)))
+    return lines
+
+
+def records(rows: object) -> dict[str, Any] | None:
+    """A list of records as a table; the columns are all the keys in the order of first use; None without records."""
+    if not isinstance(rows, Iterable) or isinstance(rows, str | Mapping):
+        return None
+    kept = [row for row in rows if isinstance(row, Mapping)]
+    columns = list(dict.fromkeys(key for row in kept for key in row))
+    if not columns:
+        return None
+    return {
+        "columns": [(name, all(not isinstance(row.get(name), str) for row in kept)) for name in columns],
+        "rows": [
+            [
+                tables.number(row.get(name)) if isinstance(row.get(name), float) else text(row.get(name))
+                for name in columns
+            ]
+            for row in kept
+        ],
+        "folded": len(kept) > _OPEN_RECORDS,
+    }
+
+
+def card(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The data card: the known texts, the faults as sentences, everything else as labelled values and tables."""
+    rest = {key: value for key, value in given.items() if key not in _CARD_KNOWN and value not in (None, "", [], {})}
+    mappings = {key: value for key, value in rest.items() if isinstance(value, Mapping)}
+    lists = {key: value for key, value in rest.items() if isinstance(value, list | tuple)}
+    return {
+        "present": bool(given),
+        "title": given.get("title") or given.get("name"),
+        "description": given.get("description"),
+        "facts": [
+            (plain(key).capitalize(), text(given[key])) for key in ("licence", "source", "citation") if given.get(key)
+        ]
+        + [(plain(str(key)).capitalize(), text(value)) for key, value in rest.items() if key not in (*mappings, *lists)]
+        + [(plain(key).capitalize(), text(value)) for key, value in lists.items() if records(value) is None],
+        "groups": [
+            (plain(str(key)), [line for line in pairs(value) if line[1] != "0"]) for key, value in mappings.items()
+        ],
+        "tables": [(plain(str(key)), records(value)) for key, value in lists.items() if records(value) is not None],
+        "faults": _faults(given.get("faults") or []),
+    }
+
+
+def _faults(given: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    """Each fault as a sentence and its examples, from a list of texts, of records, or from a mapping."""
+    if isinstance(given, Mapping):
+        return [{"text": f"{plain(str(kind))}: {text(value)}", "examples": []} for kind, value in given.items()]
+    found = []
+    for fault in given:
+        if isinstance(fault, Mapping) and "kind" in fault:
+            count = f" ({tables.number(fault['count'])})" if "count" in fault else ""
+            action = f": {fault['action']}" if fault.get("action") else ""
+            found.append(
+                {
+                    "text": f"{fault['kind']}{count}{action}",
+                    "examples": [text(one) for one in fault.get("examples", [])],
+                }
+            )
+        else:
+            found.append({"text": text(fault), "examples": []})
+    return found
+
+
+def rated(ratings: pd.DataFrame, given: Mapping[str, Any], dimensions: list[str]) -> list[dict[str, Any]]:
+    """For each rated dimension: what it means, its scale, numbers of ratings and items, what the means leave out."""
+    described = {
+        one["name"]: one.get("description", "")
+        for one in given.get("dimensions") or []
+        if isinstance(one, Mapping) and "name" in one
+    }
+    rows = []
+    for dimension in ordered([*dimensions, *ratings["dimension"]], ()):
+        mine = ratings[ratings["dimension"] == dimension]
+        if mine.empty:
+            continue
+        rows.append(
+            {
+                "dimension": dimension,
+                "description": described.get(dimension, ""),
+                "scale": f"{mine['scale_min'].iloc[0]:g} to {mine['scale_max'].iloc[0]:g}",
+                "items": int(mine["item_id"].nunique()),
+                "ratings": len(mine),
+                "mean": float(mine.loc[~mine["off_scale"].astype(bool), "score"].mean()),
+                "null": int(mine["score"].isna().sum()),
+                "off_scale": int(mine["off_scale"].sum()),
+            }
+        )
+    return rows
+
+
+def agreement(about: Subject, dimensions: list[str], lower: set[str]) -> list[dict[str, Any]]:
+    """For each dimension a table of the main statistics, one of the others, and a forest plot; highest rows on top."""
+    names = order_statistics(list(about.agreement["statistic"]))
+    main = [name for name in names if name in HEADLINE] or names
+    rows = about.agreement.loc[about.agreement["statistic"] == about.statistic, ["value", "low", "high"]]
+    bounds = [float(end) for end in rows.to_numpy().ravel() if not math.isnan(end)]
+    limits = (min([-0.02, *bounds]) - 0.03, max([0.02, *bounds]) + 0.03)
+    blocks = []
+    for index, dimension in enumerate(dimensions):
+        mine = about.agreement[about.agreement["dimension"] == dimension]
+        first = mine[mine["statistic"] == about.statistic].sort_values(["value", "evaluator"], ascending=[False, True])
+        further = [name for name in names if name not in main and (mine["statistic"] == name).any()]
+        blocks.append(
+            {
+                "dimension": dimension,
+                "main": _cells(mine, first, main, lower),
+                "further": _cells(mine, first, further, lower) if further else None,
+                "figure": _forest(first, about, dimension, limits, f"forest{index}"),
+            }
+        )
+    return blocks
+
+
+def _cells(mine: pd.DataFrame, first: pd.DataFrame, statistics: list[str], lower: set[str]) -> dict[str, Any]:
+    cells = {(row["evaluator"], row["statistic"]): row for _, row in mine.iterrows()}
+    best = {}
+    for name in statistics:
+        values = mine.loc[mine["statistic"] == name, "value"]
+        best[name] = values.min() if name in LOWER_IS_BETTER else values.max()
+    rows = []
+    for evaluator in ordered([*first["evaluator"], *mine["evaluator"]], ()):
+        own = [cells.get((evaluator, name)) for name in statistics]
+        rows.append(
+            {
+                "evaluator": evaluator,
+                "lower": evaluator in lower,
+                "n": max((cell["n"] for cell in own if cell is not None), default=float("nan")),
+                "cells": own,
+                "best": [
+                    cell is not None and cell["value"] == best[name] for cell, name in zip(own, statistics, strict=True)
+                ],
+            }
+        )
+    return {"statistics": statistics, "rows": rows}
+
+
+def _forest(
+    first: pd.DataFrame, about: Subject, dimension: str, limits: tuple[float, float], key: str
+) -> Markup | None:
+    drawn = first.dropna(subset=["value"])
+    if drawn.empty:
+        return None
+    trained = drawn["evaluator"].map(lambda name: role(name) in ("sft", "grpo"))
+    drawn = drawn.assign(highlight=trained if about.trained else True)
+    label = statistic_label(str(about.statistic))
+    listed = "; ".join(f"{row['evaluator']} {row['value']:.2f}" for _, row in drawn.iterrows())
+    alt = f"Forest plot of {label} on {plain(dimension)}, highest first: {listed}"
+    return figures.to_svg(figures.forest(drawn, label, limits, plain(dimension), about.level), key, alt)
+
+
+def _at(tree: Mapping[str, Any], *path: object) -> Any:
+    """What stands in ``tree`` under ``path``, None where the path ends before."""
+    found: Any = tree
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _figure(cell: Any) -> dict[str, Any] | None:
+    """A figure of the summary as numbers; None where it is undefined."""
+    if not isinstance(cell, Mapping) or cell.get("value") is None:
+        return None
+    low, high = (float("nan") if cell.get(end) is None else float(cell[end]) for end in ("low", "high"))
+    return {"value": float(cell["value"]), "low": low, "high": high, "groups": cell.get("n_groups")}
+
+
+def breakdown(
+    summary: Mapping[str, Any], about: Subject, evaluators: list[str], dimensions: list[str]
+) -> list[dict[str, Any]]:
+    """For each dimension the main statistic over all items, inside groups, and over generators."""
+    blocks = []
+    for dimension in dimensions:
+        cells = {
+            (evaluator, column): _figure(_at(summary, *path, evaluator, dimension, about.statistic))
+            for evaluator in evaluators
+            for column, path in _BREAKDOWN.items()
+        }
+        columns = [column for column in _BREAKDOWN if any(cells[evaluator, column] for evaluator in evaluators)]
+        rows = [(evaluator, [cells[evaluator, column] for column in columns]) for evaluator in evaluators]
+        if len(columns) > 1:
+            shown = [row for row in rows if any(row[1])]
+            blocks.append({"dimension": dimension, "columns": columns, "rows": shown})
+    return blocks
+
+
+def people(
+    summary: Mapping[str, Any], about: Subject, evaluators: list[str], dimensions: list[str]
+) -> dict[str, Any] | None:
+    """How well the raters agree: figures of each dimension, and a single rater beside each evaluator."""
+    found = {
+        dimension: {
+            **{
+                key: _figure(cell)
+                for key, cell in (_at(summary, "raters", dimension) or {}).items()
+                if isinstance(cell, Mapping)
+            },
+            **{f"ceiling {key}": _figure(cell) for key, cell in (_at(summary, "ceiling", dimension) or {}).items()},
+        }
+        for dimension in dimensions
+    }
+    columns = [
+        key
+        for key in dict.fromkeys(key for row in found.values() for key in row)
+        if any(row.get(key) for row in found.values())
+    ]
+    single = []
+    for evaluator in evaluators:
+        level = _at(summary, "human_level", evaluator, about.dimension, about.statistic) or {}
+        if level.get("people") is not None and level.get("judge") is not None:
+            single.append((evaluator, float(level["people"]), float(level["judge"])))
+    if not columns and not single:
+        return None
+    rows = [(dimension, [row.get(key) for key in columns]) for dimension, row in found.items()]
+    return {"columns": columns, "rows": rows, "single": single}
+
+
+def counts(about: Subject, evaluators: list[str]) -> dict[str, Any]:
+    """One row for each evaluator and each different count; dimensions with the same counts share a row."""
+    statuses = list(schema.STATUSES)
+    rows = []
+    for _, group in about.counts.groupby(["evaluator", *statuses], sort=False):
+        first = group.to_dict("records")[0]
+        evaluator = first["evaluator"]
+        dimensions = order_dimensions(list(group["dimension"]))
+        alike = len(dimensions) == len(about.counts[about.counts["evaluator"] == evaluator])
+        name = "all" if alike and len(dimensions) > 1 else ", ".join(plain(one) for one in dimensions)
+        rows.append({**first, "dimension": name})
+    place = {name: index for index, name in enumerate(evaluators)}
+    return {"statuses": statuses, "rows": sorted(rows, key=lambda row: place.get(row["evaluator"], len(place)))}
+
+
+def differences(about: Subject) -> dict[str, Any]:
+    """The paired differences in the main statistic, the foremost apart, and the number in other statistics."""
+    frame = tables.oriented(about.differences, about.lead())
+    same = frame["statistic"] == about.statistic
+    main = same & (frame["dimension"] == about.dimension)
+    if main.sum() > _PAIRS_SHOWN:
+        main &= frame["a"] == about.lead()
+    p = next((name for name in ("p_holm", "p") if name in frame), None)
+    frame = frame.assign(p_shown=frame[p] if p else None)
+    return {
+        "p": {"p_holm": "p (Holm)", "p": "p"}.get(p or ""),
+        "main": frame[main].to_dict("records"),
+        "rest": frame[same & ~main].to_dict("records"),
+        "left_out": int((~same).sum()),
+    }
+
+
+def rebalancing(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Bars of every task and aspect that has score bins, and the whole table."""
+    if table is None or table.empty:
+        return None
+    table = table.assign(aspect=table["aspect"].fillna(""))
+    panels: list[Markup] = []
+    for (task, aspect), rows in table.groupby(["task", "aspect"], sort=False):
+        if len(rows) < 2:
+            continue
+        title = f"{plain(str(task))}, {plain(str(aspect))}" if aspect else plain(str(task))
+        before, after = int(rows["before"].sum()), int(rows["after"].sum())
+        alt = f"Training examples in each score bin of {title}: {before} before, {after} after."
+        panels.append(figures.to_svg(figures.rebalancing_bars(rows, title), f"bins{len(panels)}", alt))
+    ordered_rows = table.sort_values(
+        "bin", key=lambda column: column.map(figures.bin_order), kind="stable"
+    ).sort_values(["task", "aspect"], kind="stable")
+    return {"panels": panels, "rows": ordered_rows.to_dict("records")}
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent."""
+    return f"{100 * share:g}%"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """The interval of a row or figure with ``low`` and ``high``."""
+    return tables.interval(float(row["low"]), float(row["high"]))
+
+
+def p_value(value: object) -> str:
+    """A p-value to three decimals, or that it is smaller."""
+    if not isinstance(value, float) or math.isnan(value):
+        return "–"
+    return "<0.001" if value < 0.001 else tables.number(value)

@@ -1,0 +1,179 @@
+"""Challenge scores against vectors made with the organisers' code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t2i_eval_kedro.agreement import challenge, regions
+from t2i_eval_kedro.errors import T2IEvalError
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
+
+
+def golden(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def mask(encoded):
+    out = np.zeros(encoded["shape"], np.uint8).ravel()
+    for start, length in encoded["runs"]:
+        out[start : start + length] = 1
+    return out.reshape(encoded["shape"])
+
+
+def flaws(side):
+    return {name: regions.Flaws(entry["score"], mask(entry["pred_area"])) for name, entry in side.items()}
+
+
+def test_alignment_as_published_and_corrected():
+    vector = golden("ntire_track1")
+    expected = vector["expected"]
+    found = challenge.ntire_alignment(vector["truth"], vector["submission"])
+    assert found["SRCC"] == pytest.approx(expected["SRCC"], abs=1e-12)
+    assert found["PLCC"] == pytest.approx(expected["PLCC"], abs=1e-9)
+    assert found["ACC"] == expected["ACC"]
+    assert found["Final_Score"] == pytest.approx(expected["Final"], abs=1e-9)
+    corrected = challenge.ntire_alignment(vector["truth"], vector["submission"], "corrected")
+    assert corrected["PLCC"] == pytest.approx(expected["plcc_if_arguments_not_swapped"], abs=1e-9)
+    assert (corrected["SRCC"], corrected["ACC"]) == (found["SRCC"], found["ACC"])
+
+
+def test_alignment_counts_what_a_submission_lacks_as_wrong():
+    vector = golden("ntire_track1")
+    short = vector["submission"][1:]
+    with pytest.raises(T2IEvalError, match="needs equal numbers"):
+        challenge.ntire_alignment(vector["truth"], short)
+    full = challenge.ntire_alignment(vector["truth"], vector["submission"], "corrected")
+    assert challenge.ntire_alignment(vector["truth"], short, "corrected")["ACC"] < full["ACC"]
+    bare = [dict(entry, element_score={}) for entry in vector["submission"]]
+    with pytest.raises(T2IEvalError, match="has no element"):
+        challenge.ntire_alignment(vector["truth"], bare)
+    assert challenge.ntire_alignment(vector["truth"], bare, "corrected")["ACC"] == 0
+
+
+def test_alignment_of_constant_scores_is_null_with_its_reason():
+    vector = golden("ntire_track1")
+    flat = [dict(entry, total_score=3.0) for entry in vector["submission"]]
+    found = challenge.ntire_alignment(vector["truth"], flat)
+    assert found["SRCC"] is None
+    assert found["reason"] == "the scores are all equal"
+    assert found["ACC"] is not None
+
+
+@pytest.mark.parametrize("broken", [[{"img_path": "a"}], "doubled", [{"img_path": "a", "total_score": "x", "element_score": {}}]])
+def test_broken_entries_are_named(broken):
+    vector = golden("ntire_track1")
+    entries = vector["truth"] + vector["truth"][:1] if broken == "doubled" else broken
+    with pytest.raises(T2IEvalError, match=r"needs img_path|twice|no finite number"):
+        challenge.ntire_alignment(entries, entries)
+
+
+def test_structure_as_published():
+    vector = golden("ntire_track2")
+    names = {"precision": "Precision", "recall": "Recall", "f1_score": "F1_Score", "giou": "GIoU", "srcc": "SRCC"}
+    truth, submission = flaws(vector["gt"]), flaws(vector["pred"])
+    for key, area in (("expected", regions.PREDICTED_AREA), ("expected_with_function_default_ratio_0.0001", 0.0001 * 512 * 512)):
+        found, expected = regions.ntire_structure(truth, submission, area=area), vector[key]
+        for theirs, ours in names.items():
+            assert found[ours] == pytest.approx(expected[theirs], abs=1e-12), ours
+        assert found["PLCC"] == pytest.approx(expected["plcc"], abs=1e-9)
+        assert found["Final_Score"] == pytest.approx(expected["final_score"], abs=1e-9)
+
+
+def box(*corners):
+    out = np.zeros((512, 512), np.uint8)
+    for top, left, bottom, right in corners:
+        out[top:bottom, left:right] = 1
+    return out
+
+
+def test_corrected_structure_matches_one_to_one():
+    truth = {f"i{k}": regions.Flaws(k, box((0, 0, 100, 45), (0, 55, 100, 100))) for k in range(2)}
+    said = {f"i{k}": regions.Flaws(k, box((0, 0, 100, 100))) for k in range(2)}
+    assert regions.ntire_structure(truth, said)["Recall"] == 1
+    corrected = regions.ntire_structure(truth, said, "corrected")
+    assert (corrected["Recall"], corrected["Precision"]) == (0.5, 1)
+
+
+def test_empty_masks():
+    nothing = {f"i{k}": regions.Flaws(k, box()) for k in range(3)}
+    with pytest.raises(T2IEvalError, match="divides by zero"):
+        regions.ntire_structure(nothing, nothing)
+    found = regions.ntire_structure(nothing, nothing, "corrected")
+    assert (found["F1_Score"], found["GIoU"], found["Precision"]) == (1, 1, None)
+
+
+def test_regions_have_their_holes_filled_and_their_polygon_measured():
+    ring = box((10, 10, 60, 60))
+    ring[20:50, 20:50] = 0
+    (region,) = regions.regions(ring, 150)
+    assert region.sum() == 2500
+    assert regions.polygon_area(region) == 49 * 49
+    assert regions.regions(box((0, 0, 13, 13)), 150) == []
+    diagonal = np.eye(30, dtype=np.uint8)
+    assert [int(r.sum()) for r in regions.regions(diagonal, -1)] == [30]
+
+
+def test_resize_of_a_block_is_the_known_number_of_pixels():
+    small = np.zeros((384, 384), np.uint8)
+    small[100:149, 100:149] = 1
+    assert abs(int(regions.resize_mask(small).sum()) - 49 * 49 * (4 / 3) ** 2) < 100
+    np.testing.assert_array_equal(regions.resize_mask(box((3, 4, 9, 9))), box((3, 4, 9, 9)))
+
+
+def test_t2i_eval_fills_with_the_mean():
+    vector = golden("t2i_eval_scores")["corr"]
+    found = challenge.t2i_eval_correlation(vector["result"], vector["ref"])
+    assert found["spearman"] == pytest.approx(vector["spearman_mean"], abs=1e-12)
+    assert found["kendall_b"] == pytest.approx(vector["kendall_b_mean"], abs=1e-12)
+    assert found["n"] == 10
+    assert challenge.t2i_eval_correlation(vector["result"], vector["ref"], "corrected")["n"] == 8
+
+
+def test_dsg_zeroes_one_level_as_published_and_all_levels_corrected():
+    for case in golden("dsg")["cases"]:
+        parents = {key: [str(p) for p in above] for key, above in case["deps"].items()}
+        assert challenge.dsg_score(case["answers"], parents) == pytest.approx(case["with_dep"])
+        assert challenge.dsg_score(case["answers"], parents, dependencies=False) == pytest.approx(case["without_dep"])
+    chain = {"1": "no", "2": "yes", "3": "Yes"}
+    above = {"2": ["1"], "3": ["2"]}
+    assert challenge.dsg_score(chain | {"3": "yes"}, above) == pytest.approx(1 / 3)
+    assert challenge.dsg_score(chain, above, "corrected") == 0
+    assert challenge.dsg_score({"1": "yes", "2": "yes"}, {"1": ["2"], "2": ["1"]}, "corrected") == 1
+    assert np.isnan(challenge.dsg_score({}, {}))
+
+
+def test_viescore_average():
+    vector = golden("viescore_average")
+    assert challenge.viescore_average(vector["r"]) == pytest.approx(vector["official_average_correlation"], abs=1e-12)
+    assert challenge.viescore_average(vector["r"], "corrected") == pytest.approx(vector["fisher_proper"], abs=1e-12)
+    assert challenge.viescore_overall([8, 2], [8]) == 4
+
+
+def test_evalalign_leaves_what_does_not_apply_out_of_the_denominator():
+    found = challenge.evalalign_faithfulness({"body": [4, -1, 2], "hand": [-1, -1, 0], "face": [-1, -1, -1]})
+    assert found["by_skill"] == {"body": 3, "hand": 0, "face": None}
+    assert (found["overall"], found["macro"]) == (2, 1.5)
+    images = {"a": {"Object": 2, "Count": 1}, "b": {"Object": 1}}
+    assert challenge.evalalign_alignment(images)["overall"] == 2
+    assert challenge.evalalign_alignment(images, "corrected")["overall"] == pytest.approx(4 / 3)
+
+
+def test_vqascore_accuracy_is_not_tuned_on_what_it_scores_when_corrected():
+    rng = np.random.default_rng(0)
+    y, x, prompt = rng.integers(1, 6, 200).astype(float), rng.normal(size=200), np.repeat(np.arange(40), 5)
+    published = challenge.vqascore_accuracy(x, y)
+    corrected = challenge.vqascore_accuracy(x, y, prompt, "corrected")
+    assert published["threshold"] >= 0
+    assert corrected["accuracy"] < published["accuracy"] + 0.1
+    with pytest.raises(T2IEvalError, match="prompt of every item"):
+        challenge.vqascore_accuracy(x, y, mode="corrected")
+
+
+def test_unknown_mode():
+    with pytest.raises(T2IEvalError, match="Unknown mode 'official'"):
+        challenge.viescore_average([0.1], "official")

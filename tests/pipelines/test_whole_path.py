@@ -1,0 +1,135 @@
+"""The whole graph, for real, in the test environment: too little training to learn anything, everything else as it is."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import make_project, run_kedro
+
+from t2i_eval_kedro import schema
+
+CELL = "shapes/full/seed_0"
+EVALUATORS = {"base", "sft", "grpo", "teacher", "base_decomposed", "sft_decomposed", "grpo_decomposed"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = make_project(tmp_path_factory.mktemp("whole"))
+    done = run_kedro(project, "run", "--env=test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+def read_summary(project: Path, cell: str = CELL) -> dict:
+    return json.loads((project / "data" / "08_reporting" / cell / "summary.json").read_text())
+
+
+def test_the_summary_has_every_evaluator_with_counts_that_add_up(finished: Path) -> None:
+    summary = read_summary(finished)
+    assert (summary["benchmark"], summary["variant"], summary["seed"], summary["synthetic"]) == (
+        "shapes",
+        "full",
+        0,
+        True,
+    )
+    assert set(summary["counts"]) == EVALUATORS
+    splits = pd.read_parquet(finished / "data/02_intermediate/shapes/splits.parquet")
+    n_test = int((splits["fold"] == "test").sum())
+    for counts in summary["counts"].values():
+        assert set(counts) >= {"overall", "appearance", "attributes"}
+        assert sum(counts["overall"].values()) == n_test
+    spearman = summary["evaluators"]["teacher"]["overall"]["spearman"]
+    assert spearman["low"] <= spearman["value"] <= spearman["high"]
+    assert spearman["n"] == n_test
+    assert {(row["a"], row["b"]) for row in summary["significance"]} >= {("sft", "base"), ("grpo", "sft")}
+
+
+def test_no_prompt_is_in_two_folds_and_no_test_item_is_trained_on(finished: Path) -> None:
+    data = finished / "data"
+    items = pd.read_parquet(data / "02_intermediate/shapes/items.parquet")
+    splits = pd.read_parquet(data / "02_intermediate/shapes/splits.parquet")
+    folds = items.merge(splits, on="item_id").groupby("prompt")["fold"].nunique()
+    assert (folds == 1).all()
+    test_items = set(splits.loc[splits["fold"] == "test", "item_id"])
+    test_prompts = set(items.loc[items["item_id"].isin(test_items), "prompt"])
+    for file in ("balanced_examples", "grpo_examples"):
+        examples = pd.read_parquet(data / f"05_model_input/{CELL}/{file}.parquet")
+        assert not set(examples["item_id"]) & test_items
+        for messages in examples["messages"]:
+            text = json.loads(messages)[-1]["text"]
+            assert not any(text.startswith(f"{prompt} ,") for prompt in test_prompts)
+
+
+def test_the_student_is_asked_in_the_words_it_was_trained_with(finished: Path) -> None:
+    data = finished / "data"
+    examples = pd.read_parquet(data / f"05_model_input/{CELL}/balanced_examples.parquet")
+    asked = pd.read_parquet(data / f"07_model_output/{CELL}/sft_transcripts.parquet")
+
+    def shapes_of(frame: pd.DataFrame) -> set[str]:
+        rows = frame[(frame["task"] == "score") & (frame["aspect"] == "overall")]
+        return {json.loads(messages)[-1]["text"].rsplit(",", 1)[1] for messages in rows["messages"]}
+
+    assert shapes_of(examples) == shapes_of(asked) == {" rate overall"}
+
+
+def test_adapters_carry_card_settings_and_curve(finished: Path) -> None:
+    for name in ("sft", "grpo"):
+        folder = finished / "data/06_models" / CELL / name
+        assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "settings.json", "curve.csv"} <= {
+            path.name for path in folder.iterdir()
+        }
+        assert str(finished) not in (folder / "adapter_config.json").read_text() + (folder / "README.md").read_text()
+
+
+def test_tables_on_disk_keep_to_the_schema(finished: Path) -> None:
+    checked = 0
+    for path in finished.glob("data/0*/**/*.parquet"):
+        table = {
+            "recorded_scores": "scores",
+            "teacher_scores": "scores",
+            "balanced_examples": "examples",
+            "grpo_examples": "examples",
+        }.get(path.stem, path.stem.rsplit("_", 1)[-1] if path.parts[-4] == "07_model_output" else path.stem)
+        if table in schema.TABLES:
+            schema.TABLES[table].check(pd.read_parquet(path))
+            checked += 1
+    assert checked >= 12
+
+
+def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
+    html = (finished / "data/08_reporting" / CELL / "report.html").read_text()
+
+    class Links(HTMLParser):
+        found: list[str] = []
+
+        def handle_starttag(self, tag, attrs):
+            self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+    parser = Links()
+    parser.feed(html)
+    assert parser.found
+    assert all(link.startswith(("data:", "#")) for link in parser.found if not link.startswith("https://"))
+    assert "ynthetic" in html
+
+
+@pytest.mark.slow
+def test_a_second_run_gives_the_same_summary(finished: Path) -> None:
+    before = (finished / "data/08_reporting" / CELL / "summary.json").read_bytes()
+    done = run_kedro(finished, "run", "--env=test")
+    assert done.returncode == 0, done.stderr
+    assert (finished / "data/08_reporting" / CELL / "summary.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_real_images_and_ratings_go_through_all_seven_pipelines(project: Path, shared_data: Path) -> None:
+    done = run_kedro(project, "run", "--env=test", f"--params=benchmark=avt_ai_images,raw_root={shared_data}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = read_summary(project, "avt_ai_images/full/seed_0")
+    assert summary["synthetic"] is False
+    assert {"base", "sft", "grpo"} <= set(summary["evaluators"])
+    assert "teacher" not in summary["evaluators"]
+    assert set(summary["evaluators"]["sft"]) == {"prompt_matching", "realism", "image_appeal"}

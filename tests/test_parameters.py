@@ -1,0 +1,54 @@
+"""The YAML files name every setting there is, so that each can be found and set on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
+from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
+from t2i_eval_kedro.pipelines.teacher_distillation.nodes import TeacherSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, RebalancingSettings, SFTSettings
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS: dict[str, type[BaseModel]] = {
+    "model": ModelSettings,
+    "ingestion": IngestionSettings,
+    "judging": JudgingSettings,
+    "teacher": TeacherSettings,
+    "rebalancing": RebalancingSettings,
+    "sft": SFTSettings,
+    "grpo": GRPOSettings,
+    "meta_evaluation": MetaEvaluationSettings,
+}
+
+
+def load(env: str = "base", **runtime: Any) -> dict[str, Any]:
+    return ExperimentConfigLoader(
+        str(CONF), env, runtime, base_env="base", merge_strategy={"parameters": "soft"}
+    )["parameters"]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_setting_is_named_and_valid(group: str) -> None:
+    declared = load()[group]
+    assert set(declared) == set(GROUPS[group].model_fields)
+    GROUPS[group].model_validate(declared)
+
+
+@pytest.mark.parametrize("variant", load()["variants"])
+def test_every_variant_is_valid(variant: str) -> None:
+    parameters = load(variant=variant)
+    for group, model in GROUPS.items():
+        model.model_validate(parameters[group])
+
+
+def test_the_test_environment_is_valid() -> None:
+    parameters = load("test")
+    for group, model in GROUPS.items():
+        model.model_validate(parameters[group])
