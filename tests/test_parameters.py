@@ -29,9 +29,9 @@ GROUPS: dict[str, type[BaseModel]] = {
 
 
 def load(env: str = "base", **runtime: Any) -> dict[str, Any]:
-    return ExperimentConfigLoader(
-        str(CONF), env, runtime, base_env="base", merge_strategy={"parameters": "soft"}
-    )["parameters"]
+    return ExperimentConfigLoader(str(CONF), env, runtime, base_env="base", merge_strategy={"parameters": "soft"})[
+        "parameters"
+    ]
 
 
 @pytest.mark.parametrize("group", GROUPS)

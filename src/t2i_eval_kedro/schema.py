@@ -84,16 +84,20 @@ class Table:
 
     def _cast(self, values: pd.Series, name: str, column: Column) -> pd.Series:
         try:
-            cast = values.astype(_DTYPES[column.kind])  # type: ignore[call-overload]
+            cast: pd.Series = values.astype(_DTYPES[column.kind])  # type: ignore[call-overload]
         except (TypeError, ValueError) as error:
             raise T2IEvalError(
                 f"Column '{name}' of table '{self.name}' holds a value that is no {column.kind} ({error}); "
                 "correct it or set it to null."
             ) from error
         if column.kind == "float" and np.isinf(cast.to_numpy(dtype=float)).any():
-            raise T2IEvalError(f"Column '{name}' of table '{self.name}' holds an infinite value; correct it or set it to null.")
+            raise T2IEvalError(
+                f"Column '{name}' of table '{self.name}' holds an infinite value; correct it or set it to null."
+            )
         if not (column.null and name not in self.key) and cast.isna().any():
-            raise T2IEvalError(f"Column '{name}' of table '{self.name}' has {int(cast.isna().sum())} nulls where none may be.")
+            raise T2IEvalError(
+                f"Column '{name}' of table '{self.name}' has {int(cast.isna().sum())} nulls where none may be."
+            )
         if column.values:
             bad = sorted(set(cast.dropna()) - set(column.values))
             if bad:

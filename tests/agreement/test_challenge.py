@@ -64,7 +64,9 @@ def test_alignment_of_constant_scores_is_null_with_its_reason():
     assert found["ACC"] is not None
 
 
-@pytest.mark.parametrize("broken", [[{"img_path": "a"}], "doubled", [{"img_path": "a", "total_score": "x", "element_score": {}}]])
+@pytest.mark.parametrize(
+    "broken", [[{"img_path": "a"}], "doubled", [{"img_path": "a", "total_score": "x", "element_score": {}}]]
+)
 def test_broken_entries_are_named(broken):
     vector = golden("ntire_track1")
     entries = vector["truth"] + vector["truth"][:1] if broken == "doubled" else broken
@@ -76,7 +78,10 @@ def test_structure_as_published():
     vector = golden("ntire_track2")
     names = {"precision": "Precision", "recall": "Recall", "f1_score": "F1_Score", "giou": "GIoU", "srcc": "SRCC"}
     truth, submission = flaws(vector["gt"]), flaws(vector["pred"])
-    for key, area in (("expected", regions.PREDICTED_AREA), ("expected_with_function_default_ratio_0.0001", 0.0001 * 512 * 512)):
+    for key, area in (
+        ("expected", regions.PREDICTED_AREA),
+        ("expected_with_function_default_ratio_0.0001", 0.0001 * 512 * 512),
+    ):
         found, expected = regions.ntire_structure(truth, submission, area=area), vector[key]
         for theirs, ours in names.items():
             assert found[ours] == pytest.approx(expected[theirs], abs=1e-12), ours

@@ -52,7 +52,12 @@ def test_rank_statistics_do_not_change_under_a_rising_map(sample):
 
 @pytest.mark.parametrize(
     ("x", "y", "reason"),
-    [([], [], "fewer than 2"), ([1], [2], "fewer than 2"), ([1, 1], [1, 2], "scores are all"), ([1, 2], [3, 3], "ratings are all")],
+    [
+        ([], [], "fewer than 2"),
+        ([1], [2], "fewer than 2"),
+        ([1, 1], [1, 2], "scores are all"),
+        ([1, 2], [3, 3], "ratings are all"),
+    ],
 )
 def test_undefined_figures_have_a_reason(x, y, reason):
     x, y = np.array(x, float), np.array(y, float)

@@ -12,7 +12,13 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 def items(n=4, **more):
     rows = [
-        {"item_id": f"i{k}", "benchmark": "b", "prompt_id": f"p{k // 2}", "prompt": f"text {k // 2}", "generator": f"g{k % 2}"}
+        {
+            "item_id": f"i{k}",
+            "benchmark": "b",
+            "prompt_id": f"p{k // 2}",
+            "prompt": f"text {k // 2}",
+            "generator": f"g{k % 2}",
+        }
         for k in range(n)
     ]
     for k, extra in more.items():
@@ -22,16 +28,26 @@ def items(n=4, **more):
 
 def rating(item, rater, score, off_scale=False, dimension="overall"):
     return {
-        "item_id": item, "rater_id": rater, "dimension": dimension, "score": score,
-        "scale_min": 1, "scale_max": 5, "off_scale": off_scale,
-    }  # fmt: skip
+        "item_id": item,
+        "rater_id": rater,
+        "dimension": dimension,
+        "score": score,
+        "scale_min": 1,
+        "scale_max": 5,
+        "off_scale": off_scale,
+    }
 
 
 def score(item, value, status="ok", evaluator="e", dimension="overall", run=0, better=True):
     return {
-        "item_id": item, "evaluator": evaluator, "dimension": dimension, "run": run, "score": value,
-        "status": status, "higher_is_better": better,
-    }  # fmt: skip
+        "item_id": item,
+        "evaluator": evaluator,
+        "dimension": dimension,
+        "run": run,
+        "score": value,
+        "status": status,
+        "higher_is_better": better,
+    }
 
 
 def sample(score_rows, rating_rows=None, **options):

@@ -61,7 +61,10 @@ def test_williams_and_steiger_hold_their_level_for_independent_items():
         y = rng.normal(size=80)
         a, b = (y + rng.normal(size=80) for _ in range(2))
         r = np.corrcoef([a, b, y])
-        rejected += [tests.williams(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05, tests.steiger(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05]
+        rejected += [
+            tests.williams(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05,
+            tests.steiger(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05,
+        ]
     assert ((rejected / 600 > 0.025) & (rejected / 600 < 0.08)).all()
     assert tests.williams(0.9, 0.1, 0.2, 80) < 1e-6
     assert np.isnan(tests.williams(0.5, 0.5, 1.0, 80))

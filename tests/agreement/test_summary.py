@@ -24,15 +24,29 @@ def tables(n_prompts=30, n_generators=4, seed=0):
             for rater in range(3):
                 value = float(np.clip(np.round(truth + 2 + rng.normal()), 1, 5))
                 ratings.append(
-                    {"item_id": item, "rater_id": f"r{rater}", "dimension": "overall", "score": value,
-                     "scale_min": 1, "scale_max": 5, "off_scale": False}
-                )  # fmt: skip
+                    {
+                        "item_id": item,
+                        "rater_id": f"r{rater}",
+                        "dimension": "overall",
+                        "score": value,
+                        "scale_min": 1,
+                        "scale_max": 5,
+                        "off_scale": False,
+                    }
+                )
             for name, noise in (("good", 0.3), ("poor", 4.0), ("constant", None)):
                 value = 0.0 if noise is None else truth + noise * rng.normal()
                 scores.append(
-                    {"item_id": item, "evaluator": name, "dimension": "", "run": 0, "score": value, "status": "ok",
-                     "higher_is_better": True}
-                )  # fmt: skip
+                    {
+                        "item_id": item,
+                        "evaluator": name,
+                        "dimension": "",
+                        "run": 0,
+                        "score": value,
+                        "status": "ok",
+                        "higher_is_better": True,
+                    }
+                )
     return schema.ITEMS.frame(items), schema.RATINGS.frame(ratings), schema.SCORES.frame(scores)
 
 
@@ -62,9 +76,11 @@ def test_same_seed_same_bytes_in_any_order_of_rows():
     items, ratings, scores = tables()
     one = summarise(items, ratings, scores, n_resamples=50)
     other = summarise(
-        items.sample(frac=1, random_state=1), ratings.sample(frac=1, random_state=2), scores.sample(frac=1, random_state=3),
+        items.sample(frac=1, random_state=1),
+        ratings.sample(frac=1, random_state=2),
+        scores.sample(frac=1, random_state=3),
         n_resamples=50,
-    )  # fmt: skip
+    )
     assert json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert summarise(items, ratings, scores, n_resamples=50, seed=7)["evaluators"] != one["evaluators"]
 

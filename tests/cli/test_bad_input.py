@@ -38,7 +38,10 @@ def test_a_wrong_word_is_named(project: Path, arguments: list[str], said: str) -
 
 
 def test_a_folder_that_is_no_model_is_named(project: Path) -> None:
-    assert run_kedro(project, "run", "--env=test", "--pipelines=ingestion,teacher_distillation,rebalancing").returncode == 0
+    assert (
+        run_kedro(project, "run", "--env=test", "--pipelines=ingestion,teacher_distillation,rebalancing").returncode
+        == 0
+    )
     (project / "empty").mkdir()
     for path, said in (("empty", "holds no config.json"), ("data/nothing", "does not exist")):
         assert said in one_sentence(project, "--pipelines=sft", f"--params=model.model={path}")

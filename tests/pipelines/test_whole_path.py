@@ -104,7 +104,9 @@ def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
     html = (finished / "data/08_reporting" / CELL / "report.html").read_text()
 
     class Links(HTMLParser):
-        found: list[str] = []
+        def __init__(self):
+            super().__init__()
+            self.found: list[str] = []
 
         def handle_starttag(self, tag, attrs):
             self.found += [value for name, value in attrs if name in ("src", "href") and value]

@@ -1,7 +1,7 @@
 """Resampling of whole groups (prompts, generators, raters) and percentile intervals.
 
-A draw is a count for every group: how often it was drawn with replacement. One table of draws serves every judge, so that
-differences between judges are paired.
+A draw is a count for every group: how often it was drawn with replacement. One table of draws serves every judge, so
+that differences between judges are paired.
 """
 
 from __future__ import annotations

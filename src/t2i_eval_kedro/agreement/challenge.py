@@ -41,12 +41,14 @@ def ntire_alignment(
 ) -> Json:
     """NTIRE 2025, track 1: ``Final_Score = 0.25 SRCC + 0.25 PLCC + 0.5 ACC``.
 
-    As published, both lists are sorted by ``img_path`` and paired by position, and the logistic of PLCC is fitted from the
-    truth to the prediction. Corrected, they are joined by ``img_path``, the logistic maps the prediction to the truth, and
-    an element or image that the submission lacks counts as a wrong label; correlations are over the images of both.
+    As published, both lists are sorted by ``img_path`` and paired by position, and the logistic of PLCC is fitted from
+    the truth to the prediction. Corrected, they are joined by ``img_path``, the logistic maps the prediction to the
+    truth, and an element or image that the submission lacks counts as a wrong label; correlations are over the images
+    of both.
 
     Args:
-        truth, submission: entries ``{img_path, total_score, element_score: {element: score}}``.
+        truth: entries ``{img_path, total_score, element_score: {element: score}}``.
+        submission: entries of the same form.
         mode: ``as_published`` or ``corrected``.
 
     Returns:
@@ -79,23 +81,23 @@ def ntire_alignment(
             given = None if answer is None else answer["element_score"].get(element)
             if given is None and mode == "as_published":
                 raise T2IEvalError(
-                    f"The submission has no element '{element}' for '{entry['img_path']}', where the published script stops "
-                    "(use mode corrected to count it as wrong)."
+                    f"The submission has no element '{element}' for '{entry['img_path']}', where the published "
+                    "script stops (use mode corrected to count it as wrong)."
                 )
             right += given is not None and (_number(value, element) >= 0.5) == (_number(given, element) >= 0.5)
             total += 1
     accuracy = right / total if total else float("nan")
     final = ALIGNMENT_WEIGHTS["SRCC"] * srcc + ALIGNMENT_WEIGHTS["PLCC"] * plcc + ALIGNMENT_WEIGHTS["ACC"] * accuracy
-    return figures_or_null({"SRCC": srcc, "PLCC": plcc, "ACC": accuracy, "Final_Score": final}, undefined(predicted, gold))
+    return figures_or_null(
+        {"SRCC": srcc, "PLCC": plcc, "ACC": accuracy, "Final_Score": final}, undefined(predicted, gold)
+    )
 
 
-def t2i_eval_correlation(
-    result: Sequence[object], reference: Sequence[object], mode: Mode = "as_published"
-) -> Json:
+def t2i_eval_correlation(result: Sequence[object], reference: Sequence[object], mode: Mode = "as_published") -> Json:
     """T2I-Eval's Spearman and Kendall tau-b of a list of scores with a reference.
 
-    As published, a score that is no number becomes the mean of the other scores of its list, on both sides. Corrected, the
-    pair is left out.
+    As published, a score that is no number becomes the mean of the other scores of its list, on both sides. Corrected,
+    the pair is left out.
     """
     check_mode(mode)
     if len(result) != len(reference):
@@ -109,7 +111,8 @@ def t2i_eval_correlation(
 
 
 def evalalign_faithfulness(scores: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """EvalAlign's faithfulness: the mean over all applicable (image, skill) pairs; -1 means that the skill does not apply.
+    """EvalAlign's faithfulness: the mean over all applicable (image, skill) pairs; -1 means that the skill does not
+    apply.
 
     Args:
         scores: skill -> one score an image, -1 or 0 to 4.
@@ -160,13 +163,16 @@ def viescore_average(correlations: Iterable[float], mode: Mode = "as_published")
 
 
 def dsg_score(
-    answers: Mapping[str, str], parents: Mapping[str, Sequence[str]], mode: Mode = "as_published", dependencies: bool = True
+    answers: Mapping[str, str],
+    parents: Mapping[str, Sequence[str]],
+    mode: Mode = "as_published",
+    dependencies: bool = True,
 ) -> float:
     """DSG's score of one image: the share of propositions that hold.
 
-    As published, an answer holds when it is exactly "yes", and a proposition counts 0 where the *raw* answer to one of its
-    direct parents is not; a grandchild of a failed proposition can count. Corrected, the answer is read without regard to
-    case and surrounding space, and failure passes down the whole graph.
+    As published, an answer holds when it is exactly "yes", and a proposition counts 0 where the *raw* answer to one of
+    its direct parents is not; a grandchild of a failed proposition can count. Corrected, the answer is read without
+    regard to case and surrounding space, and failure passes down the whole graph.
 
     Args:
         answers: proposition -> answer.
@@ -194,22 +200,28 @@ def dsg_score(
 
 
 def vqascore_accuracy(
-    scores: Floats, ratings: Floats, prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None, mode: Mode = "as_published"
+    scores: Floats,
+    ratings: Floats,
+    prompt: np.ndarray[Any, np.dtype[np.int64]] | None = None,
+    mode: Mode = "as_published",
 ) -> Json:
     """VQAScore's meta-evaluation: pairwise accuracy with tie calibration.
 
-    As published, over all pairs of items, with the threshold that is best on those very pairs. Corrected, inside prompts,
-    each half of the prompts scored with the threshold chosen on the other half.
+    As published, over all pairs of items, with the threshold that is best on those very pairs. Corrected, inside
+    prompts, each half of the prompts scored with the threshold chosen on the other half.
 
     Args:
-        scores, ratings: ``(n,)``.
+        scores: ``(n,)``.
+        ratings: ``(n,)``.
         prompt: ``(n,)`` index of each item's prompt; needed when corrected.
         mode: ``as_published`` or ``corrected``.
     """
     check_mode(mode)
     if mode == "corrected":
         if prompt is None:
-            raise T2IEvalError("The corrected accuracy chooses its threshold on other prompts; give the prompt of every item.")
+            raise T2IEvalError(
+                "The corrected accuracy chooses its threshold on other prompts; give the prompt of every item."
+            )
         groups = tuple(np.flatnonzero(prompt == p) for p in np.unique(prompt))
         values = tie_calibrated(scores, ratings, groups).by_prompt
         defined = values[np.isfinite(values)]
@@ -220,7 +232,9 @@ def vqascore_accuracy(
         nothing = {"accuracy": float("nan"), "threshold": float("nan")}
         return figures_or_null(nothing, "fewer than 2 items have both a score and a rating")
     difference, wanted = scores[first] - scores[second], np.sign(ratings[first] - ratings[second])
-    threshold, accuracy = best_threshold(np.abs(difference), (np.sign(difference) == wanted) & (wanted != 0), wanted == 0)
+    threshold, accuracy = best_threshold(
+        np.abs(difference), (np.sign(difference) == wanted) & (wanted != 0), wanted == 0
+    )
     return {"accuracy": accuracy, "threshold": threshold}
 
 
@@ -250,7 +264,8 @@ def _number(value: object, where: object) -> float:
 
 def _numbers(values: Sequence[object]) -> Floats:
     finite = [
-        float(v) if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) else float("nan") for v in values
+        float(v) if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) else float("nan")
+        for v in values
     ]
     return np.array(finite, dtype=float)
 

@@ -13,6 +13,7 @@ from t2i_eval_kedro.agreement.figures import Json, drawn, number
 from t2i_eval_kedro.agreement.flat import flat_statistics
 from t2i_eval_kedro.agreement.grouping import MIN_GROUP, Groups, average_under_draws, inside_groups
 from t2i_eval_kedro.agreement.judged import HEADLINE, Judged
+from t2i_eval_kedro.agreement.kernels import Floats, Ints
 
 BY_PROMPT = "kendall_b_by_prompt"
 TESTED = (*HEADLINE, BY_PROMPT)
@@ -38,7 +39,9 @@ def compare(
         found = {} if reason else _pair(judged[a], judged[b], prompt_swaps, generator_swaps, level)
         for name in TESTED:
             head = {"a": a, "b": b, "dimension": dimension, "statistic": name, "test": TEST, "target": TARGET}
-            out.append(head | found.get(name, {"difference": None, "low": None, "high": None, "p": None, "reason": reason}))
+            out.append(
+                head | found.get(name, {"difference": None, "low": None, "high": None, "p": None, "reason": reason})
+            )
     for name in TESTED:
         entries = [entry for entry in out if entry["statistic"] == name and entry["p"] is not None]
         p = [entry["p"] for entry in entries]
@@ -70,27 +73,23 @@ def _pair(a: Judged, b: Judged, swaps: tests.Swaps, generator_swaps: tests.Swaps
     usable = np.bincount(prompt, minlength=a.sample.prompts) >= MIN_GROUP
     one, other = (np.where(usable, values["kendall_b"], np.nan) for values in inside)
     gap = average_under_draws(one - other, usable, a.weights.table)
-    out[BY_PROMPT] = _entry(gap, swaps.grouped(one, other), level, size | {"n_prompts": int(np.isfinite(one - other).sum())})
+    out[BY_PROMPT] = _entry(
+        gap, swaps.grouped(one, other), level, size | {"n_prompts": int(np.isfinite(one - other).sum())}
+    )
     return out
 
 
-def _entry(gap: np.ndarray[tuple[int, ...], np.dtype[np.float64]], null: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-           level: float, size: Mapping[str, int]) -> Json:  # fmt: skip
+def _entry(gap: Floats, null: Floats, level: float, size: Mapping[str, int]) -> Json:
     if not math.isfinite(gap[0]):
         reason = "no prompt has a defined figure for both judges"
         return {"difference": None, "low": None, "high": None, "p": None, **size, "reason": reason}
-    entry = drawn(gap, level, **size)
+    entry = drawn(gap, level, None, **size)
     p, error = tests.p_value(float(gap[0]), null)
     return {"difference": entry.pop("value")} | entry | {"p": number(p), "p_standard_error": number(error)}
 
 
 def _by_generator(
-    x: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    z: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    y: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    generator: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    generators: int,
-    swaps: tests.Swaps,
+    x: Floats, z: Floats, y: Floats, generator: Ints, generators: int, swaps: tests.Swaps
 ) -> dict[str, Json]:
     """The same question for new generators, by swaps of whole generators."""
     if generators < ranking.MIN_GENERATORS:
@@ -123,7 +122,11 @@ def ranks(judged: Mapping[str, Judged], entries: Iterable[Json]) -> Json:
         shared = tests.rank_clusters(values, p)
         chance = ranking.rank_probabilities(np.column_stack([judged[judge].draws[name][1:] for judge in values]))
         out[name] = {
-            judge: {"rank": shared[judge], "value": number(value), "probability": [number(share) for share in chance[k]]}
+            judge: {
+                "rank": shared[judge],
+                "value": number(value),
+                "probability": [number(share) for share in chance[k]],
+            }
             for k, (judge, value) in enumerate(values.items())
         }
     return out

@@ -1,7 +1,7 @@
 """Agreement of two lists of numbers: the judge's scores and the people's ratings of the same items.
 
-Every function takes ``scores`` and ``ratings``, both ``(n,)`` and finite, and returns a float, NaN where the figure is not
-defined; :func:`undefined` says why. Scores are oriented: higher is better.
+Every function takes ``scores`` and ``ratings``, both ``(n,)`` and finite, and returns a float, NaN where the figure is
+not defined; :func:`undefined` says why. Scores are oriented: higher is better.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def logistic(x: Floats, top: float, bottom: float, centre: float, spread: float)
 
 
 def _slopes(x: Floats, top: float, bottom: float, centre: float, spread: float) -> Floats:
-    """Derivatives of :func:`logistic`, ``(n, 4)``: differences are useless where a parameter, such as the centre, is near 0."""
+    """Derivatives of :func:`logistic`, ``(n, 4)``; numeric ones fail where a parameter is near 0."""
     z = (x - centre) / np.abs(spread)
     rise = special.expit(z)
     steep = (top - bottom) * rise * (1 - rise)

@@ -19,7 +19,7 @@ def number(value: float) -> float | None:
 
 
 def figure(value: float, reason: str | None = None, **more: float | int) -> Json:
-    """``{value, **more}`` with a ``reason`` where the value is not a finite number; whole numbers in ``more`` stay whole."""
+    """``{value, **more}``, with a ``reason`` where the value is not finite; whole numbers in ``more`` stay whole."""
     out: Json = {"value": number(value)}
     out |= {name: entry if isinstance(entry, int) else number(entry) for name, entry in more.items()}
     if out["value"] is None:

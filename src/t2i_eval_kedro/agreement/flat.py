@@ -1,7 +1,7 @@
 """Statistics over all items at once, under many weightings of the items: bootstrap draws, swaps, or simply one.
 
-Rank statistics come from the sorted walk of :mod:`~t2i_eval_kedro.agreement.kernels`; everything that is a sum over items
-is summed once a weight row and multiplied with the table of weights.
+Rank statistics come from the sorted walk of :mod:`~t2i_eval_kedro.agreement.kernels`; everything that is a sum over
+items is summed once a weight row and multiplied with the table of weights.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def flat_statistics(
     """Statistics of the pairs ``(x, y)`` under every weighting, each ``(draws,)``; NaN where undefined.
 
     Args:
-        x, y: ``(n,)`` finite scores and ratings.
+        x: ``(n,)`` finite scores.
+        y: ``(n,)`` finite ratings.
         row: ``(n,)`` weight row of each pair.
         weights: the weightings.
         names: which of :data:`FLAT_STATISTICS`.
@@ -63,7 +64,8 @@ def flat_statistics(
                 out[name] = getattr(sums, name)()
         if "pairwise_accuracy" in names:
             items = np.bincount(row, minlength=weights.table.shape[1])
-            out["pairwise_accuracy"] = sums.pairwise_accuracy((weights.table * (weights.table - 1) // 2) @ items)
+            own = weights.table.astype(float) * (weights.table - 1) / 2 @ items
+            out["pairwise_accuracy"] = sums.pairwise_accuracy(own)
     return out
 
 
@@ -87,4 +89,4 @@ def _moments(x: Floats, y: Floats, row: Ints, weights: Weights) -> dict[str, Flo
 def _standard(values: Floats) -> Floats:
     centred = values - values.mean()
     largest = np.abs(centred).max()
-    return centred / largest if largest > 0 else centred
+    return np.asarray(centred / largest) if largest > 0 else centred

@@ -1,8 +1,8 @@
 """Statistics inside groups of items (a prompt's images, a generator's, a skill's) and their averages.
 
-Groups that are too small are suppressed, groups in which the statistic is not defined are left out of the average, and both
-are counted. The average is the plain mean over groups; the Fisher mean is ``tanh(mean(arctanh(r)))`` and exists only where
-no group has ``|r| = 1``.
+Groups that are too small are suppressed, groups in which the statistic is not defined are left out of the average, and
+both are counted. The average is the plain mean over groups; the Fisher mean is ``tanh(mean(arctanh(r)))`` and exists
+only where no group has ``|r| = 1``.
 """
 
 from __future__ import annotations
@@ -134,13 +134,13 @@ def average_under_draws(values: Floats, usable: npt.NDArray[np.bool_], counts: I
 def groups_under_draws(
     x: Floats, y: Floats, row: Ints, groups: Groups, weights: Weights, names: tuple[str, ...] = GROUPED
 ) -> dict[str, Floats]:
-    """Statistics inside every group under every weighting of the items, each ``(draws, G)``: for groups cut by the draws."""
+    """Statistics inside every group under every weighting, each ``(draws, G)``: for groups that draws cut through."""
     columns = [flat_statistics(x[m], y[m], row[m], weights, names) for m in groups.members]
     empty = np.zeros((weights.draws, 0))
     return {name: np.column_stack([c[name] for c in columns]) if columns else empty for name in names}
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _pairs(x, y, starts, sums, moments):  # type: ignore[no-untyped-def]
     for g in range(len(starts) - 1):
         begin, end = starts[g], starts[g + 1]

@@ -35,9 +35,16 @@ def over_generators(
 
 
 def over_prompts_and_generators(
-    x: Floats, y: Floats, prompt: Ints, prompts: int, generator: Ints, generators: int, draws: int, seed: int,
+    x: Floats,
+    y: Floats,
+    prompt: Ints,
+    prompts: int,
+    generator: Ints,
+    generators: int,
+    draws: int,
+    seed: int,
     names: tuple[str, ...],
-) -> dict[str, Floats]:  # fmt: skip
+) -> dict[str, Floats]:
     """Statistics under the two-way bootstrap, each ``(draws,)``."""
     kept = generator >= 0
     cell, row = np.unique(prompt[kept] * generators + generator[kept], return_inverse=True)

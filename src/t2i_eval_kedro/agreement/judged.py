@@ -65,10 +65,18 @@ class Judged:
         prompt, generator = sample.prompt[kept], sample.generator[kept]
         groups = Groups.by_code(prompt, map(str, range(sample.prompts)))
         return Judged(
-            sample, name, kept, x, y, prompt, generator, weights,
-            flat_statistics(x, y, prompt, weights), inside_groups(x, y, groups),
+            sample,
+            name,
+            kept,
+            x,
+            y,
+            prompt,
+            generator,
+            weights,
+            flat_statistics(x, y, prompt, weights),
+            inside_groups(x, y, groups),
             np.bincount(prompt, minlength=sample.prompts),
-        )  # fmt: skip
+        )
 
     @property
     def undefined(self) -> str | None:
@@ -120,7 +128,7 @@ class Judged:
         return out
 
     def by_groups(self, groups: Groups, level: float, min_group: int = MIN_LARGE_GROUP) -> Json:
-        """Statistics inside each group and their averages; the interval draws whole prompts, which cuts through groups."""
+        """Statistics inside each group and their averages; the interval draws whole prompts, through all groups."""
         sizes = np.array([len(m) for m in groups.members], dtype=np.int64)
         large = [g for g in range(len(sizes)) if sizes[g] >= min_group]
         chosen = Groups(tuple(groups.names[g] for g in large), tuple(groups.members[g] for g in large))
@@ -154,9 +162,7 @@ class Judged:
             ranking.generator_means(v, generator, len(used), self.prompt, self.weights) for v in (self.x, self.y)
         )
         found = ranking.compare_means(judge, people)
-        out: Json = {
-            name: drawn(getattr(found, name), level, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")
-        }
+        out: Json = {name: drawn(getattr(found, name), level, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
         sides = [ranking.order_p_values(v, generator, len(used), self.prompt, signs) for v in (self.x, self.y)]
         out["soft_pairwise_accuracy"] = figure(ranking.soft_pairwise_accuracy(*sides), n=len(used))
         out["kendall_b"] |= self._over_generators(judge[0], people[0], level, seed)
@@ -181,7 +187,7 @@ class Judged:
         return {"over_generators": _interval(draws, level)}
 
     def intervals(self, level: float, seed: int, raters: Floats | None) -> Json:
-        """Intervals of the headline statistics for other targets than new prompts; ``raters`` is None for anonymous slots."""
+        """Intervals of the headline statistics for other targets than new prompts; ``raters`` is None for slots."""
         total, draws = len(self.sample.generators), self.weights.draws - 1
         out: Json = {name: {} for name in HEADLINE}
         enough = self.undefined is None
@@ -198,9 +204,17 @@ class Judged:
                 ),
             ),
             "raters": (
-                "the raters cannot be told apart" if raters is None else "only one rater" if raters.shape[1] < 2 else None,
+                "the raters cannot be told apart"
+                if raters is None
+                else "only one rater"
+                if raters.shape[1] < 2
+                else None,
                 lambda: intervals.over_raters(
-                    self.x, np.zeros((0, 0)) if raters is None else raters[self.kept], intervals.RATER_DRAWS, seed, HEADLINE
+                    self.x,
+                    np.zeros((0, 0)) if raters is None else raters[self.kept],
+                    intervals.RATER_DRAWS,
+                    seed,
+                    HEADLINE,
                 ),
             ),
         }
@@ -208,7 +222,9 @@ class Judged:
             found = compute() if enough and reason is None else {}
             for name in HEADLINE:
                 out[name][target] = (
-                    _interval(found[name], level) if found else {"low": None, "high": None, "reason": reason or self.undefined}
+                    _interval(found[name], level)
+                    if found
+                    else {"low": None, "high": None, "reason": reason or self.undefined}
                 )
         return out
 

@@ -1,8 +1,8 @@
 """Rank statistics of one sample under many integer weightings at once.
 
-A bootstrap draw gives every item a count, and a swap of two judges gives every score a weight of 0 or 1. The order of the
-scores never changes, only the weights do. So the sample is sorted once, and the sorted order is walked for many weightings
-side by side: the inner loop runs over weightings (lanes) and is free of branches.
+A bootstrap draw gives every item a count, and a swap of two judges gives every score a weight of 0 or 1. The order of
+the scores never changes, only the weights do. So the sample is sorted once, and the sorted order is walked for many
+weightings side by side: the inner loop runs over weightings (lanes) and is free of branches.
 
 Discordant pairs are counted as in Knight (1966), "A computer method for calculating Kendall's tau with ungrouped data",
 with the merges fixed beforehand: bit by bit over the dense code of ``y``, so that few distinct values need few passes.
@@ -37,7 +37,8 @@ class RankPlan:
         xy_end: ``(n,)`` true at the last pair of a group tied in x and y.
         y_code: ``(n,)`` dense rank of y, from 0.
         y_values: number of distinct values of y.
-        level_row, level_flag: ``(levels, n)`` the order of each pass of the discordance count and its marks.
+        level_row: ``(levels, n)`` weight rows in the order of each pass of the discordance count.
+        level_flag: ``(levels, n)`` marks of each pass.
     """
 
     row: npt.NDArray[np.int32]
@@ -55,10 +56,15 @@ class RankSums:
 
     Attributes:
         n: total weight.
-        tied_x, tied_y, tied_xy: pairs tied in x, in y, in both.
+        tied_x: pairs tied in x.
+        tied_y: pairs tied in y.
+        tied_xy: pairs tied in both.
         discordant: pairs ordered one way by x and the other way by y.
-        values_x, values_y: distinct values with a weight above 0.
-        cross, square_x, square_y: sums of products of the centred mid-ranks, each rank counted twice (so times 4).
+        values_x: distinct values of x with a weight above 0.
+        values_y: the same for y.
+        cross: sum of products of the centred mid-ranks of x and y, each rank counted twice (so times 4).
+        square_x: sum of squares of those of x.
+        square_y: sum of squares of those of y.
     """
 
     n: Floats
@@ -111,13 +117,14 @@ def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
     """Sort the pairs ``(x, y)`` once.
 
     Args:
-        x, y: ``(n,)`` finite values.
+        x: ``(n,)`` finite values.
+        y: ``(n,)`` finite values.
         row: ``(n,)`` row of the weight table that weights each pair; by default each pair has its own row.
     """
     rows = np.arange(len(x), dtype=np.int32) if row is None else np.asarray(row, dtype=np.int32)
     _, codes = np.unique(y, return_inverse=True)
     order = np.lexsort((codes, x))
-    x, codes, rows = x[order], codes[order].astype(np.int32), rows[order]
+    x, codes, rows = x[order], codes[order], rows[order]
     ends = np.ones(len(x), dtype=bool)
     x_end, xy_end = ends.copy(), ends.copy()
     if len(x):
@@ -133,7 +140,7 @@ def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
         starts = np.r_[True, block[inside][1:] != block[inside][:-1]]
         level_row[level] = rows[inside]
         level_flag[level] = ((codes[inside] >> level) & 1) * _BIT + starts * _START
-    return RankPlan(rows, x_end, xy_end, codes, y_values, level_row, level_flag)
+    return RankPlan(rows, x_end, xy_end, codes.astype(np.int32), y_values, level_row, level_flag)
 
 
 def lanes(weights: npt.ArrayLike) -> Floats:
@@ -163,7 +170,7 @@ def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
     return RankSums(*sums[:, :draws])
 
 
-@numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)
 def _walk(row, x_end, xy_end, y_code, y_values, level_row, level_flag, weights, sums):  # type: ignore[no-untyped-def]
     size = len(row)
     rank_y = np.empty((y_values, LANES))

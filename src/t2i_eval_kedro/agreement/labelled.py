@@ -23,7 +23,9 @@ def elements(
         items: which items count.
         ratings: table ``element_ratings``; an element is present where the mean of its labels is 0.5 or more.
         scores: table ``element_scores``; runs are averaged, and 0.5 or more means present.
-        draws, level, seed: of the bootstrap over prompts.
+        draws: of the bootstrap over prompts.
+        level: of the intervals.
+        seed: of the draws.
     """
     key = ["item_id", "element_id"]
     gold = ratings[ratings["item_id"].isin(items["item_id"])].dropna(subset=["label"]).groupby(key)["label"].mean()
@@ -61,28 +63,33 @@ def preferences(
         wanted: table ``preferences``; every rater's label counts.
         scores: table ``scores``: the judge prefers the item with the higher score.
         answers: table ``preference_scores`` of judges asked for a preference; they stand under the dimension "".
-        draws, level, seed: of the bootstrap over prompts.
+        draws: of the bootstrap over prompts.
+        level: of the intervals.
+        seed: of the draws.
     """
     known = set(items["item_id"])
     pairs = wanted[wanted["item_a"].isin(known) & wanted["item_b"].isin(known)]
-    label = pairs["label"].map({"a": 1, "b": -1, "tie": 0}).to_numpy(dtype=np.int8)
+    label = np.asarray(pairs["label"].map({"a": 1, "b": -1, "tie": 0}), dtype=np.int8)
     row, weights = _prompts(items, pd.Index(pairs["item_a"]), draws, seed)
     table = oriented_scores(scores[scores["item_id"].isin(known)])["score"]
     out: Json = {}
-    for name, dimension in sorted(set(table.index.droplevel("item_id"))):
+    for name, dimension in sorted({(evaluator, dimension) for evaluator, dimension, _ in table.index}):
         own = table.loc[(name, dimension)]
-        gap = own.reindex(pairs["item_a"]).to_numpy(dtype=float) - own.reindex(pairs["item_b"]).to_numpy(dtype=float)
+        a, b = (np.asarray(own.reindex(pairs[side]), dtype=np.float64) for side in ("item_a", "item_b"))
+        gap = a - b
         out.setdefault(str(name), {})[str(dimension)] = _hits(gap, label, row, weights, level)
     if answers is not None:
         key = ["prompt_id", "item_a", "item_b"]
         for name, rows in answers[answers["status"] == OK].groupby("evaluator", sort=True):
             said = rows.set_index(key)["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0})
-            gap = said.reindex(pd.MultiIndex.from_frame(pairs[key])).to_numpy(dtype=float)
+            gap = np.asarray(said.reindex(pd.MultiIndex.from_frame(pairs[key])), dtype=np.float64)
             out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, level)
     return out
 
 
-def _hits(gap: Floats, label: np.ndarray[tuple[int, ...], np.dtype[np.int8]], row: Ints, weights: Weights, level: float) -> Json:
+def _hits(
+    gap: Floats, label: np.ndarray[tuple[int, ...], np.dtype[np.int8]], row: Ints, weights: Weights, level: float
+) -> Json:
     kept = np.isfinite(gap)
     exact, half = preference_hits(gap[kept], label[kept])
     reason = None if kept.any() else "no preference has a score for both items"

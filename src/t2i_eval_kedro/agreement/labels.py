@@ -32,7 +32,8 @@ def element_labels(scores: Floats, labels: Floats, row: Ints, weights: Weights, 
     """Accuracy and F1 of elements; a value at or above ``threshold`` means present, for the judge and for people.
 
     Args:
-        scores, labels: ``(n,)`` the judge's score and the mean of the people's labels of each element of each item.
+        scores: ``(n,)`` the judge's score of each element of each item.
+        labels: ``(n,)`` the mean of the people's labels of it.
         row: ``(n,)`` weight row of each.
         weights: the weightings.
         threshold: EvalMuse and NTIRE 2025 use 0.5, which is the majority of three raters.
@@ -52,8 +53,8 @@ def preference_hits(difference: Floats, wanted: npt.NDArray[np.int8]) -> tuple[F
         wanted: ``(n,)`` +1 where the rater prefers a, -1 for b, 0 for a tie.
 
     Returns:
-        ``(n,)`` of 1 where the judge says exactly what the rater says, ties included, else 0; and ``(n,)`` for the pairs
-        without the raters' ties, where the judge's tie counts one half, NaN where the rater ties.
+        ``(n,)`` of 1 where the judge says exactly what the rater says, ties included, else 0; and ``(n,)`` for the
+        pairs without the raters' ties, where the judge's tie counts one half, NaN where the rater ties.
     """
     said = np.sign(difference)
     exact = (said == wanted).astype(float)

@@ -1,7 +1,8 @@
 """Figures that sources have printed, beside what their released data gives.
 
-``published.csv`` holds the printed figures as facts. Each is computed twice: ``as_published`` as the source computes it, which
-is not always what its label says, and ``corrected`` as the label says. ``really`` names what the printed figure is.
+``published.csv`` holds the printed figures as facts. Each is computed twice: ``as_published`` as the source computes
+it, which is not always what its label says, and ``corrected`` as the label says. ``really`` names what the printed
+figure is.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ def reproduce(
     """Every printed figure of the benchmark of ``items``, beside what the data gives; empty where there is none.
 
     Args:
-        items, ratings, scores: canonical tables of the *whole* benchmark, as its reader yields them.
+        items: of the *whole* benchmark, as its reader yields them.
+        ratings: of people.
+        scores: recorded scores.
         element_scores: recorded answers to single questions; without them an item that a judge did not answer is
             recognised by the status of its score only.
 
     Returns:
-        One entry a figure: ``{system, target, statistic_as_labelled, published, as_published, corrected, match, really, n}``;
-        ``match`` says whether ``as_published`` equals the printed figure to its last digit.
+        One entry a figure: ``{system, target, statistic_as_labelled, published, as_published, corrected, match, really,
+        n}``; ``match`` says whether ``as_published`` equals the printed figure to its last digit.
 
     Raises:
         T2IEvalError: ``items`` mixes benchmarks.
@@ -72,11 +75,19 @@ def _entry(row: Row, found: Found | None) -> Json:
         return head | {"as_published": None, "corrected": None, "match": False, "reason": reason}
     as_published, corrected, really, n = found
     match = math.isfinite(as_published) and f"{as_published:.{digits}f}" == f"{printed:.{digits}f}"
-    out = head | {"as_published": number(as_published), "corrected": number(corrected), "match": match, "really": really, "n": n}
+    out = head | {
+        "as_published": number(as_published),
+        "corrected": number(corrected),
+        "match": match,
+        "really": really,
+        "n": n,
+    }
     return out | ({"note": row["note"]} if row["note"] else {})
 
 
-def _tifa(row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None) -> Found | None:
+def _tifa(
+    row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
+) -> Found | None:
     """Over all items; what is printed as Spearman is Pearson."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
@@ -89,8 +100,10 @@ def _tifa(row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_s
     return value, value, "Kendall's tau-b", len(x)
 
 
-def _dsg(row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None) -> Found | None:
-    """Over all items; an item to which the question-answering model gave no answer counts 0, as if every answer were no."""
+def _dsg(
+    row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
+) -> Found | None:
+    """Over all items; an item without an answer of the question-answering model counts 0, as if it had said no."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
         return None
@@ -120,7 +133,9 @@ def _viescore(
         table = rating_table(ratings, sample)
         of_raters = [human_level(table[at], "spearman")[0] for at in _by_generator(sample)]
         shrunk = [viescore_average([float(np.mean(values))]) for values in of_raters]
-        really = "tanh(mean(tanh(r))) over generators of the raters' mean Spearman: a Fisher mean without its arctanh, twice"
+        really = (
+            "tanh(mean(tanh(r))) over generators of the raters' mean Spearman: a Fisher mean without its arctanh, twice"
+        )
         corrected = fisher_mean(np.concatenate(of_raters))
         return viescore_average(shrunk), corrected, really, len(sample.gold)
     if row["system"] not in sample.scores:
@@ -133,7 +148,9 @@ def _viescore(
     )
     really = "tanh(mean(r)) over generators: a Fisher mean without its arctanh"
     if summed != tied:
-        really += f"; equal ratings that differ by rounding are not taken as ties (with ties {viescore_average(tied):.4f})"
+        really += (
+            f"; equal ratings that differ by rounding are not taken as ties (with ties {viescore_average(tied):.4f})"
+        )
     return viescore_average(summed), fisher_mean(np.array(tied)), really, int(np.isfinite(scores).sum())
 
 

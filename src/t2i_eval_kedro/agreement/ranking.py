@@ -69,11 +69,15 @@ def _rows(a: Floats, b: Floats) -> Floats:
 
 
 def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Floats) -> Floats:
-    """One-sided p-value that generator i is better than j, ``(pairs,)``, by swapping both generators' items prompt by prompt.
+    """One-sided p-value that generator i is better than j, ``(pairs,)``, by swapping their items prompt by prompt.
 
     Only prompts with items of both count. Small p means that i is better.
 
     Args:
+        values: ``(n,)``.
+        generator: ``(n,)`` index of the generator; -1 is left out.
+        generators: their number.
+        prompt: ``(n,)`` index of the prompt.
         signs: ``(draws, P)`` of +1 and -1, the same for the judge and for people.
     """
     rows = signs.shape[1]
@@ -97,8 +101,8 @@ def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Int
 def soft_pairwise_accuracy(judge: Floats, people: Floats) -> float:
     """``1 - mean |p_people - p_judge|`` over pairs of generators.
 
-    Thompson et al. (2024), "Improving Statistical Significance in Human Evaluation of Automatic Metrics via Soft Pairwise
-    Accuracy"; the p-values are those of :func:`order_p_values`.
+    Thompson et al. (2024), "Improving Statistical Significance in Human Evaluation of Automatic Metrics via Soft
+    Pairwise Accuracy"; the p-values are those of :func:`order_p_values`.
     """
     return float(1 - np.abs(judge - people).mean()) if len(judge) else float("nan")
 

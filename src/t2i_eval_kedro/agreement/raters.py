@@ -1,8 +1,8 @@
 """How well people agree with each other, and what that allows a judge to reach.
 
-Ratings come as a table ``(items, raters)`` with NaN where a rater did not rate an item. Where the source gives anonymous
-slots (its first column is not the same person throughout), the columns may not be told apart: only one-way figures are
-valid then, and raters are not resampled.
+Ratings come as a table ``(items, raters)`` with NaN where a rater did not rate an item. Where the source gives
+anonymous slots (its first column is not the same person throughout), the columns may not be told apart: only one-way
+figures are valid then, and raters are not resampled.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import krippendorff
 import numpy as np
@@ -28,8 +29,8 @@ MIN_COMMON = 5
 class Icc:
     """Intraclass correlations after Shrout and Fleiss (1979): one way, two way for agreement, two way for consistency.
 
-    ``one``, ``agreement`` and ``consistency`` are ICC(1,1), ICC(2,1) and ICC(3,1). The two-way forms need every rater to
-    have rated every item, and are NaN elsewhere.
+    ``one``, ``agreement`` and ``consistency`` are ICC(1,1), ICC(2,1) and ICC(3,1). The two-way forms need every rater
+    to have rated every item, and are NaN elsewhere.
     """
 
     one: float
@@ -37,7 +38,7 @@ class Icc:
     consistency: float
 
 
-def alpha(table: Floats, level: str = "interval") -> float:
+def alpha(table: Floats, level: Literal["nominal", "ordinal", "interval"] = "interval") -> float:
     """Krippendorff's alpha at the ``level`` of measurement (nominal, ordinal, interval); NaN where undefined."""
     paired = table[(np.isfinite(table).sum(axis=1) >= 2)]
     if len(paired) == 0 or np.nanmin(paired) == np.nanmax(paired):
@@ -46,7 +47,7 @@ def alpha(table: Floats, level: str = "interval") -> float:
 
 
 def fleiss(table: Floats) -> float:
-    """Fleiss' kappa of the ratings as categories, on the items that have the most common number of ratings; NaN if undefined."""
+    """Fleiss' kappa of the ratings as categories, on items with the usual number of ratings; NaN where undefined."""
     number = np.isfinite(table).sum(axis=1)
     usual = _usual(number)
     if usual < 2:
@@ -79,8 +80,8 @@ def weighted_kappas(table: Floats) -> Floats:
 def icc(table: Floats) -> Icc:
     """Intraclass correlations of single ratings.
 
-    ICC(1) uses every item with two ratings or more, with ``n0 = (N - sum k_i^2 / N) / (n - 1)`` for unequal numbers (Searle,
-    Casella and McCulloch 1992, "Variance Components", section 3.6).
+    ICC(1) uses every item with two ratings or more, with ``n0 = (N - sum k_i^2 / N) / (n - 1)`` for unequal numbers
+    (Searle, Casella and McCulloch 1992, "Variance Components", section 3.6).
     """
     rows = table[np.isfinite(table).sum(axis=1) >= 2]
     n = len(rows)
@@ -104,15 +105,15 @@ def icc(table: Floats) -> Icc:
 
 
 def spearman_brown(reliability: float, raters: float) -> float:
-    """Reliability of the mean of ``raters`` ratings, ``k r / (1 + (k - 1) r)``; 0 where the single one is not positive."""
+    """Reliability of the mean of ``raters`` ratings, ``k r / (1 + (k - 1) r)``; 0 where one has none."""
     return raters * reliability / (1 + (raters - 1) * reliability) if reliability > 0 else 0.0
 
 
 def single_reliability(table: Floats, statistic: str, anonymous: bool) -> float:
     """How well one rater's ratings repeat another's.
 
-    The mean correlation of all pairs of raters, weighted by their common items; for anonymous slots ICC(1), of the ratings
-    for Pearson and of their mid-ranks among all ratings for Spearman.
+    The mean correlation of all pairs of raters, weighted by their common items; for anonymous slots ICC(1), of the
+    ratings for Pearson and of their mid-ranks among all ratings for Spearman.
     """
     if anonymous:
         values = table
@@ -132,11 +133,12 @@ def single_reliability(table: Floats, statistic: str, anonymous: bool) -> float:
 
 
 def noise_ceiling(table: Floats, statistic: str, anonymous: bool) -> float:
-    """The highest correlation with the mean of these raters that a judge can expect: the root of that mean's reliability.
+    """The highest correlation with the mean of these raters that a judge can expect: the root of that mean's
+    reliability.
 
-    ``sqrt(k r / (1 + (k - 1) r))`` with the reliability r of one rater and k the harmonic mean of the number of ratings an
-    item. A judge that knew what an unlimited number of such raters would say on average would reach it (Spearman 1904); for
-    Spearman's rho it is an approximation.
+    ``sqrt(k r / (1 + (k - 1) r))`` with the reliability r of one rater and k the harmonic mean of the number of ratings
+    an item. A judge that knew what an unlimited number of such raters would say on average would reach it (Spearman
+    1904); for Spearman's rho it is an approximation.
     """
     number = np.isfinite(table).sum(axis=1)
     number = number[number > 0]
@@ -149,8 +151,8 @@ def noise_ceiling(table: Floats, statistic: str, anonymous: bool) -> float:
 def human_level(table: Floats, statistic: str, judge: Floats | None = None) -> tuple[Floats, Floats]:
     """Each rater against the mean of the others, and the judge against the same mean, both ``(raters,)``.
 
-    Only items count that this rater and at least one other rated (and the judge scored, for both figures, where a judge is
-    given); NaN where there are too few.
+    Only items count that this rater and at least one other rated (and the judge scored, for both figures, where a judge
+    is given); NaN where there are too few.
 
     Args:
         table: ``(n, raters)``.

@@ -2,7 +2,8 @@
 
 The released script finds regions with OpenCV's external contours. The same regions and areas come out of connected
 components here: a region is an 8-connected component with its holes filled, and the area inside the polygon through its
-border pixels' centres counts, over all 2 x 2 cells of pixels, 1 where all four are in the region and 1/2 where three are.
+border pixels' centres counts, over all 2 x 2 cells of pixels, 1 where all four are in the region and 1/2 where three
+are.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Flaws:
 
 
 def resize_mask(mask: Mask, height: int = SIDE, width: int = SIDE) -> Mask:
-    """Bilinear resize as OpenCV does it for uint8: pixel centres aligned, edges repeated, in its fixed-point arithmetic.
+    """Bilinear resize as OpenCV does it for uint8: pixel centres aligned, edges repeated, in its fixed-point
+    arithmetic.
 
-    Weights are multiples of 1/2048, and each of the two rows is cut to a quarter of a grey level before they are added: on
-    a mask of 0 and 1 that decides single pixels at the rim.
+    Weights are multiples of 1/2048, and each of the two rows is cut to a quarter of a grey level before they are added:
+    on a mask of 0 and 1 that decides single pixels at the rim.
     """
     if mask.shape == (height, width):
         return mask
@@ -79,21 +81,25 @@ def polygon_area(region: npt.NDArray[np.bool_]) -> float:
 
 
 def ntire_structure(
-    truth: Mapping[str, Flaws], submission: Mapping[str, Flaws], mode: Mode = "as_published", area: float = PREDICTED_AREA
+    truth: Mapping[str, Flaws],
+    submission: Mapping[str, Flaws],
+    mode: Mode = "as_published",
+    area: float = PREDICTED_AREA,
 ) -> Json:
     """NTIRE 2025, track 2: ``Final_Score = 0.7 F1 + 0.15 PLCC + 0.15 SRCC``.
 
-    As published, predicted regions count above ``area`` pixels and true ones above 150, a region is hit when any region of
-    the other side overlaps it with IoU above 0.1 (so one large region can hit many), and ``GIoU`` is the mean IoU of the
-    masks with 1e-4 added above and below. Corrected, both sides share the one area limit, regions are matched one to one
-    (the largest number of pairs, then the largest total IoU), nothing is added to GIoU (1 where both masks are empty), an
-    image that the submission lacks counts as an empty mask, and PLCC and SRCC are over the images of both.
+    As published, predicted regions count above ``area`` pixels and true ones above 150, a region is hit when any region
+    of the other side overlaps it with IoU above 0.1 (so one large region can hit many), and ``GIoU`` is the mean IoU of
+    the masks with 1e-4 added above and below. Corrected, both sides share the one area limit, regions are matched one
+    to one (the largest number of pairs, then the largest total IoU), nothing is added to GIoU (1 where both masks are
+    empty), an image that the submission lacks counts as an empty mask, and PLCC and SRCC are over the images of both.
 
     Args:
-        truth, submission: image name -> its flaws; true masks are 512 x 512 pixels.
+        truth: image name -> its flaws; masks are 512 x 512 pixels.
+        submission: image name -> its flaws; masks of any size.
         mode: ``as_published`` or ``corrected``.
-        area: smallest predicted region; 0.0001 x 512 x 512 is the default of the published function, 0.0006 x 512 x 512 that
-            of its command line.
+        area: smallest predicted region; 0.0001 x 512 x 512 is the default of the published function, 0.0006 x 512 x 512
+            that of its command line.
 
     Raises:
         T2IEvalError: an image is missing where the mode needs it, or a true mask has another size.
@@ -109,7 +115,9 @@ def ntire_structure(
     overlaps = []
     for name, flaws in truth.items():
         if flaws.mask.shape != (SIDE, SIDE):
-            raise T2IEvalError(f"The true mask of '{name}' is {flaws.mask.shape}, not {SIDE} x {SIDE} pixels; resize it.")
+            raise T2IEvalError(
+                f"The true mask of '{name}' is {flaws.mask.shape}, not {SIDE} x {SIDE} pixels; resize it."
+            )
         said = np.zeros((SIDE, SIDE), np.uint8)
         if name in submission:
             said = resize_mask((submission[name].mask > 0).astype(np.uint8))
@@ -128,7 +136,9 @@ def ntire_structure(
     if mode == "as_published":
         if not predicted or not total:
             side = "submission" if not predicted else "truth"
-            raise T2IEvalError(f"The {side} has no region at all, where the published script divides by zero (use mode corrected).")
+            raise T2IEvalError(
+                f"The {side} has no region at all, where the published script divides by zero (use mode corrected)."
+            )
         f1 = 2 * precision * recall / (precision + recall + 1e-10)
     else:
         # Nothing there and nothing claimed is right; F1 from counts is defined whenever either side has a region.

@@ -1,4 +1,5 @@
-"""From the canonical tables to arrays: one sample a dimension, its items in one order, every judge's scores beside the gold.
+"""From the canonical tables to arrays: one sample a dimension, its items in one order, every judge's scores beside the
+gold.
 
 * Gold: the mean over raters of the ratings that are present and on the scale.
 * A judge's score of an item: the mean over its runs that gave one, negated where lower is better.
@@ -67,7 +68,7 @@ def gold(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def keep_ties(means: Floats) -> Floats:
-    """Means to 40 binary digits (about 12 decimal ones): sums of the same values in another order differ in the last bit, and must stay ties."""
+    """Means to 40 binary digits, about 12 decimal ones: the same values summed in another order must stay ties."""
     fraction, exponent = np.frexp(means)
     return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
 
@@ -78,7 +79,9 @@ def build(
     """Join the canonical tables into one sample a rated dimension, by name.
 
     Args:
-        items, ratings, scores: tables of :mod:`t2i_eval_kedro.schema`; only what joins to ``items`` is used.
+        items: canonical table; only what joins to it is used.
+        ratings: canonical table.
+        scores: canonical table.
         missing: what stands for the score of a rated item that has none: ``drop`` leaves it out of that judge's
             figures, ``worst`` takes the judge's own worst score in the dimension, ``mean`` the mean of its other scores
             (as T2I-Eval's published evaluation does; it is never a default), ``refuse`` raises.
@@ -119,7 +122,7 @@ def build(
 
 
 def skills(items: pd.DataFrame, elements: pd.DataFrame | None = None) -> dict[str, set[str]]:
-    """Skills of each item: the lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
+    """Skills of each item: lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
     by_prompt = {} if elements is None else elements.groupby("prompt_id")["skill"].agg(set).to_dict()
     out: dict[str, set[str]] = {}
     for item, prompt, text in zip(items["item_id"], items["prompt_id"], items["attributes"], strict=True):
@@ -131,18 +134,26 @@ def skills(items: pd.DataFrame, elements: pd.DataFrame | None = None) -> dict[st
 
 def _real(items: pd.DataFrame) -> pd.Series:
     """Which items are real photographs, by ``"real": true`` in their attributes."""
-    return items["attributes"].map(lambda text: isinstance(text, str) and json.loads(text).get("real") is True).astype(bool)
+    return (
+        items["attributes"]
+        .map(lambda text: isinstance(text, str) and json.loads(text).get("real") is True)
+        .astype(bool)
+    )
 
 
 def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row an evaluator, dimension and item (the index): the mean oriented score over the runs that gave one, and the status."""
+    """The mean oriented score over the runs that gave one, and the status, by evaluator, dimension and item."""
     sign = np.where(scores["higher_is_better"].astype(bool), 1.0, -1.0)
     usable = (scores["status"] == OK) & scores["score"].notna()
     # A row that calls itself ok and holds no number is an answer without a valid score.
     status = scores["status"].where(usable | (scores["status"] != OK), UNPARSED)
     rank = status.map({name: position for position, name in enumerate((OK, UNPARSED, FAILED, MISSING))})
-    table = scores[["evaluator", "dimension", "item_id"]].assign(score=(scores["score"] * sign).where(usable), rank=rank)
-    grouped = table.groupby(["evaluator", "dimension", "item_id"], sort=True).agg(score=("score", "mean"), rank=("rank", "min"))
+    table = scores[["evaluator", "dimension", "item_id"]].assign(
+        score=(scores["score"] * sign).where(usable), rank=rank
+    )
+    grouped = table.groupby(["evaluator", "dimension", "item_id"], sort=True).agg(
+        score=("score", "mean"), rank=("rank", "min")
+    )
     several = table.duplicated(["evaluator", "dimension", "item_id"]).any()
     if several:
         grouped["score"] = keep_ties(grouped["score"].to_numpy(dtype=float))
@@ -151,7 +162,7 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_scores(sample: Sample, judged: pd.DataFrame, missing: Missing) -> None:
-    available = set(judged.index.droplevel("item_id"))
+    available = {(evaluator, dimension) for evaluator, dimension, _ in judged.index}
     for name in sorted({evaluator for evaluator, _ in available}):
         own = next((d for d in (sample.dimension, "") if (name, d) in available), None)
         if own is None:

@@ -33,8 +33,8 @@ def weight_sweep(
 
     Returns:
         ``reference``: weights, scores and winners at the official weights; ``winners``: name -> share of all weights at
-        which it wins (a shared win counts for each); ``nearest_change``: the weights nearest to the official ones (largest
-        single change, then the sum of changes) at which another entry wins, or None.
+        which it wins (a shared win counts for each); ``nearest_change``: the weights nearest to the official ones
+        (largest single change, then the sum of changes) at which another entry wins, or None.
 
     Raises:
         T2IEvalError: no entry, or an entry with a wrong number of components or an undefined one.
@@ -43,7 +43,9 @@ def weight_sweep(
         raise T2IEvalError("A sweep over weights needs at least one entry.")
     for name, values in entries.items():
         if len(values) != len(names) or not np.isfinite(values).all():
-            raise T2IEvalError(f"Entry '{name}' needs {len(names)} finite figures ({', '.join(names)}), not {list(values)}.")
+            raise T2IEvalError(
+                f"Entry '{name}' needs {len(names)} finite figures ({', '.join(names)}), not {list(values)}."
+            )
     labels = list(entries)
     table = np.array([entries[name] for name in labels], dtype=float)
     grid = np.array(simplex(len(names), steps))
@@ -72,4 +74,4 @@ def weight_sweep(
 
 
 def _winners(scores: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return scores >= scores.max(axis=1, keepdims=True) - 1e-12
+    return np.asarray(scores >= scores.max(axis=1, keepdims=True) - 1e-12)

@@ -1,13 +1,13 @@
 """Is one judge better than another? Paired tests, and corrections for many pairs.
 
-**Default**: the two judges' scores of whole prompts change places at random. The target of inference is new prompts, with
-the generators fixed. Under the null hypothesis the judges are exchangeable, so their scores are first put on one scale
-(mid-ranks, or z-scores for Pearson's correlation). Statistics inside prompts are not changed by a common scale, there a
-swap exchanges the two values of a prompt.
+**Default**: the two judges' scores of whole prompts change places at random. The target of inference is new prompts,
+with the generators fixed. Under the null hypothesis the judges are exchangeable, so their scores are first put on one
+scale (mid-ranks, or z-scores for Pearson's correlation). Statistics inside prompts are not changed by a common scale,
+there a swap exchanges the two values of a prompt.
 
-**For comparison**: swaps of whole generators (target: new generators), swaps of single items (PERM-BOTH: Deutsch, Dror and
-Roth 2021, "A Statistical Analysis of Summarization Evaluation Metrics Using Resampling Methods"), the sign test over
-prompts, and the tests of two dependent correlations of Williams and of Steiger, which take items as independent.
+**For comparison**: swaps of whole generators (target: new generators), swaps of single items (PERM-BOTH: Deutsch, Dror
+and Roth 2021, "A Statistical Analysis of Summarization Evaluation Metrics Using Resampling Methods"), the sign test
+over prompts, and the tests of two dependent correlations of Williams and of Steiger, which take items as independent.
 
 A Monte-Carlo p-value is ``(b + 1) / (B + 1)`` with ``b`` of ``B`` draws at least as extreme as the observed difference
 (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 4.2), two-sided; its standard error is
@@ -47,12 +47,18 @@ class Swaps:
         self.sides = (Weights(np.hstack([1 - table, table])), Weights(np.hstack([table, 1 - table])))
 
     def flat(
-        self, a: Floats, b: Floats, ratings: Floats, group: Ints, names: Sequence[str] = ("spearman", "kendall_b", "pearson")
+        self,
+        a: Floats,
+        b: Floats,
+        ratings: Floats,
+        group: Ints,
+        names: Sequence[str] = ("spearman", "kendall_b", "pearson"),
     ) -> dict[str, Floats]:
         """Differences of statistics over all items after whole groups changed sides, each ``(draws,)``.
 
         Args:
-            a, b: ``(n,)`` scores of the two judges.
+            a: ``(n,)`` scores of the first judge.
+            b: ``(n,)`` scores of the second.
             ratings: ``(n,)``.
             group: ``(n,)`` column of the table for each item.
             names: of ``spearman``, ``kendall_b``, ``kendall_c``, ``pearson``, ``pairwise_accuracy``.
@@ -73,7 +79,8 @@ class Swaps:
         """Differences of the mean over groups, after the values of whole groups changed sides, ``(draws,)``.
 
         Args:
-            a, b: ``(groups,)`` values of a statistic inside each group; a group that either judge lacks is left out.
+            a: ``(groups,)`` the first judge's statistic inside each group; a group that either judge lacks is left out.
+            b: ``(groups,)`` the second's.
         """
         gap = a - b
         kept = np.isfinite(gap)
@@ -103,10 +110,12 @@ def sign_test(a: Floats, b: Floats) -> float:
 def williams(r_ay: float, r_by: float, r_ab: float, n: int) -> float:
     """Two-sided p-value of Williams' test that two correlations with the same variable are equal.
 
-    Williams (1959); Steiger (1980), "Tests for Comparing Elements of a Correlation Matrix", equation 7. NaN where undefined.
+    Williams (1959); Steiger (1980), "Tests for Comparing Elements of a Correlation Matrix", equation 7. NaN where
+    undefined.
 
     Args:
-        r_ay, r_by: correlation of each judge with the ratings.
+        r_ay: correlation of the first judge with the ratings.
+        r_by: correlation of the second.
         r_ab: correlation of the judges.
         n: number of items, taken as independent.
     """
@@ -152,11 +161,13 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
     return [float(value) for value in stats.false_discovery_control(np.asarray(p, dtype=float))] if len(p) else []
 
 
-def rank_clusters(values: Mapping[str, float], p: Mapping[tuple[str, str], float], alpha: float = 0.05) -> dict[str, int]:
+def rank_clusters(
+    values: Mapping[str, float], p: Mapping[tuple[str, str], float], alpha: float = 0.05
+) -> dict[str, int]:
     """Ranks of judges that share a rank until one is significantly worse than a judge of that rank.
 
-    From the best down: a judge opens the next rank when it differs significantly from any judge of the current one, as in
-    the WMT metrics tasks.
+    From the best down: a judge opens the next rank when it differs significantly from any judge of the current one, as
+    in the WMT metrics tasks.
 
     Args:
         values: judge -> its statistic.

@@ -10,7 +10,7 @@
 | intervals | name -> dimension -> statistic -> intervals for new generators, raters, prompts and generators |
 | significance | differences between judges, tested |
 | ranks | dimension -> statistic -> judge -> rank and its probability |
-| raters, ceiling, human_level | how well people agree, what a judge can reach, and people held to the judge's standard |
+| raters, ceiling, human_level | how well people agree, what a judge can reach, people held to its standard |
 | elements, preferences | accuracy of labels, where there are any |
 
 A figure that is not defined is null and has a ``reason``.
@@ -53,16 +53,19 @@ def summarise(
     """Compare every judge in ``scores`` with the mean of the people in ``ratings``.
 
     Args:
-        items, ratings, scores: canonical tables; ``items`` decides which items count (filter it to a fold first).
+        items: which items count (filter it to a fold first).
+        ratings: of people.
+        scores: of judges.
         n_resamples: bootstrap draws and random swaps.
         level: of the intervals.
         seed: of the draws; the same seed gives the same result, whatever the order of the rows.
         missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.samples.build`.
         pairs: judges to compare with each other; by default every pair.
         elements: names the skills of prompts; the items' attributes may name more.
-        element_ratings, element_scores: labels of elements by people and by judges.
-        preferences, preference_scores: preferences of people, and of judges that were asked for one; judges with scores
-            prefer the item with the higher score.
+        element_ratings: labels of elements by people.
+        element_scores: labels of elements by judges.
+        preferences: of people; judges with scores prefer the item with the higher score.
+        preference_scores: of judges that were asked for a preference.
         anonymous_raters: whether rater columns are slots, not persons; by default known for tifa160 and genai_bench.
 
     Returns:

@@ -1,8 +1,8 @@
 """Pairwise accuracy with tie calibration: below a threshold, a difference of the judge's scores counts as a tie.
 
-Deutsch, Foster and Freitag (2023), "Ties Matter: Meta-Evaluating Modern Metrics with Pairwise Accuracy and Tie Calibration".
-There the threshold is chosen on the pairs that are scored. Here it is chosen on other prompts: the prompts are dealt into
-folds, and every fold is scored with the threshold that is best on the rest.
+Deutsch, Foster and Freitag (2023), "Ties Matter: Meta-Evaluating Modern Metrics with Pairwise Accuracy and Tie
+Calibration". There the threshold is chosen on the pairs that are scored. Here it is chosen on other prompts: the
+prompts are dealt into folds, and every fold is scored with the threshold that is best on the rest.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def tie_calibrated(x: Floats, y: Floats, groups: tuple[Ints, ...], folds: int = 
     """Accuracy inside every group, each fold of groups scored with the threshold chosen on the other groups.
 
     Args:
-        x, y: ``(n,)`` scores and ratings.
+        x: ``(n,)`` scores.
+        y: ``(n,)`` ratings.
         groups: positions of the items of each prompt.
         folds: number of folds; 2 or more.
         seed: deals the prompts into folds.

@@ -16,6 +16,7 @@ from PIL import Image
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement import challenge, regions, summarise
+from t2i_eval_kedro.agreement.samples import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
@@ -30,22 +31,51 @@ Input = dict[str, Any]
 
 
 @click.command("agreement")
-@click.option("--ratings", required=True, type=click.Path(path_type=Path), help=f"CSV with {', '.join(RATINGS)}[, skill].")
-@click.option("--scores", required=True, type=click.Path(path_type=Path), help=f"CSV with {', '.join(SCORES)}[, dimension].")
-@click.option("--preferences", type=click.Path(path_type=Path), help=f"CSV with {', '.join(PREFERENCES)} (a, b or tie).")
-@click.option("--by", type=click.Choice(["none", "prompt", "generator", "skill"]), default="none", show_default=True,
-              help="Print averages inside prompts, generators or skills. The files hold all of them.")  # fmt: skip
+@click.option(
+    "--ratings", required=True, type=click.Path(path_type=Path), help=f"CSV with {', '.join(RATINGS)}[, skill]."
+)
+@click.option(
+    "--scores", required=True, type=click.Path(path_type=Path), help=f"CSV with {', '.join(SCORES)}[, dimension]."
+)
+@click.option(
+    "--preferences", type=click.Path(path_type=Path), help=f"CSV with {', '.join(PREFERENCES)} (a, b or tie)."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["none", "prompt", "generator", "skill"]),
+    default="none",
+    show_default=True,
+    help="Print averages inside prompts, generators or skills. The files hold all of them.",
+)
 @click.option("--scale", help="MIN:MAX of the ratings; others are excluded and counted. Default: what the file holds.")
-@click.option("--lower-is-better", multiple=True, metavar="NAME", help="A judge whose low scores are good; may be repeated.")
-@click.option("--missing", type=click.Choice(["refuse", "drop", "worst"]), default="drop", show_default=True,
-              help="What to do about a rated item without a score: stop, leave it out, count the judge's worst score.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap and the tests.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for agreement.json and agreement.html.")
+@click.option(
+    "--lower-is-better", multiple=True, metavar="NAME", help="A judge whose low scores are good; may be repeated."
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "drop", "worst"]),
+    default="drop",
+    show_default=True,
+    help="What to do about a rated item without a score: stop, leave it out, count the judge's worst score.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap and the tests."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for agreement.json and agreement.html."
+)
 @readable_errors
 def agreement(
-    ratings: Path, scores: Path, preferences: Path | None, by: str, scale: str | None, lower_is_better: tuple[str, ...],
-    missing: str, seed: int, out: Path | None,
-) -> None:  # fmt: skip
+    ratings: Path,
+    scores: Path,
+    preferences: Path | None,
+    by: str,
+    scale: str | None,
+    lower_is_better: tuple[str, ...],
+    missing: Missing,
+    seed: int,
+    out: Path | None,
+) -> None:
     """Measure how well judges' scores agree with people's ratings."""
     found: Input = {}
     rated = _read_csv(ratings, RATINGS, ("skill",))
@@ -60,7 +90,12 @@ def agreement(
     if preferences is not None:
         wanted = _preferences(_read_csv(preferences, PREFERENCES, ()), known, found)
     summary = summarise(
-        items, rating_table, score_table, seed=seed, missing=missing, preferences=wanted  # type: ignore[arg-type]
+        items,
+        rating_table,
+        score_table,
+        seed=seed,
+        missing=missing,
+        preferences=wanted,  # type: ignore[arg-type]
     )
     summary = {"input": found} | summary
     tables = _tables(summary, by)
@@ -92,7 +127,7 @@ def _read_csv(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pd
     kept = [*columns, *(name for name in optional if name in table.columns)]
     if not table.columns[table.columns.isin(kept)].is_unique:
         raise T2IEvalError(f"'{path}' has a column twice; keep one of each.")
-    return table[kept].apply(lambda column: column.str.strip())
+    return pd.DataFrame({name: table[name].str.strip() for name in kept})
 
 
 def _numbers(text: pd.Series) -> pd.Series:
@@ -147,7 +182,7 @@ def _ratings(rated: pd.DataFrame, scale: tuple[float, float] | None, found: Inpu
         scale = float(values.min()), float(values.max())
     low, high = scale or (0.0, 0.0)
     table = rated[["item_id", "rater_id", "dimension"]].assign(
-        score=values, scale_min=low, scale_max=high, std=np.nan, n_raters=pd.NA
+        score=values, scale_min=low, scale_max=high, std=np.nan, n_raters=None
     )
     table["off_scale"] = (values < low) | (values > high)
     found["off_scale_ratings"] = int(table["off_scale"].sum())
@@ -163,7 +198,7 @@ def _scores(judged: pd.DataFrame, lower: Sequence[str], found: Input) -> pd.Data
     values = _numbers(judged["score"])
     found["unreadable_scores"] = int(values.isna().sum())
     table = judged[["item_id", "evaluator"]].assign(
-        dimension=judged["dimension"] if "dimension" in judged else "",
+        dimension=judged.get("dimension", ""),
         run=0,
         score=values,
         explanation=None,
@@ -217,19 +252,29 @@ def _tables(summary: dict[str, Any], by: str) -> list[tuple[str, pd.DataFrame]]:
     ]
     tables.append(("Rated items by what the judge gave", pd.DataFrame(counts)))
     people = [
-        {"dimension": dimension, "statistic": statistic, "noise ceiling": _plain(cell["value"]), "note": cell.get("reason", "")}
+        {
+            "dimension": dimension,
+            "statistic": statistic,
+            "noise ceiling": _plain(cell["value"]),
+            "note": cell.get("reason", ""),
+        }
         for dimension, cells in summary["ceiling"].items()
         for statistic, cell in cells.items()
     ]
     tables.append(("What the raters' own agreement allows", pd.DataFrame(people)))
     tested = [
         {
-            "a": entry["a"], "b": entry["b"], "dimension": entry["dimension"], "difference": _cell(entry | {"value": entry["difference"]}),
-            "p": _plain(entry["p"]), "p (Holm)": _plain(entry.get("p_holm")), "note": entry.get("reason", ""),
+            "a": entry["a"],
+            "b": entry["b"],
+            "dimension": entry["dimension"],
+            "difference": _cell({**entry, "value": entry["difference"]}),
+            "p": _plain(entry["p"]),
+            "p (Holm)": _plain(entry.get("p_holm")),
+            "note": entry.get("reason", ""),
         }
         for entry in summary["significance"]
         if entry["statistic"] == "spearman"
-    ]  # fmt: skip
+    ]
     if tested:
         tables.append(("Differences in Spearman (whole prompts swapped)", pd.DataFrame(tested)))
     preferred = [
@@ -269,16 +314,23 @@ def _page(tables: Sequence[tuple[str, pd.DataFrame]], notes: Input) -> str:
 
 @click.command("score-submission")
 @click.argument("track", type=click.Choice(["alignment", "structure"]))
-@click.option("--truth", required=True, type=click.Path(path_type=Path), help="JSON list (alignment) or folder (structure).")
+@click.option(
+    "--truth", required=True, type=click.Path(path_type=Path), help="JSON list (alignment) or folder (structure)."
+)
 @click.option("--submission", required=True, type=click.Path(path_type=Path), help="The same form as the truth.")
-@click.option("--mode", type=click.Choice(challenge.MODES), default="as_published", show_default=True,
-              help="As the organisers' released script computes it, or with its faults corrected.")  # fmt: skip
+@click.option(
+    "--mode",
+    type=click.Choice(challenge.MODES),
+    default="as_published",
+    show_default=True,
+    help="As the organisers' released script computes it, or with its faults corrected.",
+)
 @readable_errors
 def score_submission(track: str, truth: Path, submission: Path, mode: str) -> None:
     """Score a submission to the NTIRE 2025 text-to-image quality challenge; prints JSON.
 
-    Alignment files are JSON lists of {img_path, total_score, element_score}. A structure side is a folder with scores.json
-    ({name: score}) and one PNG mask an image, <name>.png, in which a pixel that is not 0 is flawed.
+    Alignment files are JSON lists of {img_path, total_score, element_score}. A structure side is a folder with
+    scores.json ({name: score}) and one PNG mask an image, <name>.png, in which a pixel that is not 0 is flawed.
     """
     if track == "alignment":
         result = challenge.ntire_alignment(_entries(truth), _entries(submission), mode)  # type: ignore[arg-type]
@@ -315,7 +367,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _flaws(folder: Path) -> dict[str, regions.Flaws]:
     _refuse_pickle(folder)
     if not folder.is_dir():
-        raise T2IEvalError(f"'{folder}' is no folder; give one with scores.json and a mask <name>.png for each name in it.")
+        raise T2IEvalError(
+            f"'{folder}' is no folder; give one with scores.json and a mask <name>.png for each name in it."
+        )
     scores = _json(folder / "scores.json")
     if not isinstance(scores, dict) or not scores:
         raise T2IEvalError(f"'{folder / 'scores.json'}' is no JSON object {{name: score}}.")
@@ -337,8 +391,8 @@ def _mask(folder: Path, name: str) -> regions.Mask:
         with Image.open(path, formats=["PNG"]) as image:
             if image.width * image.height > MAX_MASK_PIXELS:
                 raise T2IEvalError(f"The mask '{path}' has {image.width} x {image.height} pixels, too many for a mask.")
-            pixels = np.asarray(image)
+            pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise T2IEvalError(f"'{path}' is no readable PNG ({error}).") from error
     flawed = pixels[..., :3].any(axis=-1) if pixels.ndim == 3 else pixels > 0
-    return flawed.astype(np.uint8)
+    return np.asarray(flawed, dtype=np.uint8)

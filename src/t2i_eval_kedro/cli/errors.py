@@ -43,7 +43,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _bad_parameter(report: str) -> str:
     """One sentence from Kedro's report of a parameter that its pydantic model refused (the first, where several are)."""
-    found = re.search(r"Parameter '([^']+)'.*?validation errors? for \w+\n(?:(\S+)\n)?\s+(.+?) \[type=", report, re.DOTALL)
+    found = re.search(
+        r"Parameter '([^']+)'.*?validation errors? for \w+\n(?:(\S+)\n)?\s+(.+?) \[type=", report, re.DOTALL
+    )
     if found is None:
         return " ".join(report.split())
     group, field, reason = found.groups()

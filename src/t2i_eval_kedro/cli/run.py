@@ -11,7 +11,6 @@ from kedro.framework.project import pipelines
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.errors import T2IEvalError
 
-
 # The trainers of trl pass transformers arguments that it renames; nothing that a user of this project could act on.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
@@ -22,6 +21,7 @@ def _run(**options: object) -> object:
     unknown = [name for name in asked if name not in pipelines]
     if unknown:
         raise T2IEvalError(f"There is no pipeline '{unknown[0]}'; the pipelines are {', '.join(sorted(pipelines))}.")
+    assert kedro_run.callback is not None
     return kedro_run.callback(**options)
 
 

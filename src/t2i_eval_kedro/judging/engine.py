@@ -46,9 +46,7 @@ def judge(
     with tqdm(desc=f"{evaluator} ({protocol.label})", unit=" requests", dynamic_ncols=True) as progress:
         while True:
             wanted = [
-                (i, request)
-                for i, subject in enumerate(subjects)
-                for request in protocol.requests(subject, answers[i])
+                (i, request) for i, subject in enumerate(subjects) for request in protocol.requests(subject, answers[i])
             ]
             if not wanted:
                 break
@@ -116,4 +114,3 @@ def _transcripts(
         for given, requests in zip(answers, asked, strict=True)
         for request in requests
     )
-

@@ -61,6 +61,7 @@ class Subject:
         trained: whether a judge trained here is among the evaluators.
         held_out: whether the items were kept from its training.
         level: of the intervals.
+        resamples: bootstrap draws and random swaps behind intervals and p-values, 0 where unknown.
     """
 
     benchmark: str
@@ -75,6 +76,7 @@ class Subject:
     trained: bool
     held_out: bool
     level: float
+    resamples: int
 
     @property
     def who(self) -> str:
@@ -125,6 +127,7 @@ def subject(inputs: ReportInputs) -> Subject:
     agreement = tables.agreement(summary)
     dimension = next(iter(dimensions(inputs)), "")
     data: Mapping[str, Any] = summary.get("data", {}).get(dimension, {})
+    settings: Mapping[str, Any] = summary.get("settings", {})
     rated = inputs.items["item_id"].isin(inputs.ratings["item_id"])
     synthetic = inputs.card.get("synthetic", summary.get("synthetic"))
     trained = bool({role(name) for name in agreement["evaluator"]} & set(_TRAINED))
@@ -140,7 +143,8 @@ def subject(inputs: ReportInputs) -> Subject:
         raters=int(data.get("n_raters", len(set(inputs.ratings["rater_id"]) - {"mean"}))),
         trained=trained,
         held_out=trained and summary.get("fold") != "all",
-        level=float(summary.get("settings", {}).get("level", 0.95)),
+        level=float(settings.get("level", 0.95)),
+        resamples=int(settings.get("n_resamples", 0)),
     )
 
 
@@ -356,7 +360,12 @@ def _limits_of_differences(about: Subject) -> list[str]:
         if len(undecided) > 1:
             what = f"{len(undecided)} paired differences include"
         sentences.append(f"{what} zero, so neither evaluator is shown to be better{_some_pairs(undecided, lead)}.")
-    if len(pairs) > 1 and _kept_by_holm(pairs, about.level) == 0:
+    if about.resamples and len(pairs) / (about.resamples + 1) >= 1 - about.level:
+        sentences.append(
+            f"The {len(pairs)} differences cannot be tested together: with {_count(about.resamples, 'random swap')} no "
+            f"p-value can fall below {1 - about.level:.2g} after a correction for their number."
+        )
+    elif len(pairs) > 1 and _kept_by_holm(pairs, about.level) == 0:
         sentences.append(
             f"With Holm’s correction for {len(pairs)} comparisons, no difference has a p-value below "
             f"{1 - about.level:.2g}."
@@ -403,10 +412,11 @@ def _limits_of_training(curve: pd.DataFrame | None) -> list[str]:
 
 def sizes(about: Subject, inputs: ReportInputs) -> list[tuple[str, str]]:
     """The few sizes that stand under the title, as (value, unit) pairs."""
+    rated = inputs.items[inputs.items["item_id"].isin(inputs.ratings["item_id"])]
     counted = [
-        (len(inputs.items), "item"),
+        (len(rated), "rated item"),
         (about.prompts, "prompt"),
-        (inputs.items["generator"].nunique(), "generator"),
+        (rated["generator"].nunique(), "generator"),
         (about.raters, "rater"),
         (about.agreement["evaluator"].nunique(), "evaluator"),
     ]

@@ -60,9 +60,9 @@ def embed(data: bytes, name: str) -> Picture:
 
 
 RULE = (
-    "The rule that chose them looks at numbers alone: the items with the highest and the lowest mean {dimension} rating "
-    "by {who}, and those whose rank by {lead} stands furthest above and furthest below their rank by {who}. Ties go to "
-    "the first item id, and a prompt is shown once as long as others are left."
+    "The rule that chose them looks at numbers alone: the items with the highest and the lowest mean {dimension} "
+    "rating by {who}, and those whose rank by {lead} stands furthest above and furthest below their rank by {who}. Ties "
+    "go to the first item id, and a prompt is shown once as long as others are left."
 )
 
 

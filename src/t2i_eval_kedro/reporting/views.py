@@ -52,7 +52,7 @@ def text(value: object) -> str:
         if "value" in value:
             low, high = (float("nan") if value.get(end) is None else float(value[end]) for end in ("low", "high"))
             return f"{tables.number(value['value'])} {tables.interval(low, high)}".strip()
-        return ", ".join(f"{plain(str(key))} {text(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {text(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(text(one) for one in value)
     return tables.number(value, None)
@@ -62,7 +62,7 @@ def pairs(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     """A nested mapping as (name, value) lines; a nested key is named after its parents."""
     lines = []
     for key, value in mapping.items():
-        name = f"{prefix}{plain(str(key))}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
             lines += pairs(value, f"{name} · ")
         else:

@@ -1,7 +1,7 @@
 """trl's ``SFTTrainer`` with a loss that scores the answers alone and may weigh the examples.
 
-trl's own loss runs the output layer over every position of a batch on a CPU, requests and padding included, which costs a
-small model a quarter of a step, and it knows no weights. On a GPU its fused kernel is the better one.
+On a CPU, trl's own loss runs the output layer over every position of a batch, requests and padding included, which
+costs a small model a quarter of a step; and it knows no weights. On a GPU its fused kernel is the better one.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ class AnswerLossTrainer(SFTTrainer):
         losses = losses.view_as(answers) * (inputs["weight"][:, None] if "weight" in inputs else 1)
         tokens = (answers != IGNORED).sum()
         correct = (logits.argmax(dim=-1) == answers).sum()
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if model.training else "eval"
         self._metrics[mode]["mean_token_accuracy"].append((correct / tokens).item())
         return losses.sum() / (tokens if num_items_in_batch is None else num_items_in_batch)

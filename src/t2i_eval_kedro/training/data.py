@@ -1,7 +1,7 @@
 """Examples as what a trainer reads: token ids with labels for supervised fine-tuning, chats for GRPO.
 
-Image processing and chat templates cost a small model more time than its forward pass, and the same example is drawn
-many times. So each example is encoded once and its processed images are kept, as far as memory allows.
+Many examples are about the same image, and processing it costs more than everything else in a batch. So processed images
+are kept, as far as memory allows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,23 +34,35 @@ def data_hash(examples: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """The images of a request as the processor returns them.
+
+    ``expanded`` is what stands in the token fields (``input_ids``, ``mm_token_type_ids``, ...) for the placeholder of a
+    single image; None where it cannot be told from the text around it. ``tensors`` are the pixels and what goes with them.
+    """
+
+    expanded: dict[str, list[int]] | None
+    tensors: dict[str, torch.Tensor]
+
+
 class Encoder:
     """Encodes examples and puts them into batches; the ``data_collator`` of supervised fine-tuning.
 
-    Works for any processor whose tensors are one row a token (``input_ids``, ``token_type_ids``, ...) or join along the
-    first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them itself.
+    An image is processed once and kept, with the tokens that stand for it; the texts around it are tokenized a batch at a
+    time. Works for any processor whose tensors are one row a token (``input_ids``, ``token_type_ids``, ...) or join along
+    the first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them itself.
     """
 
     def __init__(self, examples: pd.DataFrame, processor: Any, images: ImageStore, cache_mb: int = 512) -> None:
-        self._messages: list[list[dict[str, Any]]] = [json.loads(text) for text in examples["messages"]]
+        self._messages: list[str] = list(examples["messages"])
         self._completions: list[str] = list(examples["completion"])
         self._names: list[str] = list(examples["example_id"])
         self._weights: list[float] = list(examples["weight"])
         self.weighted = any(weight != 1 for weight in self._weights)
         self._processor = processor
         self._images = images
-        self._tokens: dict[tuple[str, str], dict[str, list[int]]] = {}
-        self._pixels = _Cache(cache_mb * 2**20)
+        self._cache = _Cache(cache_mb * 2**20)
 
     def __len__(self) -> int:
         return len(self._completions)
@@ -58,14 +71,12 @@ class Encoder:
         """A dataset of references to ``rows``, with the length of each in characters to group batches by."""
         from datasets import Dataset
 
-        lengths = [
-            sum(len(message["text"]) for message in self._messages[row]) + len(self._completions[row]) for row in rows
-        ]
+        lengths = [len(self._messages[row]) + len(self._completions[row]) for row in rows]
         return Dataset.from_dict({"row": list(rows), "length": lengths})
 
     def length(self, row: int) -> int:
         """Tokens of an example, its images among them."""
-        return len(self._encode(row)[0]["input_ids"])
+        return len(self._encode([row])[0][0]["input_ids"])
 
     def __call__(self, batch: Sequence[Mapping[str, int]]) -> dict[str, torch.Tensor]:
         """Left-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors.
@@ -76,62 +87,76 @@ class Encoder:
         import torch
 
         rows = [item["row"] for item in batch]
-        encoded = [self._encode(row) for row in rows]
+        encoded = self._encode(rows)
         padding = {"input_ids": self._processor.tokenizer.pad_token_id, "labels": IGNORED}
         width = max(len(tokens["input_ids"]) for tokens, _ in encoded)
+        names = dict.fromkeys(name for tokens, _ in encoded for name in tokens)
         out = {
             name: torch.tensor(
-                [[padding.get(name, 0)] * (width - len(tokens[name])) + tokens[name] for tokens, _ in encoded]
+                [
+                    [padding.get(name, 0)] * (width - len(tokens["input_ids"]))
+                    + tokens.get(name, [0] * len(tokens["input_ids"]))
+                    for tokens, _ in encoded
+                ]
             )
-            for name in encoded[0][0]
+            for name in names
         }
         if self.weighted:
             out["weight"] = torch.tensor([self._weights[row] for row in rows])
-        pixels = [fields for _, fields in encoded if fields]
-        if pixels and not all(_joins([fields[name] for fields in pixels]) for name in pixels[0]):
-            return out | self._processed(rows, set(pixels[0]))
-        return out | {name: torch.cat([fields[name] for fields in pixels]) for name in (pixels[0] if pixels else ())}
+        pixels = [tensors for _, tensors in encoded if tensors]
+        if pixels and not all(_joins([tensors[name] for tensors in pixels]) for name in pixels[0]):
+            return out | self._padded_pixels(rows, set(pixels[0]))
+        return out | {name: torch.cat([tensors[name] for tensors in pixels]) for name in (pixels[0] if pixels else ())}
 
-    def _encode(self, row: int) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
-        """The token fields of an example, and the tensors of its images."""
-        messages, completion = self._messages[row], self._completions[row]
-        keys = tuple(image_keys(messages))
-        name = (json.dumps(messages), completion)
-        tokens, pixels = self._tokens.get(name), self._pixels.get(keys)
-        if tokens is None or pixels is None:
-            tokens, pixels = self._process(row, keys)
-            self._tokens[name] = tokens
-            self._pixels.put(keys, pixels)
-        return tokens, pixels
-
-    def _process(self, row: int, keys: Sequence[str]) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
-        prompt, completion = self._texts(row)
-        pictures = [self._images.image(key) for key in keys]
-        fields = self._processor(
-            text=[prompt], images=[pictures] if pictures else None, add_special_tokens=False, return_tensors="pt"
-        )
+    def _encode(self, rows: Sequence[int]) -> list[tuple[dict[str, list[int]], dict[str, torch.Tensor]]]:
+        """The token fields of each example, and the tensors of its images."""
+        conversations = [json.loads(self._messages[row]) for row in rows]
+        texts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
         tokenizer = self._processor.tokenizer
-        answer = tokenizer(completion, add_special_tokens=False)["input_ids"]
-        if tokenizer.eos_token_id not in answer:  # not every chat template ends a turn with it
-            answer = [*answer, tokenizer.eos_token_id]
-        prompt_ids = fields.pop("input_ids")[0].tolist()
-        fields.pop("attention_mask")
-        tokens = {
-            "input_ids": prompt_ids + answer,
-            "attention_mask": [1] * (len(prompt_ids) + len(answer)),
-            "labels": [IGNORED] * len(prompt_ids) + answer,
-        }
-        pixels = {}
-        for name, value in fields.items():
-            if tuple(value.shape) == (1, len(prompt_ids)):
-                tokens[name] = value[0].tolist() + [0] * len(answer)
-            else:
-                pixels[name] = value
-        return tokens, pixels
+        ids = tokenizer([text for pair in texts for text in pair], add_special_tokens=False)["input_ids"]
+        encoded = []
+        for place, messages in enumerate(conversations):
+            prompt, answer = ids[2 * place], ids[2 * place + 1]
+            if tokenizer.eos_token_id not in answer:  # not every chat template ends a turn with it
+                answer = [*answer, tokenizer.eos_token_id]
+            request, pixels = self._with_images(texts[place][0], prompt, tuple(image_keys(messages)))
+            length = len(request["input_ids"])
+            tokens = {name: values + [0] * len(answer) for name, values in request.items()}
+            tokens["input_ids"] = request["input_ids"] + answer
+            tokens["attention_mask"] = [1] * (length + len(answer))
+            tokens["labels"] = [IGNORED] * length + answer
+            encoded.append((tokens, pixels))
+        return encoded
 
-    def _texts(self, row: int) -> tuple[str, str]:
+    def _with_images(
+        self, text: str, ids: list[int], keys: tuple[str, ...]
+    ) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
+        """The token fields of a request whose placeholders stand for its images, and the images' tensors."""
+        if not keys:
+            return {"input_ids": ids}, {}
+        kept = self._cache.get(keys)
+        if kept is None or kept.expanded is None:
+            images = [[self._images.image(key) for key in keys]]
+            fields = self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
+            fields.pop("attention_mask")
+            shape = tuple(fields["input_ids"].shape)
+            tokens = {name: value[0].tolist() for name, value in fields.items() if tuple(value.shape) == shape}
+            tensors = {name: value for name, value in fields.items() if name not in tokens}
+            self._cache.put(keys, _Pictures(_expanded(ids, tokens, self._placeholder), tensors))
+            return tokens, tensors
+        at = ids.index(self._placeholder)
+        before, after = [0] * at, [0] * (len(ids) - at - 1)
+        tokens = {name: before + values + after for name, values in kept.expanded.items()}
+        tokens["input_ids"] = ids[:at] + kept.expanded["input_ids"] + ids[at + 1 :]
+        return tokens, kept.tensors
+
+    @property
+    def _placeholder(self) -> int:
+        """The token that stands for an image before its size is known; -1 where the processor does not tell."""
+        return int(getattr(self._processor, "image_token_id", None) or -1)
+
+    def _texts(self, row: int, messages: list[dict[str, Any]]) -> tuple[str, str]:
         """The request up to where the answer starts, and the answer with whatever ends the turn."""
-        messages = self._messages[row]
         prompt = render(self._processor, messages)
         answer = {"role": "assistant", "text": self._completions[row]}
         whole = render(self._processor, [*messages, answer], add_generation_prompt=False)
@@ -142,9 +167,9 @@ class Encoder:
             )
         return prompt, whole[len(prompt) :]
 
-    def _processed(self, rows: Sequence[int], names: set[str]) -> dict[str, torch.Tensor]:
+    def _padded_pixels(self, rows: Sequence[int], names: set[str]) -> dict[str, torch.Tensor]:
         """The tensors ``names`` of the images of a batch, joined by the processor."""
-        conversations = [self._messages[row] for row in rows]
+        conversations = [json.loads(self._messages[row]) for row in rows]
         fields = self._processor(
             text=[render(self._processor, messages) for messages in conversations],
             images=[[self._images.image(key) for key in image_keys(messages)] for messages in conversations],
@@ -156,29 +181,49 @@ class Encoder:
         return {name: fields[name] for name in names}
 
 
+def _expanded(ids: list[int], tokens: Mapping[str, list[int]], placeholder: int) -> dict[str, list[int]] | None:
+    """What replaced the only placeholder of ``ids`` in each token field; None where that is not the only change.
+
+    Example:
+        >>> _expanded([5, 9, 6], {"input_ids": [5, 9, 9, 9, 6], "types": [0, 1, 1, 1, 0]}, placeholder=9)
+        {'input_ids': [9, 9, 9], 'types': [1, 1, 1]}
+    """
+    if ids.count(placeholder) != 1:
+        return None
+    start = ids.index(placeholder)
+    end = len(tokens["input_ids"]) - (len(ids) - start - 1)
+    for name, values in tokens.items():
+        text = ids if name == "input_ids" else [0] * len(ids)
+        if values[:start] != text[:start] or values[end:] != text[start + 1 :]:
+            return None
+    return {name: values[start:end] for name, values in tokens.items()}
+
+
 class _Cache:
     """The most recently used values that fit into ``capacity`` bytes."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._size = 0
-        self._values: OrderedDict[tuple[str, ...], dict[str, torch.Tensor]] = OrderedDict()
+        self._values: OrderedDict[tuple[str, ...], _Pictures] = OrderedDict()
 
-    def get(self, key: tuple[str, ...]) -> dict[str, torch.Tensor] | None:
+    def get(self, key: tuple[str, ...]) -> _Pictures | None:
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key]
 
-    def put(self, key: tuple[str, ...], value: dict[str, torch.Tensor]) -> None:
-        self._size += _bytes(value) - _bytes(self._values.pop(key, {}))
+    def put(self, key: tuple[str, ...], value: _Pictures) -> None:
+        if key in self._values:
+            self._size -= _bytes(self._values.pop(key))
+        self._size += _bytes(value)
         self._values[key] = value
         while self._size > self._capacity and len(self._values) > 1:
             self._size -= _bytes(self._values.popitem(last=False)[1])
 
 
-def _bytes(value: Mapping[str, torch.Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in value.values())
+def _bytes(pictures: _Pictures) -> int:
+    return sum(tensor.nbytes for tensor in pictures.tensors.values())
 
 
 def _joins(tensors: Sequence[torch.Tensor]) -> bool:

@@ -65,17 +65,15 @@ def examples_from_scores(
     completion is the level nearest to the score; the column ``score`` keeps the score itself, for a continuous reward.
     """
     levels = Levels(wording)
-    by_id = items.set_index("item_id")
-    rows = []
+    by_id = {str(row.item_id): row for row in items.dropna(subset=["image"]).itertuples()}
+    rows: list[dict[str, object]] = []
     for row in scores.dropna(subset=["score"]).itertuples():
         item_id, dimension, score = str(row.item_id), str(row.dimension), float(row.score)  # type: ignore[arg-type]
         fold = folds.get(item_id)
-        if fold not in TRAINING_FOLDS or dimension not in phrases:
+        item = by_id.get(item_id)
+        if fold not in TRAINING_FOLDS or dimension not in phrases or item is None:
             continue
-        item = by_id.loc[item_id]
-        if pd.isna(item["image"]):
-            continue
-        subject = Subject(item_id, str(item["prompt"]), str(item["image"]))
+        subject = Subject(item_id, str(item.prompt), str(item.image))
         request = levels.request(subject, dimension, phrases[dimension])
         rows.append(
             {
@@ -101,7 +99,8 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """
     valid = ratings[~ratings["off_scale"].astype(bool)].dropna(subset=["score"])
     share = (valid["score"] - valid["scale_min"]) / (valid["scale_max"] - valid["scale_min"])
-    return valid.assign(score=10 * share).groupby(["item_id", "dimension"], as_index=False, sort=True)["score"].mean()
+    grouped = valid.assign(score=10 * share).groupby(["item_id", "dimension"], sort=True)
+    return grouped["score"].mean().to_frame().reset_index()
 
 
 def require_training_fold(examples: pd.DataFrame) -> pd.DataFrame:

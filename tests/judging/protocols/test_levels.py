@@ -5,7 +5,9 @@ import pytest
 from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
 from t2i_eval_kedro.schema import FAILED, OK
 
-SUBJECT = Subject("i1", "a black cat", "i1.png", {"overall": "how good it is", "prompt_matching": "how well it matches"})
+SUBJECT = Subject(
+    "i1", "a black cat", "i1.png", {"overall": "how good it is", "prompt_matching": "how well it matches"}
+)
 
 
 def test_one_request_a_dimension_all_at_once(wording: Wording) -> None:

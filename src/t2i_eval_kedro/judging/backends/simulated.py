@@ -83,7 +83,7 @@ class SimulatedBackend:
         return "\n".join(lines)
 
     def _appearance(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:
-        (shape,) = request.context["entities"]  # type: ignore[misc]
+        shape = str(request.context["entities"][0])  # type: ignore[index]
         if Scene.from_json(attributes["image_scene"]).find(shape) is None:
             return f"no {shape}" if explain else NOT_APPLICABLE
         if explain:
@@ -115,7 +115,11 @@ class SimulatedBackend:
             return self._level(request, score)
         verdict = next(words for least, words in _VERDICTS if score >= least)
         worst = min(scores, key=lambda name: scores[name])
-        return verdict if scores[worst] >= 9 or request.aspect == "appearance" else f"{verdict}, {self._fault(request, worst)}"
+        return (
+            verdict
+            if scores[worst] >= 9 or request.aspect == "appearance"
+            else f"{verdict}, {self._fault(request, worst)}"
+        )
 
     def _stated(self, request: Request) -> dict[str, float]:
         """The scores that the request itself states, by question or by aspect, without those not applicable."""

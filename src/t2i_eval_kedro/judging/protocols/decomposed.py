@@ -71,28 +71,28 @@ class Decomposed:
 
     def _extract(self, subject: Subject) -> Request:
         # Without the image, so that all images of a prompt share one extraction.
-        return self._request(subject, "extract", "extract", "", "extract", images=False, prompt=subject.prompt)
+        return self._request(subject, "extract", "extract", "", "extract", {"prompt": subject.prompt}, images=False)
 
     def _next_of_question(
         self, subject: Subject, answers: Mapping[str, Answer], number: int, question: Question
     ) -> Request | None:
         base = f"{question.aspect}/{number}"
-        context = {"prompt": subject.prompt, "question": question.text, "entities": question.entities}
+        context: dict[str, object] = {
+            "prompt": subject.prompt,
+            "question": question.text,
+            "entities": question.entities,
+        }
         if question.aspect == "appearance":
             if f"{base}/explain" not in answers:
                 return self._request(
-                    subject, f"{base}/explain", "appearance_1", question.aspect, "appearance_1", **context
+                    subject, f"{base}/explain", "appearance_1", question.aspect, "appearance_1", context
                 )
             if f"{base}/score" not in answers:
                 context["explanation"] = answers[f"{base}/explain"].text
-                return self._request(
-                    subject, f"{base}/score", "appearance_2", question.aspect, "appearance_2", **context
-                )
+                return self._request(subject, f"{base}/score", "appearance_2", question.aspect, "appearance_2", context)
             return None
         if f"{base}/answer" not in answers:
-            return self._request(
-                subject, f"{base}/answer", f"{question.aspect}_1", question.aspect, "answer", **context
-            )
+            return self._request(subject, f"{base}/answer", f"{question.aspect}_1", question.aspect, "answer", context)
         answer = answers[f"{base}/answer"].text
         if f"{base}/explain" not in answers:
             history = (
@@ -101,13 +101,17 @@ class Decomposed:
             )
             context["answer"] = answer
             return self._request(
-                subject, f"{base}/explain", f"{question.aspect}_1", question.aspect, "check_1", history=history, **context
+                subject,
+                f"{base}/explain",
+                f"{question.aspect}_1",
+                question.aspect,
+                "check_1",
+                context,
+                history=history,
             )
         if f"{base}/score" not in answers:
             context |= {"answer": answer, "explanation": answers[f"{base}/explain"].text}
-            return self._request(
-                subject, f"{base}/score", f"{question.aspect}_2", question.aspect, "check_2", **context
-            )
+            return self._request(subject, f"{base}/score", f"{question.aspect}_2", question.aspect, "check_2", context)
         return None
 
     def _next_of_summary(
@@ -126,10 +130,10 @@ class Decomposed:
         ]
         context: dict[str, object] = {"prompt": subject.prompt, "aspect": aspect, "findings": findings}
         if f"{base}/explain" not in answers:
-            return self._request(subject, f"{base}/explain", "summary_1", aspect, "summary_1", **context)
+            return self._request(subject, f"{base}/explain", "summary_1", aspect, "summary_1", context)
         if f"{base}/score" not in answers:
             context["explanation"] = answers[f"{base}/explain"].text
-            return self._request(subject, f"{base}/score", "summary_2", aspect, "summary_2", **context)
+            return self._request(subject, f"{base}/score", "summary_2", aspect, "summary_2", context)
         return None
 
     def _next_of_merge(self, subject: Subject, answers: Mapping[str, Answer]) -> Request | None:
@@ -142,10 +146,10 @@ class Decomposed:
         }
         context: dict[str, object] = {"prompt": subject.prompt, "aspect": OVERALL, "summaries": summaries}
         if "merge/explain" not in answers:
-            return self._request(subject, "merge/explain", "summary_1", OVERALL, "merge_1", **context)
+            return self._request(subject, "merge/explain", "summary_1", OVERALL, "merge_1", context)
         if "merge/score" not in answers:
             context["explanation"] = answers["merge/explain"].text
-            return self._request(subject, "merge/score", "summary_2", OVERALL, "merge_2", **context)
+            return self._request(subject, "merge/score", "summary_2", OVERALL, "merge_2", context)
         return None
 
     def _request(
@@ -155,11 +159,10 @@ class Decomposed:
         task: str,
         aspect: str,
         template: str,
-        /,
+        context: Mapping[str, object],
         *,
         images: bool = True,
         history: tuple[Message, ...] = (),
-        **context: object,
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
         seen = (subject.image,) if images and not history else ()

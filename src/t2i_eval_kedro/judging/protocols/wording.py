@@ -48,7 +48,10 @@ class Wording:
         # Prompts are plain text for a model, not HTML, so nothing is escaped; StrictUndefined makes a misspelt variable
         # an error instead of an empty string in ten thousand paid requests.
         environment = jinja2.Environment(
-            loader=jinja2.DictLoader(dict(templates)), undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True
+            loader=jinja2.DictLoader(dict(templates)),
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,
+            trim_blocks=True,
         )
         self._templates = {key: environment.get_template(key) for key in templates}
 
@@ -57,7 +60,9 @@ class Wording:
         """The wording ``name`` from the template files ``<folder>/<name>/*.jinja``."""
         files = sorted((folder / name).glob("*.jinja"))
         if not files:
-            raise T2IEvalError(f"Wording '{name}' has no templates in '{folder / name}'; choose a wording that is there.")
+            raise T2IEvalError(
+                f"Wording '{name}' has no templates in '{folder / name}'; choose a wording that is there."
+            )
         return cls(name, {file.stem: file.read_text(encoding="utf-8") for file in files}, settings)
 
     def render(self, template: str, /, **variables: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,8 @@ class MetaEvaluationSettings(BaseModel):
         n_resamples: bootstrap draws of whole prompts.
         level: of the intervals.
         seed: of the draws.
-        missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), or an error (``refuse``).
+        missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), an error (``refuse``),
+            or, as T2I-Eval does, the mean of the others (``mean``).
         first: evaluators that come first in a paired difference (first minus second); every pair is tested.
     """
 
@@ -33,7 +34,7 @@ class MetaEvaluationSettings(BaseModel):
     n_resamples: int = Field(ge=100)
     level: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
-    missing: str
+    missing: Literal["drop", "worst", "refuse", "mean"]
     first: list[str]
 
 
