@@ -96,6 +96,9 @@ def test_what_is_no_number_is_none(raw: object) -> None:
         "loop/a.png",
         "",
         " a.png",
+        "a" * 300,
+        "a/" * 600 + "b",
+        "é" * 200,
     ],
 )
 def test_paths_that_lead_out_of_the_raw_folder_are_refused(tmp_path: Path, path: str) -> None:
@@ -160,7 +163,7 @@ def test_ten_million_entries_are_refused_before_they_are_built(tmp_path: Path) -
     path = tmp_path / "x.json.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(b"[" + b"0," * 10_000_000 + b"0]")
-    with pytest.raises(T2IEvalError, match=r"holds more than 8,000,000 entries"):
+    with pytest.raises(T2IEvalError, match=r"holds more than 10,000,000 entries"):
         read_json(path, Faults())
 
 
@@ -206,6 +209,8 @@ def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: str, mes
 def test_unknown_names_and_missing_files_are_explained(tmp_path: Path) -> None:
     with pytest.raises(T2IEvalError, match=r"no benchmark 'mine': the known ones are agiqa3k, .*tifa160"):
         read_benchmark("mine", tmp_path)
+    with pytest.raises(T2IEvalError, match="'pickscore' has no reader yet"):
+        read_benchmark("pickscore", tmp_path)
     with pytest.raises(T2IEvalError, match="files of benchmark 'dsg' are not at"):
         read_benchmark("dsg", tmp_path)
     with pytest.raises(T2IEvalError, match="cannot be a benchmark's name"):

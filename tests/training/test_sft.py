@@ -136,8 +136,8 @@ def test_the_loss_is_that_of_trl(base_model: Path, examples, pictures, tmp_path:
 
     processor = load_processor(base_model)
 
-    def loss(trainer_class: type[SFTTrainer], weights: list[float] | None = None) -> float:
-        chosen = examples.iloc[[0, 1, 6, 21]]
+    def loss(trainer_class: type[SFTTrainer], weights: list[float] | None = None, in_parts: bool = False) -> float:
+        chosen = examples.iloc[[0, 1, 6, 21] * 8]
         if weights:
             chosen = chosen.assign(weight=weights)
         encoder = Encoder(chosen, processor, pictures)
@@ -146,15 +146,19 @@ def test_the_loss_is_that_of_trl(base_model: Path, examples, pictures, tmp_path:
             model=load_model(base_model, device="cpu"),
             args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, gradient_checkpointing=False),
             data_collator=encoder,
-            train_dataset=encoder.dataset(range(4)),
+            train_dataset=encoder.dataset(range(32)),
             processing_class=processor,
         )
         with torch.no_grad():
-            return trainer.compute_loss(trainer.model, encoder([{"row": row} for row in range(4)])).item()
+            rows = [{"row": row} for row in range(32)]
+            batch = encoder.in_parts(rows) if in_parts else encoder(rows)
+            assert len(batch.get("parts", "")) == (2 if in_parts else 0)
+            return trainer.compute_loss(trainer.model, batch).item()
 
     assert loss(AnswerLossTrainer) == pytest.approx(loss(SFTTrainer), rel=1e-5)
-    assert loss(AnswerLossTrainer, [2.0] * 4) == pytest.approx(2 * loss(SFTTrainer), rel=1e-5)
-    assert loss(AnswerLossTrainer, [1.0, 0.0, 1.0, 0.0]) < loss(AnswerLossTrainer)
+    assert loss(AnswerLossTrainer, in_parts=True) == pytest.approx(loss(SFTTrainer), rel=1e-5)
+    assert loss(AnswerLossTrainer, [2.0] * 32) == pytest.approx(2 * loss(SFTTrainer), rel=1e-5)
+    assert loss(AnswerLossTrainer, [1.0, 0.0] * 16) < loss(AnswerLossTrainer)
 
 
 def test_no_training_fold_is_named(base_model: Path, examples, pictures, tmp_path: Path) -> None:

@@ -62,12 +62,13 @@ def _pair(a: Judged, b: Judged, swaps: tests.Swaps, generator_swaps: tests.Swaps
         return {name: dict(nothing) for name in TESTED}
     sides = [a.draws, b.draws] if whole else [flat_statistics(v, y, prompt, a.weights, HEADLINE) for v in (x, z)]
     null = swaps.flat(x, z, y, prompt, HEADLINE)
-    by_generator = _by_generator(x, z, y, generator, len(a.sample.generators), generator_swaps)
+    gaps = {name: sides[0][name] - sides[1][name] for name in HEADLINE}
+    observed = {name: float(gap[0]) for name, gap in gaps.items()}
+    by_generator = _by_generator(x, z, y, generator, len(a.sample.generators), observed, generator_swaps)
     size = {"n": len(x), "n_prompts": len(np.unique(prompt))}
     out: dict[str, Json] = {}
     for name in HEADLINE:
-        gap = sides[0][name] - sides[1][name]
-        out[name] = _entry(gap, null[name], level, size) | {"generators": by_generator[name]}
+        out[name] = _entry(gaps[name], null[name], level, size) | {"generators": by_generator[name]}
     groups = Groups.by_code(prompt, map(str, range(a.sample.prompts)))
     inside = [v.inside if whole else inside_groups(values, y, groups) for v, values in ((a, x), (b, z))]
     usable = np.bincount(prompt, minlength=a.sample.prompts) >= MIN_GROUP
@@ -89,19 +90,27 @@ def _entry(gap: Floats, null: Floats, level: float, size: Mapping[str, int]) -> 
 
 
 def _by_generator(
-    x: Floats, z: Floats, y: Floats, generator: Ints, generators: int, swaps: tests.Swaps
+    x: Floats,
+    z: Floats,
+    y: Floats,
+    generator: Ints,
+    generators: int,
+    observed: dict[str, float],
+    swaps: tests.Swaps,
 ) -> dict[str, Json]:
     """The same question for new generators, by swaps of whole generators."""
     if generators < ranking.MIN_GENERATORS:
         reason = f"{generators} generators are too few for a test over generators (at least {ranking.MIN_GENERATORS})"
         return {name: {"p": None, "reason": reason} for name in HEADLINE}
     kept = generator >= 0
-    x, z, y, generator = x[kept], z[kept], y[kept], generator[kept]
+    if not kept.all():
+        x, z, y, generator = x[kept], z[kept], y[kept], generator[kept]
+        functions = {name: correlation.STATISTICS[name] for name in HEADLINE}
+        observed = {name: function(x, y) - function(z, y) for name, function in functions.items()}
     null = swaps.flat(x, z, y, generator, HEADLINE)
     out: dict[str, Json] = {}
     for name in HEADLINE:
-        function = correlation.STATISTICS[name]
-        p, error = tests.p_value(function(x, y) - function(z, y), null[name])
+        p, error = tests.p_value(observed[name], null[name])
         out[name] = {"p": number(p), "p_standard_error": number(error)}
     return out
 

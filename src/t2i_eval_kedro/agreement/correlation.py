@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy import optimize, special, stats
 
-from t2i_eval_kedro.agreement.kernels import Floats, lanes, plan, rank_sums
+from t2i_eval_kedro.agreement.kernels import Floats, RankSums, lanes, plan, rank_sums
 
 
 def undefined(scores: Floats, ratings: Floats) -> str | None:
@@ -57,8 +57,12 @@ def kendall_c(scores: Floats, ratings: Floats) -> float:
 def _one(scores: Floats, ratings: Floats, statistic: str) -> float:
     if undefined(scores, ratings):
         return float("nan")
-    sums = rank_sums(plan(scores, ratings), lanes(np.ones((1, len(scores)))), 1)
-    return float(getattr(sums, statistic)()[0])
+    return float(getattr(_sums(scores, ratings), statistic)()[0])
+
+
+def _sums(scores: Floats, ratings: Floats) -> RankSums:
+    """The rank sums of the sample as it is: every pair shares one row of weight 1."""
+    return rank_sums(plan(scores, ratings, np.zeros(len(scores))), lanes(np.ones((1, 1))), 1)
 
 
 def pairwise_accuracy(scores: Floats, ratings: Floats) -> float:
@@ -68,8 +72,7 @@ def pairwise_accuracy(scores: Floats, ratings: Floats) -> float:
     """
     if len(scores) < 2:
         return float("nan")
-    sums = rank_sums(plan(scores, ratings), lanes(np.ones((1, len(scores)))), 1)
-    return float(sums.pairwise_accuracy(np.zeros(1))[0])
+    return float(_sums(scores, ratings).pairwise_accuracy(np.zeros(1))[0])
 
 
 def logistic(x: Floats, top: float, bottom: float, centre: float, spread: float) -> Floats:

@@ -37,7 +37,7 @@ class RankPlan:
         xy_end: ``(n,)`` true at the last pair of a group tied in x and y.
         y_code: ``(n,)`` dense rank of y, from 0.
         y_values: number of distinct values of y.
-        level_row: ``(levels, n)`` weight rows in the order of each pass of the discordance count.
+        level_place: ``(levels, n)`` positions in that order, as each pass of the discordance count takes them.
         level_flag: ``(levels, n)`` marks of each pass.
     """
 
@@ -46,7 +46,7 @@ class RankPlan:
     xy_end: npt.NDArray[np.bool_]
     y_code: npt.NDArray[np.int32]
     y_values: int
-    level_row: npt.NDArray[np.int32]
+    level_place: npt.NDArray[np.int32]
     level_flag: npt.NDArray[np.uint8]
 
 
@@ -132,15 +132,16 @@ def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
         xy_end[:-1] = x_end[:-1] | (codes[1:] != codes[:-1])
     y_values = int(codes.max()) + 1 if len(x) else 0
     levels = max(y_values - 1, 0).bit_length()
-    level_row = np.empty((levels, len(x)), dtype=np.int32)
+    small = np.int16 if y_values < 2**15 else np.int32  # numpy sorts 16-bit integers by radix
+    level_place = np.empty((levels, len(x)), dtype=np.int32)
     level_flag = np.empty((levels, len(x)), dtype=np.uint8)
     for level in range(levels):
-        block = codes >> (level + 1)
+        block = (codes >> (level + 1)).astype(small)
         inside = np.argsort(block, kind="stable")
         starts = np.r_[True, block[inside][1:] != block[inside][:-1]]
-        level_row[level] = rows[inside]
+        level_place[level] = inside
         level_flag[level] = ((codes[inside] >> level) & 1) * _BIT + starts * _START
-    return RankPlan(rows, x_end, xy_end, codes.astype(np.int32), y_values, level_row, level_flag)
+    return RankPlan(rows, x_end, xy_end, codes.astype(np.int32), y_values, level_place, level_flag)
 
 
 def lanes(weights: npt.ArrayLike) -> Floats:
@@ -162,7 +163,7 @@ def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
         order.xy_end,
         order.y_code,
         order.y_values,
-        order.level_row,
+        order.level_place,
         order.level_flag,
         laid_out,
         sums,
@@ -171,7 +172,7 @@ def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
 
 
 @numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)
-def _walk(row, x_end, xy_end, y_code, y_values, level_row, level_flag, weights, sums):  # type: ignore[no-untyped-def]
+def _walk(row, x_end, xy_end, y_code, y_values, level_place, level_flag, weights, sums):  # type: ignore[no-untyped-def]
     size = len(row)
     rank_y = np.empty((y_values, LANES))
     total, tied_y, cubes_y, values_y = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
@@ -232,9 +233,9 @@ def _walk(row, x_end, xy_end, y_code, y_values, level_row, level_flag, weights, 
                     group[k] = 0.0
                     product[k] = 0.0
         discordant[:] = 0.0
-        for level in range(level_row.shape[0]):
+        for level in range(level_place.shape[0]):
             for i in range(size):
-                r, flag = level_row[level, i], level_flag[level, i]
+                r, flag = row[level_place[level, i]], level_flag[level, i]
                 if flag & _START:
                     seen[:] = 0.0
                 if flag & _BIT:

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from t2i_eval_kedro.agreement.flat import Weights, flat_statistics
-from t2i_eval_kedro.agreement.kernels import Floats, Ints
+from t2i_eval_kedro.agreement.kernels import Floats, Ints, RankSums
+from t2i_eval_kedro.agreement.swaps import SwapTable, swapped_sums
 
 
 def one_scale(values: Floats, statistic: str) -> Floats:
@@ -43,8 +43,8 @@ class Swaps:
 
     def __init__(self, table: Ints) -> None:
         """Lay out ``table``, ``(draws, groups)`` of 0 and 1."""
-        self.table = table
-        self.sides = (Weights(np.hstack([1 - table, table])), Weights(np.hstack([table, 1 - table])))
+        self.table = SwapTable.of(table)
+        self.signs = 1.0 - 2.0 * table
 
     def flat(
         self,
@@ -64,16 +64,32 @@ class Swaps:
             names: of ``spearman``, ``kendall_b``, ``kendall_c``, ``pearson``, ``pairwise_accuracy``.
         """
         out: dict[str, Floats] = {}
-        row = np.r_[group, group + self.table.shape[1]]
-        twice = np.r_[ratings, ratings]
-        for scale in ("pearson", "rank"):
-            chosen = tuple(name for name in names if (name == "pearson") == (scale == "pearson"))
-            if not chosen:
-                continue
-            both = np.r_[one_scale(a, scale), one_scale(b, scale)]
-            first, second = (flat_statistics(both, twice, row, side, chosen) for side in self.sides)
-            out |= {name: first[name] - second[name] for name in chosen}
+        ranked = [name for name in names if name != "pearson"]
+        if ranked:
+            sides = swapped_sums(one_scale(a, "rank"), one_scale(b, "rank"), ratings, group, self.table)
+            for name in ranked:
+                first, second = (_of_side(side, name) for side in sides)
+                out[name] = first - second
+        if "pearson" in names:
+            out["pearson"] = self._pearson(one_scale(a, "pearson"), one_scale(b, "pearson"), ratings, group)
         return out
+
+    def _pearson(self, a: Floats, b: Floats, ratings: Floats, group: Ints) -> Floats:
+        """Differences of Pearson's correlation: sums by group, and one product with the signs."""
+        y = one_scale(ratings, "pearson")
+        moments = [np.column_stack([v, v * v, v * y]) for v in (a, b)]
+        total, change = moments[0] + moments[1], np.zeros((self.signs.shape[1], 3))
+        np.add.at(change, group, moments[0] - moments[1])
+        # Each side holds half of the total, and plus or minus half of what the signs make of the changes.
+        half, moved = total.sum(axis=0) / 2, self.signs @ change / 2
+        n, correlations = len(y), []
+        for side in (1, -1):
+            s, square, product = (half + side * moved).T
+            spread = square - s * s / n
+            with np.errstate(divide="ignore", invalid="ignore"):
+                r = np.where(spread > 1e-12 * n, product / np.sqrt(spread * n), np.nan)
+            correlations.append(np.clip(r, -1, 1))
+        return np.asarray(correlations[0] - correlations[1])
 
     def grouped(self, a: Floats, b: Floats) -> Floats:
         """Differences of the mean over groups, after the values of whole groups changed sides, ``(draws,)``.
@@ -85,8 +101,14 @@ class Swaps:
         gap = a - b
         kept = np.isfinite(gap)
         if not kept.any():
-            return np.full(len(self.table), np.nan)
-        return np.asarray((1.0 - 2.0 * self.table[:, kept]) @ gap[kept] / kept.sum())
+            return np.full(len(self.signs), np.nan)
+        return np.asarray(self.signs @ np.where(kept, gap, 0.0) / kept.sum())
+
+
+def _of_side(sums: RankSums, name: str) -> Floats:
+    if name == "pairwise_accuracy":
+        return sums.pairwise_accuracy(np.zeros_like(sums.n))
+    return np.asarray(getattr(sums, name)())
 
 
 def p_value(observed: float, null: Floats) -> tuple[float, float]:

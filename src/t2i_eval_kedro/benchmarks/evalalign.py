@@ -78,8 +78,8 @@ def read(raw: Path) -> Benchmark:
         prompt_id = f"alignment/{row['prompt_id']}"
         prompts[prompt_id] = row["prompt"]
         for skill, question in row["question_info"].items():
-            if skill not in _ALIGNMENT:
-                out.faults.add("unreadable_cell", where, f"skill {skill!r:.40} is not known", "question left out")
+            if skill not in _ALIGNMENT or not isinstance(question, str):
+                out.faults.add("unreadable_cell", where, f"no question of a known skill: {skill!r:.40}", "left out")
                 continue
             text = str(row["result_info"].get(skill, skill))
             _element(out, where, prompt_id, f"alignment/{skill}", text, _PLACEHOLDER.sub("", question), "2")

@@ -23,8 +23,10 @@ from t2i_eval_kedro.errors import T2IEvalError
 FAULT_COLUMNS = ("kind", "where", "detail", "action", "count")
 
 MAX_FILE_BYTES = 1 << 30
-MAX_JSON_ENTRIES = 8_000_000
+MAX_JSON_ENTRIES = 10_000_000
+MAX_PATH, MAX_PART = 1024, 255  # characters of a path, bytes of one name in it: what every file system takes
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -67,6 +69,8 @@ def contained(root: Path, relative: str) -> Path:
         raise ValueError("an address stands where a path should be")
     if relative.startswith(("/", "~")) or "\\" in relative or _DRIVE.match(relative):
         raise ValueError("the path is absolute or not written with forward slashes")
+    if len(relative) > MAX_PATH or any(len(part.encode(errors="replace")) > MAX_PART for part in relative.split("/")):
+        raise ValueError("the path is too long")
     if ".." in relative.split("/"):
         raise ValueError("the path climbs out of the raw folder")
     path = root / relative
@@ -114,7 +118,8 @@ def read_text(path: Path) -> str:
 def read_json(path: Path, faults: Faults, max_entries: int = MAX_JSON_ENTRIES) -> Any:
     """The JSON document at ``path``.
 
-    A key that stands twice in one object keeps its first value, NaN and infinite numbers become null; both are noted.
+    A key that stands twice in one object keeps its first value, NaN and infinite numbers become null, half of a surrogate
+    pair becomes U+FFFD; all are noted.
 
     Raises:
         T2IEvalError: see :func:`read_text`; or the file is no JSON, too deeply nested, or may hold more than
@@ -141,9 +146,29 @@ def read_json(path: Path, faults: Faults, max_entries: int = MAX_JSON_ENTRIES) -
         faults.add("not_a_number", path.name, f"{name} stands where JSON has no such number", "read as null")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
+        document = json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
+        return _without_surrogates(document, path, faults) if _SURROGATE.search(text) else document
     except (ValueError, RecursionError) as error:
         raise T2IEvalError(f"{path} is no readable JSON ({error}); fetch it again.") from error
+
+
+def _without_surrogates(value: Any, path: Path, faults: Faults) -> Any:
+    """``value`` with every half of a surrogate pair, which is no character, replaced by U+FFFD."""
+    if isinstance(value, dict):
+        return {
+            _without_surrogates(key, path, faults): _without_surrogates(child, path, faults)
+            for key, child in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_surrogates(child, path, faults) for child in value]
+    if isinstance(value, str) and not value.isascii():
+        clean = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if clean != value:
+            faults.add(
+                "half_character", path.name, f"{clean!r:.80} holds half of a surrogate pair", "replaced by U+FFFD"
+            )
+        return clean
+    return value
 
 
 def records(

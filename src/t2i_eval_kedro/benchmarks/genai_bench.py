@@ -54,7 +54,13 @@ def read(raw: Path) -> Benchmark:
 def _tags(folder: Path, out: Builder) -> dict[str, list[str]]:
     """The skills and levels of each prompt; the file lists the prompts of each by their running number."""
     tags: dict[str, list[str]] = {}
-    for tag, numbers in read_json(folder / "genai_skills.json", out.faults).items():
-        for index in numbers:
-            tags.setdefault(f"{index:05d}", []).append(tag)
+    file = folder / "genai_skills.json"
+    document = read_json(file, out.faults)
+    for tag, numbers in document.items() if isinstance(document, dict) else ():
+        listed = numbers if isinstance(numbers, list) else [numbers]
+        for index in listed:
+            if isinstance(index, int):
+                tags.setdefault(f"{index:05d}", []).append(tag)
+            else:
+                out.faults.add("malformed_entry", f"{file.name}: {tag}", f"{index!r:.40} is no number", "left out")
     return tags

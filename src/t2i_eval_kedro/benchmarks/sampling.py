@@ -154,7 +154,8 @@ def _unevenness(members: csr_array, target: np.ndarray, weight: np.ndarray, chos
 def _rounded(members: csr_array, target: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
     """The sample of the largest values of the linear relaxation, of which at most one a category is fractional."""
     cost, bounds, constraints, _ = _program(members, target, weight, size)
-    share = milp(cost, bounds=bounds, constraints=constraints).x[: members.shape[0]]
+    relaxed = milp(cost, bounds=bounds, constraints=constraints)
+    share = np.asarray(relaxed.x, float)[: members.shape[0]]
     chosen = np.zeros(len(share))
     chosen[np.argsort(-share, kind="stable")[:size]] = 1
     return chosen
@@ -185,7 +186,7 @@ def _exchange(members: csr_array, target: np.ndarray, weight: np.ndarray, chosen
 def _program(
     members: csr_array, target: np.ndarray, weight: np.ndarray, size: int
 ) -> tuple[np.ndarray, Bounds, list[LinearConstraint], np.ndarray]:
-    """Costs, bounds, constraints and which variables are whole: first the prompts, then a distance for each category."""
+    """Costs, bounds, constraints, and which variables are whole: the prompts; a distance a category follows them."""
     prompts, columns = members.shape
     distance = eye_array(columns)
     whole = np.concatenate([np.ones(prompts), np.zeros(columns)])
@@ -203,7 +204,12 @@ def _solve(
 ) -> tuple[np.ndarray | None, float]:
     """The solver's sample if it closed the gap, and its lower bound of the unevenness."""
     cost, bounds, constraints, whole = _program(members, target, weight, size)
-    options = {"time_limit": time_limit, "mip_rel_gap": gap}
-    result = milp(cost, integrality=whole, bounds=bounds, constraints=constraints, options=options)
+    result = milp(
+        cost,
+        integrality=whole,
+        bounds=bounds,
+        constraints=constraints,
+        options={"time_limit": time_limit, "mip_rel_gap": gap},
+    )
     bound = 0.0 if result.mip_dual_bound is None else max(0.0, float(result.mip_dual_bound))
     return (np.round(result.x[: members.shape[0]]) if result.status == 0 else None), bound

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
+from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
 from t2i_eval_kedro.benchmarks.files import read_json, records
 
 ALIGNMENT = Dimension("alignment", 1, 5, "how well the image matches the prompt", (1, 2, 3, 4, 5))
@@ -78,24 +78,31 @@ def _read_samples(raw: Path, out: Builder) -> None:
             question=f"{row['question']} ({', '.join(map(str, row['choices']))})",
             expected=row["answer"],
         )
-    for prompt_id, name in read_json(images, out.faults).items():
+    named = read_json(images, out.faults)
+    for prompt_id, name in named.items() if isinstance(named, dict) else ():
         item_id = f"{prompt_id}_sample"
         if out.item(item_id, prompt_id, prompts.get(prompt_id, ""), SAMPLE_GENERATOR, images.name, {"sample": True}):
             out.image(item_id, raw, str(name))
     results = raw / "sample_evaluation_result.json"
     if not results.is_file():
         return
-    for _, prompt_id, answers in records(read_json(results, out.faults)["question_details"], results, {}, out.faults):
-        for _, question, answer in records(answers, results, {"scores": int | float}, out.faults):  # type: ignore[dict-item]
+    document = read_json(results, out.faults)
+    details = document.get("question_details") if isinstance(document, dict) else None
+    for _, prompt_id, answers in records(details, results, {}, out.faults):
+        for where, question, answer in records(answers, results, {}, out.faults):
             if (prompt_id, question) not in element_ids or not out.has("items", f"{prompt_id}_sample"):
-                out.faults.add("not_joined", results.name, f"{prompt_id}: {question!r:.80}", "answer left out")
+                out.faults.add("not_joined", where, f"{prompt_id}: {question!r:.80}", "answer left out")
                 continue
+            score = number(answer.get("scores"))
+            if score is None:
+                out.faults.add("unreadable_score", where, f"{answer.get('scores')!r:.40}", "kept as null")
             out.add(
                 "element_scores",
+                where,
                 item_id=f"{prompt_id}_sample",
                 element_id=element_ids[prompt_id, question],
                 evaluator="tifa_mplug-large",
                 run=0,
-                score=answer["scores"],
-                status=schema.OK,
+                score=score,
+                status=schema.OK if score is not None else schema.UNPARSED,
             )

@@ -51,8 +51,8 @@ def check_folder(folder: Path) -> None:
 class AdapterFolder(AbstractDataset[Path, Path | None]):
     """A folder that holds a trained adapter.
 
-    Saving takes the path of a finished folder and puts a copy of it in place in one step. Loading checks that the
-    folder is whole and returns its path.
+    Saving takes over a finished folder: it is moved into place in one step and is no longer where it was. Loading checks
+    that the folder is whole and returns its path.
 
     Example:
         ::
@@ -80,7 +80,7 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
         return self._folder
 
     def save(self, data: Path) -> None:
-        """Put a copy of the finished folder ``data`` in place."""
+        """Move the finished folder ``data`` into place."""
         check_folder(data)
         if data.resolve() == self._folder.resolve():
             return

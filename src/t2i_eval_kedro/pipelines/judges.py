@@ -58,3 +58,8 @@ def judge_held_out(
     wording = judging.load_wording(load_templates(prompts))
     said = judge_items(held_out, backend, wording, phrases_of(card), judging.protocols, name=name)
     return said.scores, said.transcripts
+
+
+def data_note(card: Mapping[str, Any]) -> str:
+    """A sentence for an adapter's card on where its training data comes from."""
+    return f"The examples come from {card['title']}, licence {card['licence']}."

@@ -28,8 +28,8 @@ _ROLES = {PAPER: "--paper", INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCE
 _RASTER = "#4a86c5"  # a mid-tone that reads on light and dark, because pixels cannot follow a CSS variable
 _MAX_VECTOR_POINTS = 400  # above this a panel's points are one small picture instead of as many SVG nodes
 _SHARES = {
-    "zero_variance_groups": ("groups whose answers all earn the same", INK, "-"),
-    "unparsed": ("answers without a valid score", SECOND, ":"),
+    "zero_variance_groups": ("share of groups without a difference", INK, "-"),
+    "unparsed": ("share of answers unparsed", SECOND, ":"),
 }
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: the layout is the same everywhere
@@ -234,7 +234,7 @@ def reward_curve(curve: pd.DataFrame) -> Figure:
     curve = curve.dropna(subset=["reward"])
     shares = [name for name in _SHARES if name in curve and curve[name].notna().any()]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(400 / 72, (370 if shares else 280) / 72), layout="constrained")
+        figure = Figure(figsize=(400 / 72, (400 if shares else 310) / 72), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(
             2 if shares else 1, 1, sharex=True, squeeze=False, height_ratios=[2.6, 1] if shares else None
@@ -248,8 +248,11 @@ def reward_curve(curve: pd.DataFrame) -> Figure:
             )
             below.set(ylabel="Share", ylim=(-0.03, 1.03))
             below.set_yticks([0, 0.5, 1])
-            below.legend(loc="upper right")
             _finish(below, "y")
+        figure.legend(loc="outside lower left", ncols=2, columnspacing=1.2, handlelength=1.8)
+        for axes in grid[:, 0]:
+            if axes.get_legend() is not None:
+                axes.get_legend().remove()
         grid[0, 0].set_xlabel("")
         grid[-1, 0].set_xlabel("Step")
     return figure
@@ -266,16 +269,15 @@ def _rewards(axes: Axes, curve: pd.DataFrame) -> None:
     if window > 1:
         sns.lineplot(x=curve["step"], y=curve["reward"], ax=axes, color=ACCENT, linewidth=0.8, alpha=0.4)
     smooth = curve["reward"].rolling(window, min_periods=1).mean()
-    label = f"mean reward, over {window} steps" if window > 1 else "mean reward"
+    label = f"mean reward, {window} steps" if window > 1 else "mean reward"
     sns.lineplot(x=curve["step"], y=smooth, ax=axes, color=ACCENT, linewidth=1.8, label=label)
     if "best_constant_reward" in curve and curve["best_constant_reward"].notna().any():
         constant = float(curve["best_constant_reward"].mean())
         axes.axhline(
-            constant, color=SECOND, linewidth=1.5, linestyle="--", label=f"best constant answer, {constant:.3f}"
+            constant, color=SECOND, linewidth=1.5, linestyle="--", label=f"best constant answer: {constant:.3f}"
         )
     axes.set_ylabel("Reward")
     axes.set_title("GRPO", fontweight="bold")
-    axes.legend(loc="lower right")
     _finish(axes, "y")
 
 

@@ -60,9 +60,9 @@ def embed(data: bytes, name: str) -> Picture:
 
 
 RULE = (
-    "The rule that chose them looks at numbers alone: the items with the highest and the lowest mean {dimension} "
-    "rating by {who}, and those whose rank by {lead} stands furthest above and furthest below their rank by {who}. Ties "
-    "go to the first item id, and a prompt is shown once as long as others are left."
+    "The rule that chose them looks at numbers alone: of the items that {lead} scored, those with the highest and the "
+    "lowest mean {dimension} rating by {who}, and those whose rank by {lead} stands furthest above and furthest below "
+    "their rank by {who}. Ties go to the first item id, and a prompt is shown once as long as others are left."
 )
 
 
@@ -85,6 +85,9 @@ def pick_cases(
         each: items in a group.
     """
     table = items.assign(people=items["item_id"].map(people)).dropna(subset=["people"])
+    if judge is not None:
+        scored = table["item_id"].map(judge)
+        table = table[scored.notna()] if scored.notna().any() else table
     table["high"] = table["people"].rank(pct=True)
     table["low"] = -table["high"]
     groups = {f"Rated high by {who}": "high", f"Rated low by {who}": "low"}

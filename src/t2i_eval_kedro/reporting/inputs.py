@@ -87,16 +87,16 @@ _PRIMARY_DIMENSIONS = ("overall", "alignment", "O")
 
 
 def role(name: str) -> str | None:
-    """The part that evaluator ``name`` plays (``base``, ``sft``, ``grpo``, ``teacher``), None for a recorded metric."""
+    """The part that evaluator ``name`` plays (``base``, ``sft``, ``grpo``, ``teacher``), None for recorded scores."""
     head, *suffixes = name.split("_")
     return head if head in ROLES and all(suffix in _SUFFIXES for suffix in suffixes) else None
 
 
 def describe(name: str) -> str:
-    """Plain words for evaluator ``name``: "judge trained by SFT, decomposed verdict"; "recorded metric" otherwise."""
+    """Plain words for evaluator ``name``: "judge trained by SFT, decomposed verdict"; "recorded scores" otherwise."""
     known = role(name)
     if known is None:
-        return "recorded metric"
+        return "recorded scores"
     return ", ".join([ROLES[known], *(_SUFFIXES[suffix] for suffix in name.split("_")[1:])])
 
 

@@ -103,7 +103,9 @@ def _gallery(
         groups.setdefault(case["group"], []).append(case)
     return {
         "groups": groups,
-        "rule": gallery.RULE.format(dimension=plain(dimension), lead=lead, who=about.who),
+        "rule": gallery.RULE.format(
+            dimension=plain(dimension), lead=lead if judge is not None else "any evaluator", who=about.who
+        ),
         "pictures": any(case["picture"] for case in cases),
         "spoken": any(row["explanations"] for case in cases for row in case["verdicts"]),
         "left_out": len(evaluators) - len(shown),

@@ -322,12 +322,14 @@ def rebalancing(table: pd.DataFrame | None) -> dict[str, Any] | None:
     """Bars of every task and aspect that has score bins, and the whole table."""
     if table is None or table.empty:
         return None
-    table = table.assign(aspect=table["aspect"].fillna(""))
+    table = table.assign(
+        aspect=table["aspect"].fillna(""), bin=table["bin"].fillna("N/A")
+    )  # CSV readers take both for null
     panels: list[Markup] = []
     for (task, aspect), rows in table.groupby(["task", "aspect"], sort=False):
         if len(rows) < 2:
             continue
-        title = f"{plain(str(task))}, {plain(str(aspect))}" if aspect else plain(str(task))
+        title = plain(str(task)) if str(aspect) in str(task) else f"{plain(str(task))}, {plain(str(aspect))}"
         before, after = int(rows["before"].sum()), int(rows["after"].sum())
         alt = f"Training examples in each score bin of {title}: {before} before, {after} after."
         panels.append(figures.to_svg(figures.rebalancing_bars(rows, title), f"bins{len(panels)}", alt))

@@ -17,28 +17,39 @@ from t2i_eval_kedro.training.data import IGNORED
 class AnswerLossTrainer(SFTTrainer):
     """Mean cross-entropy a token of the answers, each example's tokens times its weight.
 
-    Batches are padded on the left, so that the answers stand in the last columns.
+    Batches come from :class:`t2i_eval_kedro.training.data.Encoder`, whole or in parts. They are padded on the left, so that
+    the answers stand in the last columns.
     """
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """The loss of a batch as a scalar; ``num_items_in_batch`` counts the answers' tokens of the optimiser step."""
-        labels = inputs["labels"]
-        fields = {name: value for name, value in inputs.items() if name not in ("labels", "weight")}
-        first = int((labels != IGNORED).any(dim=0).int().argmax())  # column of the first answer token of the batch
-        answers = labels[:, first:]
-        logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits[:, :-1]
-        losses = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        losses = losses.view_as(answers) * (inputs["weight"][:, None] if "weight" in inputs else 1)
-        tokens = (answers != IGNORED).sum()
-        correct = (logits.argmax(dim=-1) == answers).sum()
+        results = [_answer_loss(model, part) for part in inputs.get("parts", [inputs])]
+        loss, correct, tokens = (torch.stack(values).sum() for values in zip(*results, strict=True))
         mode = "train" if model.training else "eval"
         self._metrics[mode]["mean_token_accuracy"].append((correct / tokens).item())
-        return losses.sum() / (tokens if num_items_in_batch is None else num_items_in_batch)
+        return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the count would need the tokens of a batch in one tensor."""
+        return 0
+
+
+def _answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The weighted sum of the answers' cross-entropies, the tokens that are the most likely ones, and all tokens."""
+    labels = inputs["labels"]
+    fields = {name: value for name, value in inputs.items() if name not in ("labels", "weight")}
+    first = int((labels != IGNORED).any(dim=0).int().argmax())  # column of the first answer token of the batch
+    answers = labels[:, first:]
+    logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(answers)
+    if "weight" in inputs:
+        losses = losses * inputs["weight"][:, None]
+    return losses.sum(), (logits.argmax(dim=-1) == answers).sum(), (answers != IGNORED).sum()

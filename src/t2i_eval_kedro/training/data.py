@@ -1,7 +1,7 @@
 """Examples as what a trainer reads: token ids with labels for supervised fine-tuning, chats for GRPO.
 
-Many examples are about the same image, and processing it costs more than everything else in a batch. So processed images
-are kept, as far as memory allows.
+Many examples are about the same image, and processing it costs more than all else in a batch. So processed images are
+kept, as far as memory allows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100  # label of a token that the loss leaves out
+_PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
 
 
 def data_hash(examples: pd.DataFrame) -> str:
@@ -39,19 +40,23 @@ class _Pictures:
     """The images of a request as the processor returns them.
 
     ``expanded`` is what stands in the token fields (``input_ids``, ``mm_token_type_ids``, ...) for the placeholder of a
-    single image; None where it cannot be told from the text around it. ``tensors`` are the pixels and what goes with them.
+    single image; None where it cannot be told from the text around it. ``tensors`` are the pixels and what goes with
+    them.
     """
 
     expanded: dict[str, list[int]] | None
     tensors: dict[str, torch.Tensor]
 
 
+_Encoded: TypeAlias = "tuple[dict[str, list[int]], dict[str, torch.Tensor]]"  # token fields, tensors of the images
+
+
 class Encoder:
     """Encodes examples and puts them into batches; the ``data_collator`` of supervised fine-tuning.
 
-    An image is processed once and kept, with the tokens that stand for it; the texts around it are tokenized a batch at a
-    time. Works for any processor whose tensors are one row a token (``input_ids``, ``token_type_ids``, ...) or join along
-    the first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them itself.
+    An image is processed once and kept, with the tokens that stand for it; the texts around it are tokenized a batch at
+    a time. Works for any processor whose tensors are one row a token (``input_ids``, ``token_type_ids``, ...) or join
+    along the first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them.
     """
 
     def __init__(self, examples: pd.DataFrame, processor: Any, images: ImageStore, cache_mb: int = 512) -> None:
@@ -84,10 +89,33 @@ class Encoder:
         Padded on the left, the answers of a batch end in the same column, and only the last few columns need scoring.
         ``weight`` of shape (B,) is there unless every example weighs the same.
         """
+        rows = [item["row"] for item in batch]
+        return self._padded(rows, self._encode(rows))
+
+    def in_parts(self, batch: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        """A batch whose long examples are padded apart from the short ones, where that saves enough.
+
+        One long example among short ones would otherwise make most of the batch padding. The batch and its loss stay the
+        same, which sorting the examples over batches would change.
+
+        Returns:
+            ``parts``: one or two batches as :meth:`__call__` returns them; ``labels``: those of all, as one row.
+        """
         import torch
 
         rows = [item["row"] for item in batch]
-        encoded = self._encode(rows)
+        members = sorted(zip(rows, self._encode(rows), strict=True), key=lambda member: len(member[1][0]["input_ids"]))
+        cut = _cut([len(tokens["input_ids"]) for _, (tokens, _) in members])
+        parts = [
+            self._padded([row for row, _ in part], [encoded for _, encoded in part])
+            for part in (members[:cut], members[cut:])
+            if part
+        ]
+        return {"parts": parts, "labels": torch.cat([part["labels"].flatten() for part in parts])}
+
+    def _padded(self, rows: Sequence[int], encoded: Sequence[_Encoded]) -> dict[str, torch.Tensor]:
+        import torch
+
         padding = {"input_ids": self._processor.tokenizer.pad_token_id, "labels": IGNORED}
         width = max(len(tokens["input_ids"]) for tokens, _ in encoded)
         names = dict.fromkeys(name for tokens, _ in encoded for name in tokens)
@@ -108,7 +136,7 @@ class Encoder:
             return out | self._padded_pixels(rows, set(pixels[0]))
         return out | {name: torch.cat([tensors[name] for tensors in pixels]) for name in (pixels[0] if pixels else ())}
 
-    def _encode(self, rows: Sequence[int]) -> list[tuple[dict[str, list[int]], dict[str, torch.Tensor]]]:
+    def _encode(self, rows: Sequence[int]) -> list[_Encoded]:
         """The token fields of each example, and the tensors of its images."""
         conversations = [json.loads(self._messages[row]) for row in rows]
         texts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
@@ -128,9 +156,7 @@ class Encoder:
             encoded.append((tokens, pixels))
         return encoded
 
-    def _with_images(
-        self, text: str, ids: list[int], keys: tuple[str, ...]
-    ) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
+    def _with_images(self, text: str, ids: list[int], keys: tuple[str, ...]) -> _Encoded:
         """The token fields of a request whose placeholders stand for its images, and the images' tensors."""
         if not keys:
             return {"input_ids": ids}, {}
@@ -197,6 +223,18 @@ def _expanded(ids: list[int], tokens: Mapping[str, list[int]], placeholder: int)
         if values[:start] != text[:start] or values[end:] != text[start + 1 :]:
             return None
     return {name: values[start:end] for name, values in tokens.items()}
+
+
+def _cut(lengths: Sequence[int]) -> int:
+    """How many of the ascending ``lengths`` to pad apart from the rest, for the fewest tokens; 0 for none.
+
+    Example:
+        >>> _cut([30] * 31 + [200]), _cut([30] * 31 + [32])
+        (31, 0)
+    """
+    longest, n = lengths[-1], len(lengths)
+    costs = [n * longest, *(i * lengths[i - 1] + (n - i) * longest + _PART_COST for i in range(1, n))]
+    return costs.index(min(costs))
 
 
 class _Cache:

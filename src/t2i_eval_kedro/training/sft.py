@@ -55,6 +55,7 @@ def train_sft(
     Raises:
         T2IEvalError: nothing to train on, a model that cannot be loaded, or a loss that is no number.
     """
+    from accelerate import PartialState
     from transformers import PrinterCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -101,7 +102,7 @@ def train_sft(
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            data_collator=encoder,
+            data_collator=encoder.in_parts if own_loss and PartialState().num_processes == 1 else encoder,
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,

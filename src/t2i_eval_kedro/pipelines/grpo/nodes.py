@@ -13,7 +13,7 @@ from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.judging.protocols.base import Answer
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
-from t2i_eval_kedro.pipelines.judges import judge_held_out
+from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
 from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
 
@@ -39,6 +39,7 @@ def train(
     examples: pd.DataFrame,
     images: ImageStore,
     sft_adapter: Path,
+    card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
     model: ModelSettings,
@@ -53,9 +54,9 @@ def train(
     def parse(text: str) -> float | None:
         return parse_score(Answer(text), wording).value
 
-    folder = Path(tempfile.mkdtemp(prefix="grpo-")) / "adapter"
+    folder = Path(tempfile.mkdtemp(prefix="grpo-"))
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
-    curve = train_grpo(examples, images, model, sft_adapter, seeded, parse, folder)
+    curve = train_grpo(examples, images, model, sft_adapter, seeded, parse, folder, data_note=data_note(card))
     return folder, curve
 
 

@@ -24,6 +24,7 @@ def create_pipeline() -> Pipeline:
                     "grpo_examples",
                     "images",
                     "sft_adapter",
+                    "data_card",
                     "prompts",
                     "params:judging",
                     "params:model",

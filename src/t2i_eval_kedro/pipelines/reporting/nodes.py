@@ -27,10 +27,12 @@ def write_report(
     grpo_curve: pd.DataFrame,
     rebalancing: pd.DataFrame,
     model: str,
+    *transcripts: pd.DataFrame,
 ) -> str:
     """One self-contained HTML page."""
     held_out = in_fold(items, splits, summary["fold"])
     ids = set(held_out["item_id"])
+    trained = len(sft_curve) > 0
     return build_report(
         ReportInputs(
             summary=summary,
@@ -38,10 +40,27 @@ def write_report(
             items=held_out,
             ratings=schema.RATINGS.check(ratings[ratings["item_id"].isin(ids)]),
             scores=schema.SCORES.check(scores[scores["item_id"].isin(ids)]),
+            transcripts=schema.TRANSCRIPTS.check(
+                pd.concat([table[table["item_id"].isin(ids)] for table in transcripts], ignore_index=True)
+            ),
             image=images.read if len(images) else None,
-            sft_curve=sft_curve if len(sft_curve) else None,
+            sft_curve=sft_curve if trained else None,
             grpo_curve=grpo_curve if len(grpo_curve) else None,
             rebalancing=rebalancing if len(rebalancing) else None,
-            provenance=provenance(model),
+            provenance=provenance(model) | ({"teacher": teacher(scores)} if trained else {}),
+            commands=commands(summary, trained),
         )
     )
+
+
+def teacher(scores: pd.DataFrame) -> str:
+    """Who taught: people's own scores are never an evaluator."""
+    return "simulated" if "teacher" in set(scores["evaluator"]) else "human"
+
+
+def commands(summary: Mapping[str, Any], trained: bool) -> list[str]:
+    """What makes this report again; the folder of raw files is written as ``DIR``, for it differs from machine to machine."""
+    axes = f"benchmark={summary['benchmark']},variant={summary['variant']},seed={summary['seed']}"
+    raw = "" if summary["benchmark"] == "shapes" else ",raw_root=DIR"
+    some = "" if trained else " --pipelines=ingestion,meta_evaluation,reporting"
+    return ["make install", f".venv/bin/kedro run{some} --params={axes}{raw}"]

@@ -11,18 +11,24 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.pipelines.judges import judge_held_out
+from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
 from t2i_eval_kedro.training.settings import ModelSettings, SFTSettings
 
 
 def train(
-    examples: pd.DataFrame, images: ImageStore, model: ModelSettings, settings: SFTSettings, seed: int
+    examples: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    model: ModelSettings,
+    settings: SFTSettings,
+    seed: int,
 ) -> tuple[Path, pd.DataFrame]:
     """The adapter's folder (moved into place by its dataset) and the training curve."""
     from t2i_eval_kedro.training.sft import train_sft  # torch is slow to import
 
-    folder = Path(tempfile.mkdtemp(prefix="sft-")) / "adapter"
-    curve = train_sft(examples, images, model, settings.model_copy(update={"seed": settings.seed + seed}), folder)
+    folder = Path(tempfile.mkdtemp(prefix="sft-"))
+    seeded = settings.model_copy(update={"seed": settings.seed + seed})
+    curve = train_sft(examples, images, model, seeded, folder, data_note=data_note(card))
     return folder, curve
 
 

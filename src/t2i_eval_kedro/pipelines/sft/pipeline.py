@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.train,
-                inputs=["balanced_examples", "images", "params:model", "params:sft", "params:seed"],
+                inputs=["balanced_examples", "images", "data_card", "params:model", "params:sft", "params:seed"],
                 outputs=["sft_adapter", "sft_curve"],
                 name="train_sft",
             ),

@@ -1,0 +1,130 @@
+"""The batches of an architecture whose images become several tiles each, and differ in number."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Pictures
+from PIL import Image
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.models import load_processor, to_chat
+from t2i_eval_kedro.schema import EXAMPLES
+from t2i_eval_kedro.training import data
+from t2i_eval_kedro.training.data import Encoder
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}<end_of_utterance>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tiled(base_model: Path) -> Any:
+    """Idefics3's processor: an image is cut into tiles, each with tokens of its own around it."""
+    from transformers import Idefics3Processor
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = load_processor(base_model).tokenizer
+    tiles = Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
+    processor = Idefics3Processor(tiles, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
+    processor.tokenizer.eos_token = "<end_of_utterance>"
+    return processor
+
+
+def make_examples(requests: list[tuple[list[str], str, str]]):
+    rows = [
+        {
+            "example_id": str(place),
+            "item_id": "i",
+            "fold": "train",
+            "task": "score",
+            "aspect": "",
+            "messages": json.dumps([{"role": "user", "text": text, "images": keys}]),
+            "completion": completion,
+            "score": None,
+            "pair_id": "",
+            "weight": 1.0,
+        }
+        for place, (keys, text, completion) in enumerate(requests)
+    ]
+    return EXAMPLES.frame(rows)
+
+
+STORE = Pictures({"wide": Image.new("RGB", (64, 32), "red"), "square": Image.new("RGB", (64, 64), "blue")})
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [(["square"], "a", "1"), (["square"], "a longer text", "10")],
+        [(["wide"], "a", "1"), (["square"], "a longer text", "10")],  # 3 and 5 tiles: the processor must pad
+        [(["wide", "square"], "a", "1"), (["square", "wide"], "b", "10")],
+    ],
+)
+def test_batches_equal_those_of_trl(tiled: Any, requests: list[tuple[list[str], str, str]]) -> None:
+    import torch
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    theirs = [
+        {
+            "images": [STORE.image(key) for key in keys],
+            "prompt": to_chat([{"role": "user", "text": text, "images": keys}]),
+            "completion": to_chat([{"role": "assistant", "text": completion}]),
+        }
+        for keys, text, completion in requests
+    ]
+    expected = DataCollatorForVisionLanguageModeling(tiled, completion_only_loss=True)(theirs)
+    encoder = Encoder(make_examples(requests), tiled, STORE)
+    for _ in range(2):  # processed, and from what was kept
+        batch = encoder([{"row": row} for row in range(len(requests))])
+        assert set(batch) == set(expected)
+        torch.testing.assert_close(batch["pixel_values"], expected["pixel_values"])
+        torch.testing.assert_close(batch["pixel_attention_mask"], expected["pixel_attention_mask"])
+        for place in range(len(requests)):
+            ours, real = batch["attention_mask"][place].bool(), expected["attention_mask"][place].bool()
+            for name in ("input_ids", "labels"):
+                assert batch[name][place][ours].tolist() == expected[name][place][real].tolist()
+
+
+def test_little_memory_for_images_changes_nothing_but_time(tiled: Any) -> None:
+    import torch
+
+    examples = make_examples([(["square"], "a", "1"), (["square"], "b", "10"), (["wide"], "a", "1")])
+    ample, none = Encoder(examples, tiled, STORE), Encoder(examples, tiled, STORE, cache_mb=0)
+    for rows in ([0, 1], [2], [1, 0]):
+        batch = [{"row": row} for row in rows]
+        for name, value in ample(batch).items():
+            torch.testing.assert_close(none(batch)[name], value)
+
+
+def test_examples_without_images_make_a_batch(tiled: Any) -> None:
+    batch = Encoder(make_examples([([], "a", "1"), ([], "bb", "2")]), tiled, STORE)([{"row": 0}, {"row": 1}])
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert batch["attention_mask"].tolist()[0][0] == 0
+
+
+def test_an_answer_ends_even_where_the_template_does_not_say_so(base_model: Path) -> None:
+    processor = load_processor(base_model)
+    processor.chat_template = processor.chat_template.replace("<|end|>", "")
+    examples = make_examples([([], "a", "1")])
+    labels = Encoder(examples, processor, STORE)([{"row": 0}])["labels"][0]
+    assert processor.tokenizer.decode(labels[labels != -100]) == "1<|end|>"
+
+
+def test_a_template_that_rewrites_the_request_is_refused(base_model: Path) -> None:
+    processor = load_processor(base_model)
+    processor.chat_template = "{{ messages | length }}" + processor.chat_template
+    with pytest.raises(T2IEvalError, match="example '0' differently"):
+        Encoder(make_examples([([], "a", "1")]), processor, STORE)([{"row": 0}])
+
+
+def test_the_examples_run() -> None:
+    result = doctest.testmod(data)
+    assert result.attempted > 0
+    assert result.failed == 0
