@@ -12,8 +12,9 @@ demo: install
 	@echo
 	@echo "The report is data/08_reporting/shapes/full/seed_0/report.html"
 
+# Two workers with one thread each, because the tests of training and judging are bound by the processor.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
 lint: install
 	$(BIN)/ruff check .

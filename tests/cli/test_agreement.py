@@ -73,7 +73,12 @@ def test_every_grouping(files, by):
 
 def test_preferences(files):
     table = pd.DataFrame(
-        [("p0", "0a", "0b", "1", "a"), ("p0", "0a", "zz", "1", "b"), ("p1", "1a", "1b", "1", "?"), ("p1", "1a", "1c", "2", "tie")],
+        [
+            ("p0", "0a", "0b", "1", "a"),
+            ("p0", "0a", "zz", "1", "b"),
+            ("p1", "1a", "1b", "1", "?"),
+            ("p1", "1a", "1c", "2", "tie"),
+        ],
         columns=["prompt_id", "item_a", "item_b", "rater_id", "label"],
     )
     table.to_csv(files / "p.csv", index=False)
@@ -95,7 +100,11 @@ def test_faults_are_counted_and_nothing_is_dropped_in_silence(files):
         ("only", "p0", "c", "1", "overall", 3, ""),
     )
     append(
-        files / "scores.csv", ("0a", "other", "inf"), ("0b", "other", 1), ("0b", "other", 1), ("no", "other", 1),
+        files / "scores.csv",
+        ("0a", "other", "inf"),
+        ("0b", "other", 1),
+        ("0b", "other", 1),
+        ("no", "other", 1),
         ("0c", "good", 99),
     )
     run(files, "--scale", "1:5", "--out", files)
@@ -142,7 +151,11 @@ def test_hardly_any_data_gives_nulls_with_reasons(files, rows):
     pd.DataFrame(scores, columns=["item_id", "evaluator", "score"]).to_csv(files / "scores.csv", index=False)
     run(files, "--out", files)
     summary = json.loads((files / "agreement.json").read_text())
-    assert all(figure["reason"] for figure in summary["evaluators"].get("constant", {}).get("d", {}).values() if figure["value"] is None)
+    assert all(
+        figure["reason"]
+        for figure in summary["evaluators"].get("constant", {}).get("d", {}).values()
+        if figure["value"] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,6 +260,10 @@ def test_a_pickle_is_refused_unread(tmp_path, track):
 def test_files_that_are_no_submission(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("[")
-    assert "no JSON list" in score("alignment", "--truth", tmp_path / "a.json", "--submission", tmp_path / "a.json", ok=False)
-    assert "no JSON in UTF-8" in score("alignment", "--truth", tmp_path / "b.json", "--submission", tmp_path / "b.json", ok=False)
+    assert "no JSON list" in score(
+        "alignment", "--truth", tmp_path / "a.json", "--submission", tmp_path / "a.json", ok=False
+    )
+    assert "no JSON in UTF-8" in score(
+        "alignment", "--truth", tmp_path / "b.json", "--submission", tmp_path / "b.json", ok=False
+    )
     assert "no folder" in score("structure", "--truth", tmp_path / "x", "--submission", tmp_path / "x", ok=False)

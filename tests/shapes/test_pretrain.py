@@ -13,7 +13,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from t2i_eval_kedro.shapes.make import DEFAULT_PROMPTS, sample_scenes
 from t2i_eval_kedro.shapes.pretrain import ROW, measure, pack, patch_labels, pictures, pretrain, sample_questions
-from t2i_eval_kedro.shapes.questions import captions
 from t2i_eval_kedro.shapes.render import draw
 from t2i_eval_kedro.shapes.scene import COLORS, SHAPES, SIZES, prompt_text
 from t2i_eval_kedro.shapes.tiny_vlm import build_model, build_processor
@@ -80,12 +79,24 @@ def test_patch_labels_name_the_object_in_its_cell() -> None:
             assert item.cell == int(item.y // 16) * 4 + int(item.x // 16)
 
 
-def test_no_picture_of_a_forbidden_prompt_is_drawn() -> None:
+def test_no_question_or_answer_quotes_a_forbidden_prompt() -> None:
     forbidden = frozenset(prompt_text(scene) for scene in sample_scenes(DEFAULT_PROMPTS, 0))
-    free = [set(captions(picture.scene)) for picture, _ in islice(pictures([9]), 400)]
-    kept = [set(captions(picture.scene)) for picture, _ in islice(pictures([9], forbidden), 400)]
-    assert any(found & forbidden for found in free)
-    assert not any(found & forbidden for found in kept)
+
+    def quoted(hidden: frozenset[str]) -> int:
+        texts = [
+            text
+            for picture, rng in islice(pictures([9], 1), 150)
+            for question, answer in sample_questions(picture, 10, rng, hidden)
+            for text in (question.removesuffix(" , what is wrong ?"), answer)
+        ]
+        return len(forbidden.intersection(texts))
+
+    assert quoted(frozenset()) > 0
+    assert quoted(forbidden) == 0
+
+
+def test_pictures_keep_to_the_largest_number_of_groups() -> None:
+    assert {len(picture.scene.groups) for picture, _ in islice(pictures([11], 2), 60)} == {1, 2}
 
 
 def test_no_question_or_answer_holds_a_digit() -> None:

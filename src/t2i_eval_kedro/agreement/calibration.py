@@ -46,10 +46,15 @@ class Cell:
 
 def simulate(cell: Cell, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Ints, Ints]:
     """One data set under the null model: first judge, second judge, ratings, prompt and generator of each item."""
-    prompt, generator = np.repeat(np.arange(cell.prompts), cell.generators), np.tile(np.arange(cell.generators), cell.prompts)
+    prompt, generator = (
+        np.repeat(np.arange(cell.prompts), cell.generators),
+        np.tile(np.arange(cell.generators), cell.prompts),
+    )
     if not cell.even:
         share = rng.uniform(size=cell.prompts)[prompt]
-        kept = (rng.uniform(size=len(prompt)) < share) | (generator == rng.integers(cell.generators, size=cell.prompts)[prompt])
+        kept = (rng.uniform(size=len(prompt)) < share) | (
+            generator == rng.integers(cell.generators, size=cell.prompts)[prompt]
+        )
         prompt, generator = prompt[kept], generator[kept]
     n = len(prompt)
     quality = 0.5 * rng.normal(size=cell.generators)[generator] + 0.5 * rng.normal(size=cell.prompts)[prompt]
@@ -95,7 +100,9 @@ def p_values(
     return out
 
 
-def type_one_error(cell: Cell, simulations: int, draws: int = 199, seed: int = 0, level: float = 0.05) -> Mapping[str, float]:
+def type_one_error(
+    cell: Cell, simulations: int, draws: int = 199, seed: int = 0, level: float = 0.05
+) -> Mapping[str, float]:
     """Share of simulated data sets in which each test rejects at ``level`` although neither judge is better.
 
     Its own standard error is ``sqrt(0.05 * 0.95 / simulations)``, 0.0034 for 4,000.

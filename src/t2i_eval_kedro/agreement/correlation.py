@@ -34,7 +34,7 @@ def pearson(scores: Floats, ratings: Floats) -> float:
     x, y = scores - scores.mean(), ratings - ratings.mean()
     # Scaled first, so that squares of very small or very large deviations neither vanish nor overflow.
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
-    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+    return float(np.clip((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), -1.0, 1.0))
 
 
 def spearman(scores: Floats, ratings: Floats) -> float:

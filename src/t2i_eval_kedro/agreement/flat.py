@@ -29,6 +29,11 @@ class Weights:
         """The table in the layout of the walk."""
         return lanes(self.table)
 
+    @cached_property
+    def floats(self) -> Floats:
+        """The table as floats, for products."""
+        return self.table.astype(float)
+
     @property
     def draws(self) -> int:
         """Number of weightings."""
@@ -38,7 +43,7 @@ class Weights:
         """``(draws, k)`` weighted column sums of ``values`` ``(n, k)``."""
         by_row = np.zeros((self.table.shape[1], values.shape[1]))
         np.add.at(by_row, row, values)
-        return np.asarray(self.table.astype(float) @ by_row)
+        return np.asarray(self.floats @ by_row)
 
 
 def flat_statistics(

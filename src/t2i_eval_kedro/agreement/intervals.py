@@ -24,6 +24,9 @@ BLOCK = 128
 RATER_DRAWS = 200
 """Draws of raters: the order of the gold changes with each, so that nothing can be sorted beforehand."""
 
+TWO_WAY_DRAWS = 200
+"""Most draws of prompts and generators at once: every item has a count of its own in each."""
+
 
 def over_generators(
     x: Floats, y: Floats, generator: Ints, generators: int, draws: int, seed: int, names: tuple[str, ...]

@@ -13,7 +13,6 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -26,14 +25,16 @@ MAX_GROUP = 64
 """Most items of a prompt: the swaps of a prompt in one draw are one word."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _count_bits(typing_context: Any, word: Any) -> Any:
+def _bits_of_word(typing_context: Any, word: Any) -> Any:
     """The machine's own instruction for the number of set bits."""
 
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), code
+
+
+_count_bits: Any = intrinsic(_bits_of_word)
 
 
 def item_swaps(

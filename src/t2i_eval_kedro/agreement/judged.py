@@ -200,7 +200,15 @@ class Judged:
             "prompts_and_generators": (
                 _few(total) if few else None,
                 lambda: intervals.over_prompts_and_generators(
-                    self.x, self.y, self.prompt, self.sample.prompts, self.generator, total, draws, seed, HEADLINE
+                    self.x,
+                    self.y,
+                    self.prompt,
+                    self.sample.prompts,
+                    self.generator,
+                    total,
+                    min(draws, intervals.TWO_WAY_DRAWS),
+                    seed,
+                    HEADLINE,
                 ),
             ),
             "raters": (

@@ -40,7 +40,7 @@ def generator_means(values: Floats, generator: Ints, generators: int, row: Ints,
     cell = row[kept] * generators + generator[kept]
     total = np.bincount(cell, weights=values[kept], minlength=rows * generators).reshape(rows, generators)
     number = np.bincount(cell, minlength=rows * generators).reshape(rows, generators)
-    table = weights.table.astype(float)
+    table = weights.floats
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((table @ total) / (table @ number))
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from t2i_eval_kedro.agreement.kernels import Floats, Ints, RankSums
@@ -33,15 +34,15 @@ def one_scale(values: Floats, statistic: str) -> Floats:
     return np.asarray(stats.rankdata(values), dtype=float)
 
 
-def random_swaps(groups: int, draws: int, seed: int) -> Ints:
+def random_swaps(groups: int, draws: int, seed: int) -> npt.NDArray[np.int8]:
     """``(draws, groups)`` of 0 and 1: whether each group changes sides, with probability one half."""
-    return np.random.default_rng(seed).integers(0, 2, size=(draws, groups))
+    return np.random.default_rng(seed).integers(0, 2, size=(draws, groups), dtype=np.int8)
 
 
 class Swaps:
     """Random swaps of groups of items, laid out once for any number of pairs of judges."""
 
-    def __init__(self, table: Ints) -> None:
+    def __init__(self, table: npt.NDArray[np.integer]) -> None:
         """Lay out ``table``, ``(draws, groups)`` of 0 and 1."""
         self.table = SwapTable.of(table)
         self.signs = 1.0 - 2.0 * table

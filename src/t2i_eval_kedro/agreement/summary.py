@@ -148,7 +148,9 @@ def _describe(sample: Sample, table: np.ndarray[tuple[int, ...], np.dtype[np.flo
 def _note_unrated(evaluators: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, Sample]) -> None:
     """Say of every score that no rating can meet that it was not compared."""
     present = scores[scores["item_id"].isin(items["item_id"])]
-    for name, dimension in sorted(present[["evaluator", "dimension"]].drop_duplicates().itertuples(index=False, name=None)):
+    for name, dimension in sorted(
+        present[["evaluator", "dimension"]].drop_duplicates().itertuples(index=False, name=None)
+    ):
         if dimension not in samples and not (dimension == "" and samples):
             nothing = {
                 statistic: figure(float("nan"), "no rating of this dimension", low=float("nan"), high=float("nan"), n=0)

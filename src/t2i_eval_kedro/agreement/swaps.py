@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from t2i_eval_kedro.agreement.kernels import LANES, Floats, Ints, RankPlan, RankSums, plan
+from t2i_eval_kedro.agreement.kernels import LANES, Floats, Ints, RankSums, plan
 
 Masks = npt.NDArray[np.int8]
 
@@ -24,21 +24,21 @@ class SwapTable:
     """Which groups change sides in which draw, laid out for the walk.
 
     Attributes:
-        table: ``(draws, groups)`` of 0 and 1.
+        draws: their number.
         laid_out: ``(blocks, groups, LANES)`` masks, 0 or -1 (all bits), the last block filled up with zeros.
     """
 
-    table: Ints
+    draws: int
     laid_out: Masks
 
     @staticmethod
-    def of(table: Ints) -> SwapTable:
-        """Lay ``table`` out."""
+    def of(table: npt.NDArray[np.integer]) -> SwapTable:
+        """Lay out ``table``, ``(draws, groups)`` of 0 and 1."""
         draws, groups = table.shape
         blocks = -(-draws // LANES)
         padded = np.zeros((blocks, LANES, groups), dtype=np.int8)
         padded.reshape(-1, groups)[:draws] = -table
-        return SwapTable(table, np.ascontiguousarray(padded.transpose(0, 2, 1)))
+        return SwapTable(draws, np.ascontiguousarray(padded.transpose(0, 2, 1)))
 
 
 def swapped_sums(a: Floats, b: Floats, y: Floats, group: Ints, swaps: SwapTable) -> tuple[RankSums, RankSums]:
@@ -54,12 +54,14 @@ def swapped_sums(a: Floats, b: Floats, y: Floats, group: Ints, swaps: SwapTable)
     # An odd row marks the second judge's score, which the first side holds where its group is swapped.
     order = plan(np.r_[a, b], np.r_[y, y], np.r_[2 * group, 2 * group + 1])
     n = len(y)
-    _, place, times = np.unique(y, return_inverse=True, return_counts=True)
+    times = np.unique(y, return_counts=True)[1]
     # Twice the mid-rank, centred; the same on both sides, as every side holds every rating once.
     rank_y = (2 * (np.cumsum(times) - times) + times - n)[order.y_code].astype(np.int32)
-    draws = len(swaps.table)
+    draws = swaps.draws
     sums = np.zeros((2, 10, swaps.laid_out.shape[0] * LANES))
-    _walk_both(order.row, order.x_end, order.xy_end, rank_y, order.level_place, order.level_flag, swaps.laid_out, n, sums)
+    _walk_both(
+        order.row, order.x_end, order.xy_end, rank_y, order.level_place, order.level_flag, swaps.laid_out, n, sums
+    )
     sums[:, 0] = n
     sums[:, 2] = (times * (times - 1) // 2).sum()
     sums[:, 6] = len(times)
@@ -109,11 +111,11 @@ def _walk_both(row, x_end, xy_end, rank_y, level_place, level_flag, tables, n, s
                 for k in range(LANES):
                     joint[k] -= np.int32(masks[i, k])
             if xy_end[i]:
-                held = np.int32(i + 1 - begin_joint)
+                alike = np.int32(i + 1 - begin_joint)
                 begin_joint = i + 1
-                if held > 1:
+                if alike > 1:
                     for k in range(LANES):
-                        w, v = float(joint[k]), float(held - joint[k])
+                        w, v = float(joint[k]), float(alike - joint[k])
                         total[0, 2, k] += w * (w - 1.0)
                         total[1, 2, k] += v * (v - 1.0)
                         joint[k] = 0
@@ -128,7 +130,7 @@ def _walk_both(row, x_end, xy_end, rank_y, level_place, level_flag, tables, n, s
                     full_product[k] = 0.0
                 ranks = 0.0
                 if held <= 2:
-                    small += held
+                    small += int(held)
                     for k in range(LANES):
                         w, v = group[k], held - group[k]
                         single[k] += w
@@ -172,9 +174,9 @@ def _walk_both(row, x_end, xy_end, rank_y, level_place, level_flag, tables, n, s
                 else:
                     here = np.int32(passed)
                     for k in range(LANES):
-                        mask = np.int32(masks[place, k])
-                        part[k] += seen[k] & mask
-                        other_part[k] += (here - seen[k]) & ~mask
+                        own = np.int32(masks[place, k])
+                        part[k] += seen[k] & own
+                        other_part[k] += (here - seen[k]) & ~own
                 if (i + 1) % chunk == 0 or i + 1 == size:
                     for k in range(LANES):
                         total[0, 5, k] += part[k]

@@ -233,6 +233,21 @@ class Builder:
             higher_is_better=higher_is_better,
         )
 
+    def no_score(self, item_id: str, evaluator: str, where: object, dimension: str = "") -> None:
+        """Add a null for an item that a recorded metric has nothing on."""
+        self.add(
+            "scores",
+            where,
+            item_id=item_id,
+            evaluator=evaluator,
+            dimension=dimension,
+            run=0,
+            score=None,
+            status=schema.MISSING,
+            explanation=None,
+            higher_is_better=True,
+        )
+
     def build(self, synthetic: bool = False, workers: int = 2) -> Benchmark:
         """Check the images and make the tables.
 

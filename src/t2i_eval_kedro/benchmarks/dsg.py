@@ -155,13 +155,18 @@ def _read_answers(
         raw = answers.get(item_id)
         if raw is None:
             out.faults.add(
-                "unanswered_item", path.name, f"{model} answered nothing on {item_id}", "scored 0, as the authors do"
+                "unanswered_item",
+                path.name,
+                f"{model} answered nothing on {item_id}",
+                "kept as a null score (the authors score it 0)",
             )
-            raw = {}
+            for name in (f"dsg {model}", f"dsg-no-dependency {model}"):
+                out.no_score(item_id, name, path.name, "alignment")
+            continue
         plain = [float(yes) for yes in raw.values()]
         zeroed = [
             float(yes and all(raw.get(parent, True) for parent in parents[prompt_of[item_id], element_id]))
             for element_id, yes in raw.items()
         ]
         for name, values in ((f"dsg {model}", zeroed), (f"dsg-no-dependency {model}", plain)):
-            out.score(item_id, name, sum(values) / len(values) if values else 0.0, path.name, "alignment")
+            out.score(item_id, name, sum(values) / len(values), path.name, "alignment")

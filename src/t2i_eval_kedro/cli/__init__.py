@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from t2i_eval_kedro.cli.agreement import agreement, score_submission
+from t2i_eval_kedro.cli.fetch import fetch
 from t2i_eval_kedro.cli.run import run
 from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
 
@@ -13,5 +15,5 @@ def cli() -> None:
     """Train and measure judges of text-to-image images."""
 
 
-cli.add_command(run)
-cli.add_command(build_tiny_vlm)
+for command in (run, agreement, score_submission, fetch, build_tiny_vlm):
+    cli.add_command(command)

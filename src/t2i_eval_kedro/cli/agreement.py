@@ -95,7 +95,7 @@ def agreement(
         score_table,
         seed=seed,
         missing=missing,
-        preferences=wanted,  # type: ignore[arg-type]
+        preferences=wanted,
     )
     summary = {"input": found} | summary
     tables = _tables(summary, by)

@@ -176,8 +176,6 @@ def load_model(
         raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if adapter is not None:
-        check_adapter(adapter, model, revision=revision)
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(
             str(model),
@@ -191,6 +189,7 @@ def load_model(
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {_first_line(error)}") from error
     if adapter is not None:
+        check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
         if merge:
             loaded = loaded.merge_and_unload()

@@ -1,7 +1,7 @@
 """Pre-trains the tiny vision-language model on generic questions over pictures of shapes, never on scores.
 
 First the tower and the projector learn what stands in each image patch (shape, colour, size of its object, and the
-picture's blur and haze), by linear heads that are thrown away. Then the whole model learns to answer `questions`.
+picture's blur and haze), by heads that are thrown away. Then the text model learns to answer `questions`.
 Numbers of steps are fixed, never times, so that a rebuild on the same machine, library versions and number of threads
 gives the same bytes.
 """
@@ -157,7 +157,7 @@ def pretrain(
     out: Path,
     seed: int = 0,
     tower_steps: int = 1000,
-    steps: int = 3200,
+    steps: int = 4800,
     batch: int = 16,
     questions: int = 10,
     lr: float = 2e-3,
@@ -219,8 +219,8 @@ their own. Questions and answers are generic: colour, size, count, shape, positi
 and what is wrong with a description. No score, rating or simulated generator was used, and no caption or description
 is a prompt of the default `shapes` benchmark (seed 0, {DEFAULT_PROMPTS} prompts).
 
-**Training.** `t2i_eval_kedro.shapes.pretrain.pretrain` with {settings}. Tower and projector first learn dense labels of
-each patch, then the whole model learns the questions.
+**Training.** `t2i_eval_kedro.shapes.pretrain.pretrain` with {settings}.
+First the tower and the projector learn dense labels of each patch, then the text model learns the questions.
 
 **Accuracy**, share of exactly right greedy answers on {check} fresh pictures:
 
@@ -228,9 +228,10 @@ each patch, then the whole model learns the questions.
 |---|---|
 {rows}
 
-**Rebuilding.** With {versions}, the same settings and the same machine, every file comes out byte for byte. Another
-processor, number of threads or library version may round sums differently: the weights then differ, the accuracy by
-about a point.
+**Rebuilding.** With {versions}, the same
+settings and the same machine, every file comes out byte for byte. Another kind of processor, number of threads or
+library version may round sums differently; small differences grow over the steps, so the weights are then others and
+the accuracies above are to be measured again.
 
 Licence: Apache-2.0.
 """
@@ -316,9 +317,7 @@ def _step(loss: Any, optimizer: Any, schedule: Any) -> None:
 
 
 @torch.inference_mode()
-def measure(
-    model: Any, processor: Any, source: Source, n_pictures: int
-) -> dict[str, float]:
+def measure(model: Any, processor: Any, source: Source, n_pictures: int) -> dict[str, float]:
     """Share of exactly right greedy answers by kind of question, asked through the processor and the chat template.
 
     A caption is right where it is one of the prompts that describe the picture.

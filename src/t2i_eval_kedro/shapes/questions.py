@@ -218,14 +218,14 @@ _ASKERS: dict[str, Callable[[Scene, Degradation, np.random.Generator], Pair | No
 
 #: Share of each kind among the pre-training questions.
 KINDS = {
-    "color": 0.09,
-    "size": 0.07,
-    "count": 0.10,
-    "shape": 0.06,
-    "position": 0.06,
-    "relation": 0.12,
-    "yes_no": 0.15,
-    "clarity": 0.10,
+    "color": 0.07,
+    "size": 0.06,
+    "count": 0.09,
+    "shape": 0.04,
+    "position": 0.04,
+    "relation": 0.10,
+    "yes_no": 0.18,
+    "clarity": 0.07,
     "caption": 0.08,
-    "difference": 0.17,
+    "difference": 0.27,
 }

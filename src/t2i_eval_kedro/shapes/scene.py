@@ -25,7 +25,7 @@ NUMBERS = ("one", "two", "three")
 RELATIONS = ("left of", "right of", "above", "below")
 
 #: Share of prompts with one, two and three groups.
-GROUP_SHARES = (0.2, 0.45, 0.35)
+GROUP_SHARES = (0.4, 0.4, 0.2)
 
 _RELATION = {
     (0, 1): "left of",

@@ -167,3 +167,5 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
     """Write everything that `AutoProcessor` and `AutoModelForImageTextToText` load from ``folder``."""
     model.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner reads

@@ -31,7 +31,7 @@ _CARD = """\
 ---
 base_model: {base}
 library_name: peft
-license: {licence}
+license: {licence_tag}
 pipeline_tag: image-text-to-text
 tags: [lora, text-to-image-evaluation, {method_tag}]
 ---
@@ -139,6 +139,7 @@ def _card(resolved: Mapping[str, Any], base: ModelSettings, curve: pd.DataFrame,
         base=name,
         base_literal=json.dumps(name),
         licence=base.licence,
+        licence_tag=base.licence.lower(),
         method=method,
         method_tag="grpo" if "GRPO" in method else "sft",
         title=f"A judge of text-to-image images: {name} after {method}",

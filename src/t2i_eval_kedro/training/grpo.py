@@ -106,9 +106,9 @@ def train_grpo(
     reward = reward_of(settings, score_range)
     constant, score = best_constant_reward(train["score"], reward, *score_range)
     logger.info("The score %.3g for every image would earn %.3f.", score, constant)
-    start_weights = (sft_adapter / "adapter_model.safetensors").read_bytes()
+    start_weights = hashlib.sha256((sft_adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     hashed = data_hash(train)
-    run = run_hash("grpo", model, settings, hashed, hashlib.sha256(start_weights).hexdigest())
+    run = run_hash("grpo", model, settings, hashed, start_weights)
     checkpoints = Checkpoints(checkpoint_dir, run, settings.save_steps)
     answers = settings.prompts_per_step * settings.generations
     with checkpoints as work:
@@ -143,7 +143,7 @@ def train_grpo(
         out_dir,
         method="GRPO",
         base=model,
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json") | {"start_adapter_sha256": start_weights},
         examples=train,
         data_hash=hashed,
         curve=curve,

@@ -88,7 +88,9 @@ class SFTSettings(_Optimisation):
         epochs: passes over the training examples.
         batch_size: examples a device and forward pass.
         gradient_accumulation_steps: forward passes an optimiser step.
-        group_by_length: batches of similar length, which saves padding and mixes tasks less.
+        group_by_length: make batches of examples of similar length. Less padding, but each batch then holds few tasks: with
+            the tiny model and its high learning rate the student learned next to nothing. Batches on a CPU are padded in
+            two parts anyhow.
         eval_steps: steps between two validations, 0 for one at the end.
         eval_examples: at most so many validation examples, drawn once with the seed; 0 for no validation.
         image_cache_mb: memory for images that are already processed, in MiB.

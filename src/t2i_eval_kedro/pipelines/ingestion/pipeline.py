@@ -13,9 +13,9 @@ TABLES = (
     "element_ratings",
     "preferences",
     "recorded_scores",
+    "recorded_element_scores",
     "recorded_transcripts",
     "images",
-    "faults",
 )
 
 
@@ -30,7 +30,15 @@ def create_pipeline() -> Pipeline:
                 name="read_benchmark",
             ),
             node(nodes.split, inputs=["items", "params:ingestion"], outputs="splits", name="split_by_prompt"),
-            node(nodes.describe, inputs=["description", "splits"], outputs="data_card", name="describe_data"),
+            node(
+                nodes.describe, inputs=["description", "splits"], outputs=["data_card", "faults"], name="describe_data"
+            ),
+            node(
+                nodes.refuse_if_strict,
+                inputs=["faults", "data_card", "params:ingestion"],
+                outputs=None,
+                name="refuse_if_strict",
+            ),
         ],
         tags="ingestion",
     )

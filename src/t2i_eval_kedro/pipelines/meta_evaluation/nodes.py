@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.agreement import summarise
+from t2i_eval_kedro.agreement import reproduce, summarise
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
 
@@ -48,6 +48,10 @@ def measure(
     splits: pd.DataFrame,
     ratings: pd.DataFrame,
     scores: pd.DataFrame,
+    elements: pd.DataFrame,
+    element_ratings: pd.DataFrame,
+    element_scores: pd.DataFrame,
+    preferences: pd.DataFrame,
     card: Mapping[str, Any],
     settings: MetaEvaluationSettings,
     variant: str,
@@ -75,7 +79,13 @@ def measure(
         seed=settings.seed,
         missing=settings.missing,
         pairs=itertools.combinations(ordered, 2),
+        elements=elements,
+        element_ratings=element_ratings,
+        element_scores=element_scores,
+        preferences=preferences,
     )
+    # Published figures are of the whole benchmark, whatever the fold.
+    published = reproduce(items, ratings, scores, element_scores)
     return {
         "benchmark": card["name"],
         "synthetic": card["synthetic"],
@@ -83,4 +93,5 @@ def measure(
         "seed": seed,
         "fold": settings.fold,
         **measured,
+        **({"published": published} if published else {}),
     }
