@@ -9,7 +9,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.shapes.make import DEFAULT_PROMPTS, sample_scenes
-from t2i_eval_kedro.shapes.questions import KINDS, Pair, ask, captions, sample_picture
+from t2i_eval_kedro.shapes.questions import KINDS, KINDS_WITH_NUMERALS, Pair, ask, captions, sample_picture
 from t2i_eval_kedro.shapes.render import Degradation, Placed, draw, place
 from t2i_eval_kedro.shapes.scene import COLORS, NUMBERS, SHAPES, SIZES, Scene, prompt_text
 from t2i_eval_kedro.shapes.tiny_vlm import IMAGE_TOKENS, build_model, build_processor, save
 
-_TOWER, _ANSWERS, _CHECK = 11, 12, 13  # random streams of their own, apart from the benchmark's
+_TOWER, _ANSWERS, _CHECK, _NUMERALS = 11, 12, 13, 14  # random streams of their own, apart from the benchmark's
 _IGNORE = -100
 ROW = 128  # tokens of a packed row
 #: What is said of each patch, as words of the vocabulary; the first word of each is an empty patch or no degradation.
@@ -96,10 +96,14 @@ def _degree(severity: float) -> int:
 
 
 def sample_questions(
-    picture: Picture, n: int, rng: np.random.Generator, forbidden: frozenset[str] = frozenset()
+    picture: Picture,
+    n: int,
+    rng: np.random.Generator,
+    forbidden: frozenset[str] = frozenset(),
+    shares_of: Mapping[str, float] = KINDS,
 ) -> list[Pair]:
-    """``n`` questions of random kinds, in the shares of `KINDS`; none that quotes a prompt in ``forbidden``."""
-    kinds, shares = list(KINDS), list(KINDS.values())
+    """``n`` questions of random kinds, in the shares of ``shares_of``; none that quotes a prompt in ``forbidden``."""
+    kinds, shares = list(shares_of), list(shares_of.values())
     found: list[Pair] = []
     while len(found) < n:
         pair = ask(picture.scene, picture.degradation, kinds[int(rng.choice(len(kinds), p=shares))], rng)
@@ -158,6 +162,7 @@ def pretrain(
     seed: int = 0,
     tower_steps: int = 1000,
     steps: int = 4800,
+    numeral_steps: int = 1200,
     batch: int = 16,
     questions: int = 10,
     lr: float = 2e-3,
@@ -171,6 +176,7 @@ def pretrain(
         seed: of the weights, the pictures and the questions.
         tower_steps: steps on dense patch labels.
         steps: steps on questions.
+        numeral_steps: steps of the last stage, on questions and numerals, at half the learning rate.
         batch: pictures a step.
         questions: questions drawn for a picture in the second stage; those that do not fit its row are left out.
         lr: peak learning rate of both stages (short warm-up, cosine to zero).
@@ -188,12 +194,23 @@ def pretrain(
     model.train()
     train_tower(model, processor.tokenizer, pictures([seed, _TOWER]), tower_steps, batch, lr)
     train_answers(model, processor.tokenizer, [seed, _ANSWERS], forbidden, steps, batch, questions, lr)
+    stream = [seed, _NUMERALS]
+    train_answers(
+        model,
+        processor.tokenizer,
+        stream,
+        forbidden,
+        numeral_steps,
+        batch,
+        questions,
+        lr / 2,
+        ((3, 1.0),),
+        KINDS_WITH_NUMERALS,
+    )
     accuracy = measure(model, processor, pictures([seed, _CHECK]), check)
     with atomic_folder(out) as folder:
         save(model, processor, folder)
-        settings = (
-            f"seed={seed}, tower_steps={tower_steps}, steps={steps}, batch={batch}, questions={questions}, lr={lr}"
-        )
+        settings = f"seed={seed}, tower_steps={tower_steps}, steps={steps}, numeral_steps={numeral_steps}, batch={batch}, questions={questions}, lr={lr}"
         (folder / "README.md").write_text(_card(f"{settings}, threads={threads}, check={check}", check, accuracy))
     return accuracy
 
@@ -220,7 +237,8 @@ and what is wrong with a description. No score, rating or simulated generator wa
 is a prompt of the default `shapes` benchmark (seed 0, {DEFAULT_PROMPTS} prompts).
 
 **Training.** `t2i_eval_kedro.shapes.pretrain.pretrain` with {settings}.
-First the tower and the projector learn dense labels of each patch, then the text model learns the questions.
+First the tower and the projector learn dense labels of each patch, then the text model learns the questions, and last the
+order of the numerals 0 to 10 along with them.
 
 **Accuracy**, share of exactly right greedy answers on {check} fresh pictures:
 
@@ -278,16 +296,18 @@ def train_answers(
     batch: int,
     questions: int,
     lr: float,
+    curriculum: Sequence[tuple[int, float]] = CURRICULUM,
+    shares_of: Mapping[str, float] = KINDS,
 ) -> None:
-    """Second stage: the text model answers packed questions; the loss is on the answers alone, the tower rests."""
+    """Later stages: the text model answers packed questions; the loss is on the answers alone, the tower rests."""
     optimizer, schedule = _optimizer(list(model.model.language_model.parameters()), steps, lr)
     model.model.vision_tower.requires_grad_(False)
     model.model.multi_modal_projector.requires_grad_(False)
-    limits = [limit for limit, share in CURRICULUM for _ in range(round(share * steps))]
-    sources = {limit: pictures([*stream, limit], limit) for limit, _ in CURRICULUM}
+    limits = [limit for limit, share in curriculum for _ in range(round(share * steps))]
+    sources = {limit: pictures([*stream, limit], limit) for limit, _ in curriculum}
     for limit in tqdm(limits, desc="answers", mininterval=5):
         drawn = [next(sources[limit]) for _ in range(batch)]
-        asked = [sample_questions(picture, questions, rng, forbidden) for picture, rng in drawn]
+        asked = [sample_questions(picture, questions, rng, forbidden, shares_of) for picture, rng in drawn]
         rows = pack(tokenizer, asked, ROW)
         labels = rows.pop("labels")
         pixels = torch.from_numpy(np.stack([picture.pixels for picture, _ in drawn]))
@@ -323,10 +343,10 @@ def measure(model: Any, processor: Any, source: Source, n_pictures: int) -> dict
     A caption is right where it is one of the prompts that describe the picture.
     """
     model.eval()
-    right: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    right: dict[str, list[bool]] = {kind: [] for kind in KINDS_WITH_NUMERALS}
     for _ in range(n_pictures):
         picture, rng = next(source)
-        asked = {kind: ask(picture.scene, picture.degradation, kind, rng) for kind in KINDS}
+        asked = {kind: ask(picture.scene, picture.degradation, kind, rng) for kind in KINDS_WITH_NUMERALS}
         pairs = {kind: pair for kind, pair in asked.items() if pair is not None}
         chats = [
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]

@@ -203,6 +203,16 @@ def differences(described: Scene, seen: Scene) -> str:
     return ", ".join(found) or "nothing"
 
 
+def _numeral(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
+    """How many objects there are, or which of two numbers is more or less, in numerals: it teaches their order."""
+    if rng.random() < 0.3:
+        return "how many in all , in numbers ?", str(sum(group.count for group in scene.groups))
+    a, b = (int(n) for n in rng.choice(11, size=2, replace=False))
+    if rng.random() < 0.5:
+        return f"what is more , {a} or {b} ?", str(max(a, b))
+    return f"what is less , {a} or {b} ?", str(min(a, b))
+
+
 _ASKERS: dict[str, Callable[[Scene, Degradation, np.random.Generator], Pair | None]] = {
     "color": _color,
     "size": _size,
@@ -214,6 +224,7 @@ _ASKERS: dict[str, Callable[[Scene, Degradation, np.random.Generator], Pair | No
     "clarity": _clarity,
     "caption": _caption,
     "difference": _difference,
+    "numeral": _numeral,
 }
 
 #: Share of each kind among the pre-training questions.
@@ -229,3 +240,6 @@ KINDS = {
     "caption": 0.08,
     "difference": 0.27,
 }
+
+#: The same for the last stage, in which the numerals are learned.
+KINDS_WITH_NUMERALS = {kind: 0.6 * share for kind, share in KINDS.items()} | {"numeral": 0.4}
