@@ -37,9 +37,9 @@ def main() -> dict[str, object]:
     for variant in VARIANTS:
         for seed in SEEDS:
             start = time.monotonic()
-            pipelines = "teacher_distillation,rebalancing,sft,grpo"
-            if (variant, seed) == ("full", SEEDS[0]):
-                pipelines = f"ingestion,{pipelines}"
+            pipelines = "rebalancing,sft,grpo"
+            if seed == SEEDS[0]:  # the data and the teacher do not depend on the seed
+                pipelines = f"ingestion,teacher_distillation,{pipelines}"
             subprocess.run(
                 [
                     *(sys.executable, "-m", "kedro", "run", "--env=base", f"--pipelines={pipelines}"),
