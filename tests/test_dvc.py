@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro_project import ROOT
 
 bootstrap_project(ROOT)
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -63,6 +63,8 @@ def test_dsg_joins_tifa160_item_by_item(real: Real) -> None:
 def test_dsg_reproduces_its_published_figures(real: Real, evaluator: str, spearman: float, kendall: float) -> None:
     dsg = real("dsg")
     means, metric = mean_ratings(dsg, "alignment"), scores(dsg, evaluator, "alignment")
+    assert metric.isna().sum() == 5
+    metric = metric.fillna(0.0)  # the authors score an unanswered item 0
     assert metric.corr(means, method="spearman") == pytest.approx(spearman, abs=6e-4)
     assert metric.corr(means, method="kendall") == pytest.approx(kendall, abs=6e-4)
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import run_kedro
+from kedro_project import run_kedro
 
 
 def one_sentence(project: Path, *arguments: str) -> str:

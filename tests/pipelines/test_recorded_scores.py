@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_kedro
+from kedro_project import run_kedro
 
 WITHOUT_TORCH = """
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_project, run_kedro
+from kedro_project import make_project, run_kedro
 
 from t2i_eval_kedro import schema
 

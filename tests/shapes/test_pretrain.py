@@ -18,7 +18,7 @@ from t2i_eval_kedro.shapes.scene import COLORS, SHAPES, SIZES, prompt_text
 from t2i_eval_kedro.shapes.tiny_vlm import build_model, build_processor
 
 CHECKPOINT = Path(__file__).parents[2] / "data" / "06_models" / "tiny_vlm"
-_FEW = {"tower_steps": 2, "steps": 2, "batch": 4, "threads": 1, "check": 2}
+_FEW = {"tower_steps": 2, "steps": 2, "numeral_steps": 2, "batch": 4, "threads": 1, "check": 2}
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class SwapTable:
         draws, groups = table.shape
         blocks = -(-draws // LANES)
         padded = np.zeros((blocks, LANES, groups), dtype=np.int8)
-        padded.reshape(-1, groups)[:draws] = -table
+        padded.reshape(blocks * LANES, groups)[:draws] = -table
         return SwapTable(draws, np.ascontiguousarray(padded.transpose(0, 2, 1)))
 
 
