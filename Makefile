@@ -3,12 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
-export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test lint bench install lock clean
 
 demo: install
-	$(BIN)/kedro run
+	HF_HUB_OFFLINE=1 $(BIN)/kedro run
 	@echo
 	@echo "The report is data/08_reporting/shapes/full/seed_0/report.html"
 
