@@ -220,6 +220,24 @@ class Builder:
         value = number(raw)
         if value is None:
             self.faults.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
+        status = schema.OK if value is not None else schema.UNPARSED
+        self._score(where, item_id, evaluator, dimension, value, status, higher_is_better, explanation)
+
+    def no_score(self, item_id: str, evaluator: str, where: object, dimension: str = "") -> None:
+        """Add a null for an item that a recorded metric has nothing on."""
+        self._score(where, item_id, evaluator, dimension, None, schema.MISSING)
+
+    def _score(
+        self,
+        where: object,
+        item_id: str,
+        evaluator: str,
+        dimension: str,
+        value: float | None,
+        status: str,
+        higher_is_better: bool = True,
+        explanation: str | None = None,
+    ) -> None:
         self.add(
             "scores",
             where,
@@ -228,24 +246,9 @@ class Builder:
             dimension=dimension,
             run=0,
             score=value,
-            status=schema.OK if value is not None else schema.UNPARSED,
+            status=status,
             explanation=explanation,
             higher_is_better=higher_is_better,
-        )
-
-    def no_score(self, item_id: str, evaluator: str, where: object, dimension: str = "") -> None:
-        """Add a null for an item that a recorded metric has nothing on."""
-        self.add(
-            "scores",
-            where,
-            item_id=item_id,
-            evaluator=evaluator,
-            dimension=dimension,
-            run=0,
-            score=None,
-            status=schema.MISSING,
-            explanation=None,
-            higher_is_better=True,
         )
 
     def build(self, synthetic: bool = False, workers: int = 2) -> Benchmark:
