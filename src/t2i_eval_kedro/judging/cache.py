@@ -1,0 +1,94 @@
+"""Ask nothing twice: a backend that keeps every answer on disk before it hands it on, and answers from there first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.schema import FAILED
+
+
+class Keys:
+    """Names requests by their content: the hash of everything that decides an answer."""
+
+    def __init__(self, identity: Mapping[str, object], read_image: Callable[[str], bytes] | None = None) -> None:
+        """Name the requests to one judge.
+
+        Args:
+            identity: what decides an answer besides the request: model, its revision or fingerprint, sampling, seed.
+            read_image: the encoded bytes of an image by its key; an image is named by them and not by its key.
+        """
+        self._identity = dict(identity)
+        self._read_image = read_image
+        self._digests: dict[str, str] = {}
+
+    def __call__(self, request: Request) -> str:
+        """The SHA-256 of the request in canonical JSON, as 64 hexadecimal digits."""
+        content = {
+            "identity": self._identity,
+            "messages": [[m.role, m.text, [self._digest(key) for key in m.images]] for m in request.messages],
+            "max_tokens": request.max_tokens,
+            "choices": request.choices,
+        }
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _digest(self, key: str) -> str:
+        if key not in self._digests:
+            try:
+                data = key.encode() if self._read_image is None else self._read_image(key)
+            except (OSError, T2IEvalError):  # the backend says so too, in an answer that is not kept
+                data = b""
+            self._digests[key] = hashlib.sha256(data).hexdigest()
+        return self._digests[key]
+
+
+class CachedBackend:
+    """Any backend, with its answers in a store; see :class:`~t2i_eval_kedro.datasets.answer_store.AnswerStore`.
+
+    An answer is on disk before it is yielded, so a run that is killed and started again asks only what is missing. A
+    failed answer is kept where something was generated, and paid for (it has a usage); it is not asked for again unless
+    ``retry_failed``. A failure without usage (no connection, an unreadable image) is not kept: the next run tries again.
+    """
+
+    def __init__(
+        self, backend: Backend, store: AnswerStore, keys: Keys, *, retry_failed: bool = False, alone: bool = True
+    ) -> None:
+        """Wrap ``backend``; with ``alone``, two runs on one store take turns instead of both asking."""
+        self._backend = backend
+        self._store = store
+        self._keys = keys
+        self._retry_failed = retry_failed
+        self._alone = alone
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield what is known, then what the backend says about the rest; equal requests are asked once."""
+        with self._store.alone() if self._alone else nullcontext():
+            asked: dict[str, list[int]] = {}
+            for i, request in enumerate(requests):
+                key = self._keys(request)
+                known = self._known(key)
+                if known is None:
+                    asked.setdefault(key, []).append(i)
+                else:
+                    yield i, known
+            keys = list(asked)
+            for position, answer in self._backend.answer([requests[asked[key][0]] for key in keys]):
+                failed = answer.status == FAILED
+                if not failed or answer.usage:
+                    self._store.put(keys[position], asdict(answer), failed=failed)
+                for i in asked[keys[position]]:
+                    yield i, answer
+
+    def _known(self, key: str) -> Answer | None:
+        kept = self._store.get(key)
+        if kept is None and not self._retry_failed:
+            kept = self._store.failure(key)
+        return None if kept is None else Answer(**kept)

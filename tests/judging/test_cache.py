@@ -1,0 +1,105 @@
+"""A cached backend asks nothing twice and knows requests apart by everything that decides an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
+from t2i_eval_kedro.schema import FAILED
+
+REQUEST = Request("i", "s", "t", "", (Message("user", "score ?", ("a.png",)),), 4)
+IMAGES = {"a.png": b"one", "b.png": b"two", "copy.png": b"one"}
+
+
+class Echo:
+    """Answers with the text it was asked; remembers what it was asked."""
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for i, request in reversed(list(enumerate(requests))):  # out of order, as a server answers
+            text = request.messages[-1].text
+            self.asked.append(text)
+            yield i, self._answer or Answer(text, probabilities={text: 1.0}, usage={"completion_tokens": 1})
+
+
+def asking(*texts: str) -> list[Request]:
+    return [replace(REQUEST, messages=(Message("user", text, ("a.png",)),)) for text in texts]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AnswerStore:
+    return AnswerStore(tmp_path / "a.sqlite")
+
+
+def test_asks_only_what_is_missing(store: AnswerStore) -> None:
+    keys, backend = Keys({}, IMAGES.__getitem__), Echo()
+    first = dict(CachedBackend(backend, store, keys).answer(asking("a", "b", "a")))
+    assert sorted(backend.asked) == ["a", "b"]
+    second = dict(CachedBackend(backend, store, keys).answer(asking("b", "c", "a")))
+    assert sorted(backend.asked) == ["a", "b", "c"]
+    assert {i: answer.text for i, answer in first.items()} == {0: "a", 1: "b", 2: "a"}
+    assert second[0] == first[1]
+    assert second[2] == first[0]
+
+
+def test_an_interrupted_round_keeps_what_had_come(store: AnswerStore) -> None:
+    keys, backend = Keys({}), Echo()
+    going = CachedBackend(backend, store, keys).answer(asking("a", "b", "c"))
+    next(going)
+    going.close()  # type: ignore[attr-defined]
+    list(CachedBackend(backend, store, keys).answer(asking("a", "b", "c")))
+    assert sorted(backend.asked) == ["a", "b", "c"]
+
+
+def test_a_failure_is_asked_again_on_request_alone(store: AnswerStore) -> None:
+    keys, refused = Keys({}), Answer("refused: no", FAILED, usage={"completion_tokens": 1})
+    bad, good = Echo(refused), Echo()
+    assert dict(CachedBackend(bad, store, keys).answer(asking("a")))[0] == refused
+    assert dict(CachedBackend(good, store, keys).answer(asking("a")))[0] == refused
+    assert dict(CachedBackend(good, store, keys, retry_failed=True).answer(asking("a")))[0].text == "a"
+    assert dict(CachedBackend(bad, store, keys).answer(asking("a")))[0].text == "a"
+
+
+def test_a_failure_that_nobody_was_paid_for_is_not_kept(store: AnswerStore) -> None:
+    keys, good = Keys({}), Echo()
+    list(CachedBackend(Echo(Answer("no connection", FAILED)), store, keys).answer(asking("a")))
+    assert dict(CachedBackend(good, store, keys).answer(asking("a")))[0].text == "a"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REQUEST, messages=(Message("user", "score", ("a.png",)),)),
+        replace(REQUEST, messages=(Message("system", "score ?", ("a.png",)),)),
+        replace(REQUEST, messages=(Message("user", "score ?", ("b.png",)),)),
+        replace(REQUEST, messages=(Message("user", "score ?", ("lost.png",)),)),
+        replace(REQUEST, messages=(Message("user", "score ?"),)),
+        replace(REQUEST, messages=(*REQUEST.messages, Message("assistant", "5"))),
+        replace(REQUEST, max_tokens=5),
+        replace(REQUEST, choices=("1", "2")),
+    ],
+)
+def test_what_decides_an_answer_is_in_the_key(other: Request) -> None:
+    def read(key: str) -> bytes:
+        if key not in IMAGES:
+            raise OSError(key)
+        return IMAGES[key]
+
+    assert Keys({}, read)(other) != Keys({}, read)(REQUEST)
+
+
+def test_what_does_not_is_not() -> None:
+    keys = Keys({"model": "m", "seed": 0}, IMAGES.__getitem__)
+    copied = replace(REQUEST, item_id="j", step="z", messages=(Message("user", "score ?", ("copy.png",)),))
+    assert keys(copied) == keys(REQUEST)
+    assert Keys({"seed": 0, "model": "m"}, IMAGES.__getitem__)(REQUEST) == keys(REQUEST)
+    assert Keys({"model": "m", "seed": 1}, IMAGES.__getitem__)(REQUEST) != keys(REQUEST)
