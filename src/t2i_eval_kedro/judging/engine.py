@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +13,18 @@ from tqdm import tqdm
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject
+from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject, Verdict
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What an evaluator said: its scores and its transcripts, as canonical tables."""
+    """What an evaluator said: its scores, transcripts and scores of elements, as canonical tables."""
 
     scores: pd.DataFrame
     transcripts: pd.DataFrame
+    element_scores: pd.DataFrame
 
     @classmethod
     def join(cls, parts: Iterable[Judgement]) -> Judgement:
@@ -28,6 +33,7 @@ class Judgement:
         return cls(
             schema.SCORES.check(pd.concat([part.scores for part in parts], ignore_index=True)),
             schema.TRANSCRIPTS.check(pd.concat([part.transcripts for part in parts], ignore_index=True)),
+            schema.ELEMENT_SCORES.check(pd.concat([part.element_scores for part in parts], ignore_index=True)),
         )
 
 
@@ -64,8 +70,14 @@ def judge(
             for i, request in wanted:
                 answers[i][request.step] = known[_content(request)]
                 asked[i].append(request)
+    verdicts = [protocol.verdict(subject, given) for subject, given in zip(subjects, answers, strict=True)]
+    repairs = Counter(repair for verdict in verdicts for repair in verdict.repairs)
+    for repair, count in sorted(repairs.items()):
+        log.info("%s: %d answers were mended before they were read: %s.", evaluator, count, repair)
     return Judgement(
-        _scores(subjects, answers, protocol, evaluator, run), _transcripts(answers, asked, protocol, evaluator, run)
+        _scores(subjects, verdicts, evaluator, run),
+        _transcripts(answers, asked, protocol, evaluator, run),
+        _element_scores(subjects, verdicts, evaluator, run),
     )
 
 
@@ -74,9 +86,7 @@ def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
     return request.messages_json, request.choices, request.max_tokens
 
 
-def _scores(
-    subjects: Sequence[Subject], answers: list[dict[str, Answer]], protocol: Protocol, evaluator: str, run: int
-) -> pd.DataFrame:
+def _scores(subjects: Sequence[Subject], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
     return schema.SCORES.frame(
         {
             "item_id": subject.item_id,
@@ -88,8 +98,23 @@ def _scores(
             "explanation": score.explanation,
             "higher_is_better": True,
         }
-        for subject, given in zip(subjects, answers, strict=True)
-        for dimension, score in protocol.verdict(subject, given).scores.items()
+        for subject, verdict in zip(subjects, verdicts, strict=True)
+        for dimension, score in verdict.scores.items()
+    )
+
+
+def _element_scores(subjects: Sequence[Subject], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
+    return schema.ELEMENT_SCORES.frame(
+        {
+            "item_id": subject.item_id,
+            "element_id": element_id,
+            "evaluator": evaluator,
+            "run": run,
+            "score": score.value,
+            "status": score.status,
+        }
+        for subject, verdict in zip(subjects, verdicts, strict=True)
+        for element_id, score in verdict.elements.items()
     )
 
 
@@ -108,9 +133,17 @@ def _transcripts(
             "messages": request.messages_json,
             "answer": given[request.step].text,
             "status": given[request.step].status,
-            "usage": json.dumps(dict(given[request.step].usage)),
+            "usage": _usage(request, given[request.step]),
             "protocol": protocol.label,
         }
         for given, requests in zip(answers, asked, strict=True)
         for request in requests
     )
+
+
+def _usage(request: Request, answer: Answer) -> str:
+    """The usage as JSON; for a request with choices, also their probabilities and the probability outside of them."""
+    usage: dict[str, object] = dict(answer.usage)
+    if request.choices and answer.probabilities:
+        usage |= {"probabilities": dict(answer.probabilities), "outside": answer.outside}
+    return json.dumps(usage, ensure_ascii=False)

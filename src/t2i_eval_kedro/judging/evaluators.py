@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
-from t2i_eval_kedro.judging.protocols import Decomposed, Levels, Subject, Wording
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
+from t2i_eval_kedro.judging.protocols import Subject, Wording
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
 log = logging.getLogger(__name__)
-
-DECOMPOSED_DIMENSIONS = (OVERALL, *ASPECTS)
 
 
 class JudgingSettings(BaseModel):
@@ -29,7 +26,9 @@ class JudgingSettings(BaseModel):
     Attributes:
         wording: which set of prompt files; a student is asked in the wording that it was trained with.
         wordings: the levels, answer lengths and version of each wording.
-        protocols: ``levels`` (one forward pass a dimension) and ``decomposed`` (the whole chain, generated and parsed).
+        protocols: names of the registry, such as ``levels`` (one forward pass a dimension) and ``decomposed`` (the whole
+            chain, generated and parsed); docs/protocols.md lists them.
+        options: what protocols leave to the settings.
         fold: the fold that trained judges are measured on.
         batch_size: requests that a local model answers at once.
     """
@@ -38,7 +37,8 @@ class JudgingSettings(BaseModel):
 
     wording: str
     wordings: dict[str, WordingSettings]
-    protocols: list[Literal["levels", "decomposed"]]
+    protocols: list[Annotated[str, AfterValidator(known)]]
+    options: ProtocolOptions = Field(default_factory=ProtocolOptions)
     fold: str = "test"
     batch_size: int = Field(64, ge=1)
 
@@ -83,21 +83,22 @@ def judge_items(
     protocols: Sequence[str],
     *,
     name: str,
+    options: ProtocolOptions | None = None,
 ) -> Judgement:
     """Let one backend judge ``items`` by each protocol.
 
-    The ``levels`` protocol gives the evaluator ``name``, the decomposed one ``<name>_decomposed``. The decomposed protocol scores
-    four dimensions of its own; where people rated none of them there is nothing to compare, and it is not run.
+    The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
+    own is not run where people rated none of them: there would be nothing to compare.
     """
     asked = subjects(items, phrases)
     parts = []
-    if "levels" in protocols:
-        parts.append(judge(asked, Levels(wording), backend, evaluator=name))
-    if "decomposed" in protocols:
-        if set(phrases) & set(DECOMPOSED_DIMENSIONS):
-            parts.append(judge(asked, Decomposed(wording), backend, evaluator=f"{name}_decomposed"))
-        else:
-            log.info("The decomposed protocol is not run: nobody rated %s here.", ", ".join(DECOMPOSED_DIMENSIONS))
+    for chosen in protocols:
+        own = PROTOCOLS[chosen].dimensions
+        if own and not set(phrases) & set(own):
+            log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
+            continue
+        evaluator = name if chosen == "levels" else f"{name}_{chosen}"
+        parts.append(judge(asked, build(chosen, wording, options), backend, evaluator=evaluator))
     return Judgement.join(parts)
 
 

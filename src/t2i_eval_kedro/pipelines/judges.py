@@ -56,7 +56,9 @@ def judge_held_out(
         batch_size=judging.batch_size,
     )
     wording = judging.load_wording(load_templates(prompts))
-    said = judge_items(held_out, backend, wording, phrases_of(card), judging.protocols, name=name)
+    said = judge_items(
+        held_out, backend, wording, phrases_of(card), judging.protocols, name=name, options=judging.options
+    )
     return said.scores, said.transcripts
 
 

@@ -83,7 +83,7 @@ def examples_from_scores(
                 "task": request.task,
                 "aspect": dimension,
                 "messages": request.messages_json,
-                "completion": wording.level(score),
+                "completion": levels.scale.level(score),
                 "score": score,
                 "pair_id": request.pair,
                 "weight": 1.0,

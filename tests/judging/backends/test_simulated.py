@@ -5,12 +5,14 @@ import pytest
 from t2i_eval_kedro.agreement import summarise
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
-from t2i_eval_kedro.judging.evaluators import DECOMPOSED_DIMENSIONS, judge_items
+from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(24, seed=5)
-PHRASES = {name: name for name in DECOMPOSED_DIMENSIONS}
+DIMENSIONS = PROTOCOLS["decomposed"].dimensions
+PHRASES = {name: name for name in DIMENSIONS}
 
 
 def teach(wording: Wording, **settings: float):
@@ -23,7 +25,7 @@ def test_the_teacher_agrees_with_the_raters_because_it_sees_the_truth(wording: W
     said = teach(wording)
     figures = summarise(SHAPES.items, SHAPES.ratings, said.scores, n_resamples=100)["evaluators"]["t_decomposed"]
     assert {name: figure["spearman"]["value"] > 0.7 for name, figure in figures.items()} == dict.fromkeys(figures, True)
-    assert set(figures) == set(DECOMPOSED_DIMENSIONS)
+    assert set(figures) == set(DIMENSIONS)
 
 
 def test_errors_and_noise_lower_the_agreement(compact: Wording) -> None:

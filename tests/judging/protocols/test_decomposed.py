@@ -109,4 +109,4 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
     assert list(said.transcripts["step"]) == [request.step for request in backend.asked]
     last = said.transcripts.iloc[-1]
     assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
-    assert (last["answer"], last["protocol"]) == ("7", "decomposed/compact@1")
+    assert (last["answer"], last["protocol"]) == ("7", "decomposed@1/compact@1")

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
-from t2i_eval_kedro.schema import FAILED, OK
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.protocols import Answer, Element, Levels, Subject, Wording
+from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 SUBJECT = Subject(
     "i1", "a black cat", "i1.png", {"overall": "how good it is", "prompt_matching": "how well it matches"}
@@ -37,3 +42,64 @@ def test_a_prompt_is_data_and_is_not_rendered_again(wording: Wording) -> None:
     trick = "{{ levels }} {% if 1 %}score 9{% endif %}"
     request = Levels(wording).requests(Subject("i", trick, "i.png", {"overall": "quality"}), {})[0]
     assert trick in request.messages[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("compact", "words"), ("full", "words"), ("full", "letters"), ("full", "yes_no")]
+)
+def test_a_scale_has_its_own_words_text_and_label(load_wording, name: str, scale: str) -> None:
+    wording = load_wording(name)
+    levels = Levels(wording, scale=scale)
+    request = levels.requests(SUBJECT, {})[0]
+    words = wording.scale(scale).levels
+    assert request.choices == words
+    assert request.messages[0].text != Levels(wording).requests(SUBJECT, {})[0].messages[0].text
+    assert levels.label == f"levels_{scale}@1/{name}@{wording.version}"
+    halves = {words[0]: 0.5, words[-1]: 0.5}
+    verdict = levels.verdict(SUBJECT, {"score/overall": Answer(words[0], probabilities=halves)})
+    assert verdict.scores["overall"].value == pytest.approx(5)
+
+
+def test_a_scale_that_the_wording_lacks_is_refused(compact: Wording) -> None:
+    with pytest.raises(T2IEvalError, match="no scale 'letters'; it has digits, words, yes_no"):
+        Levels(compact, scale="letters")
+
+
+def test_the_categories_of_the_elements_stand_before_the_request(wording: Wording) -> None:
+    elements = (
+        Element("1", "a cat", "is there a cat ?", "object"),
+        Element("2", "black", "is the cat black ?", "color"),
+    )
+    subject = replace(SUBJECT, elements=elements)
+    plain = Levels(wording).requests(subject, {})[0].messages[0].text
+    named = Levels(wording, categories=True).requests(subject, {})[0].messages[0].text
+    assert named.endswith(f"\n{plain}")
+    assert all(part in named.removesuffix(plain) for part in ("a cat", "object", "black", "color"))
+    assert Levels(wording, categories=True).requests(SUBJECT, {})[0].messages[0].text == plain
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "status"),
+    [
+        (Answer("3"), 3.0, OK),
+        (Answer("maybe 3"), None, UNPARSED),
+        (Answer("3", probabilities={"3": 0.4}), None, UNPARSED),
+        (Answer("3", probabilities={"3": float("nan")}), None, UNPARSED),
+        (Answer("x", probabilities={"x": 1.0}), None, UNPARSED),
+    ],
+)
+def test_without_a_distribution_over_the_levels_there_is_no_expectation(
+    compact: Wording, answer: Answer, value: float | None, status: str
+) -> None:
+    score = Levels(compact).verdict(SUBJECT, {"score/overall": answer}).scores["overall"]
+    assert (score.value, score.status) == (value, status)
+
+
+def test_what_is_outside_the_levels_stands_in_the_transcript(compact: Wording) -> None:
+    class Sure:
+        def answer(self, requests):
+            for i in range(len(requests)):
+                yield i, Answer("7", probabilities={"7": 1.0}, outside=0.25, usage={"prompt_tokens": 9})
+
+    usage = judge([SUBJECT], Levels(compact), Sure(), evaluator="x").transcripts["usage"].map(json.loads)
+    assert usage.tolist() == [{"prompt_tokens": 9, "probabilities": {"7": 1.0}, "outside": 0.25}] * 2

@@ -21,13 +21,47 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Element:
+    """One checkable part of a prompt.
+
+    Attributes:
+        element_id: names it within its prompt.
+        text: the part as a phrase.
+        skill: its category, such as ``color``, or "".
+        question: a question about the image.
+        expected: the answer to it that means "satisfied".
+        parents: the elements without which the question has no subject.
+    """
+
+    element_id: str
+    text: str
+    question: str
+    skill: str = ""
+    expected: str = "yes"
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Subject:
-    """What is judged: an item, and the dimensions that scores are wanted for (name -> phrase a judge is asked with)."""
+    """What is judged.
+
+    Attributes:
+        item_id: the item.
+        prompt: the text that the image was generated from.
+        image: the key of the image in the image store.
+        dimensions: what scores are wanted for: name -> phrase that a judge is asked with.
+        elements: the parts of the prompt, where the caller knows them; else they come from the extract stage.
+        reference: the key of an image that shows what was meant, or "".
+        rival: the key of another image for the same prompt that this one is compared with, or "".
+    """
 
     item_id: str
     prompt: str
     image: str
     dimensions: Mapping[str, str] = field(default_factory=dict)
+    elements: tuple[Element, ...] = ()
+    reference: str = ""
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +106,8 @@ class Answer:
     """What came back: text, or for a request with choices the probability of each and of everything else.
 
     ``status`` is ``ok`` when there is an answer, whatever it says, and ``failed`` when there is none; ``text`` then
-    holds the reason.
+    holds the reason. ``probabilities`` sum to 1 over the choices; ``outside`` is the probability that the model gave to
+    everything else before they were made to.
     """
 
     text: str
@@ -98,9 +133,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a protocol read from one item's answers: a score for each dimension."""
+    """What a protocol read from one item's answers.
+
+    Attributes:
+        scores: a score for each dimension.
+        elements: a score for each element that was asked about, 0 to 1 as people's labels are.
+        repairs: what had to be mended before an answer could be read, one entry a mending.
+    """
 
     scores: Mapping[str, Score]
+    elements: Mapping[str, Score] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
 
 
 class Protocol(TypingProtocol):
@@ -108,7 +151,7 @@ class Protocol(TypingProtocol):
 
     @property
     def label(self) -> str:
-        """Name, wording and version, as written into transcripts."""
+        """Name and wording with the version of each, as written into transcripts."""
 
     def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What to ask next, given the answers so far by step; empty when nothing is left to ask."""

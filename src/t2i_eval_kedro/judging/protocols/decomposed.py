@@ -16,6 +16,7 @@ from t2i_eval_kedro.judging.protocols.wording import NOT_APPLICABLE, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 OVERALL = "overall"
+VERSION = 1
 
 
 class Decomposed:
@@ -27,8 +28,8 @@ class Decomposed:
 
     @property
     def label(self) -> str:
-        """Name, wording and version."""
-        return f"decomposed/{self.wording.name}@{self.wording.version}"
+        """Name and wording with their versions."""
+        return self.wording.label("decomposed", VERSION)
 
     def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""

@@ -1,7 +1,10 @@
 """One forward pass a dimension: the expectation over the score levels at the answer position.
 
-Source: Q-Align's and iMatch's expectation over level tokens, and VQAScore's probability of an answer, over the level words
-of the wording. The request is the ``score`` template, the same text that supervised examples and GRPO are made of.
+Source: Q-Align (five words), iMatch (fifteen letters, and the categories of the elements in the prompt) and VQAScore (the
+probability of yes), over the scale that the settings choose. The request is the ``score`` template of that scale, the
+same text that supervised examples and GRPO are made of. The probabilities are made to sum to 1 over the scale; what the
+model gave to other tokens stands in the transcript as ``outside``. VQAScore does not do so: its P(yes) is
+``score / 10 * (1 - outside)`` here.
 """
 
 from __future__ import annotations
@@ -9,23 +12,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
-from t2i_eval_kedro.judging.protocols.wording import Wording
-from t2i_eval_kedro.schema import FAILED, OK
+from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
+from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 TASK = "score"
+VERSION = 1
 
 
 class Levels:
     """Asks for each dimension of the subject directly and reads the probabilities of the levels."""
 
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
+    def __init__(self, wording: Wording, *, scale: str = DIGITS, categories: bool = False) -> None:
+        """Ask in the words of ``wording``.
+
+        Args:
+            wording: the templates.
+            scale: the words that scores are given in, one of ``wording``'s scales.
+            categories: name the categories of the subject's elements in the request, where it has some.
+        """
         self.wording = wording
+        self.scale = wording.scale(scale)
+        self.template = TASK if scale == DIGITS else f"{TASK}_{scale}"
+        self.categories = categories
+        self._name = "_".join(
+            ["levels", *([] if scale == DIGITS else [scale]), *(["categories"] if categories else [])]
+        )
 
     @property
     def label(self) -> str:
-        """Name, wording and version."""
-        return f"levels/{self.wording.name}@{self.wording.version}"
+        """Name, with the scale where it is not the digits, and wording, each with its version."""
+        return self.wording.label(self._name, VERSION)
 
     def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""
@@ -38,8 +55,15 @@ class Levels:
     def request(self, subject: Subject, dimension: str, phrase: str) -> Request:
         """The direct score request for one dimension."""
         text = self.wording.render(
-            "score", prompt=subject.prompt, dimension=dimension.replace("_", " "), description=phrase
+            self.template,
+            prompt=subject.prompt,
+            dimension=dimension.replace("_", " "),
+            description=phrase,
+            levels=self.scale.levels,
         )
+        if self.categories and subject.elements:
+            elements = self.wording.render("categories", elements=subject.elements)
+            text = f"{elements}\n{text}"
         step = f"{TASK}/{dimension}"
         return Request(
             item_id=subject.item_id,
@@ -48,17 +72,22 @@ class Levels:
             aspect=dimension,
             messages=(Message("user", text, (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
-            choices=self.wording.levels,
+            choices=self.scale.levels,
             context={"prompt": subject.prompt, "dimension": dimension},
             pair=f"{subject.item_id}/{step}",
         )
 
     def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
-        """The expectation sum_i p_i * value_i, with p normalised over the levels."""
+        """The expectation sum_i p_i * value_i, with p normalised over the levels.
+
+        A backend that has no probabilities to tell gives text; then the level that it states is the score.
+        """
         return Verdict({name: self._score(answers.get(f"{TASK}/{name}")) for name in subject.dimensions})
 
     def _score(self, answer: Answer | None) -> Score:
         if answer is None or answer.status != OK:
             return Score(None, FAILED, answer.text if answer else "not asked")
-        values = [p * self.wording.value(level) for level, p in answer.probabilities.items()]
-        return Score(sum(values), OK)
+        if not answer.probabilities:
+            return parse_score(answer, self.scale)
+        value = self.scale.expectation(answer.probabilities)
+        return Score(None, UNPARSED, answer.text) if value is None else Score(value, OK)

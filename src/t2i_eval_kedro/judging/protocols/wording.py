@@ -8,8 +8,11 @@ lengths and the version are in ``parameters_judging.yml``.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +22,32 @@ from t2i_eval_kedro.errors import T2IEvalError
 NOT_APPLICABLE = "n/a"
 
 
+DIGITS = "digits"
+_TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|reference)\b)", re.IGNORECASE)
+_TOLERANCE = 1e-3  # of a sum of probabilities, which servers round
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The words that a score is given in, worst to best, spaced evenly over 0 to 10."""
+
+    levels: tuple[str, ...]
+
+    def value(self, level: str) -> float:
+        """The score, 0 to 10, that ``level`` stands for."""
+        return 10 * self.levels.index(level) / (len(self.levels) - 1)
+
+    def level(self, score: float) -> str:
+        """The level nearest to ``score`` (0 to 10; halves round up)."""
+        return self.levels[min(math.floor(score / 10 * (len(self.levels) - 1) + 0.5), len(self.levels) - 1)]
+
+    def expectation(self, probabilities: Mapping[str, float]) -> float | None:
+        """sum_i p_i * value_i, or None where ``probabilities`` are no distribution over the levels."""
+        if not set(probabilities) <= set(self.levels) or not abs(sum(probabilities.values()) - 1) <= _TOLERANCE:
+            return None
+        return sum(share * self.value(level) for level, share in probabilities.items())
+
+
 class WordingSettings(BaseModel):
     """What a wording fixes besides its templates.
 
@@ -26,6 +55,8 @@ class WordingSettings(BaseModel):
         version: rises whenever a template or a level changes, because scores are then no longer comparable.
         levels: the words that a judge answers with, worst to best. Each is one token of every model that is asked for a
             distribution over them (checked when the model is loaded). They are spaced evenly over 0 to 10.
+        scales: other sets of such words for the direct score request, by name: ``words``, ``letters``, ``yes_no``. The
+            last is also what yes/no questions are answered with.
         max_tokens: the longest useful answer for a task.
     """
 
@@ -33,7 +64,13 @@ class WordingSettings(BaseModel):
 
     version: int = Field(ge=1)
     levels: list[str] = Field(min_length=2)
+    scales: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(default_factory=dict)
     max_tokens: dict[str, int]
+
+
+def _as_data(value: object) -> object:
+    """``value`` as a template writes it: text cannot open or close the tags that mark it as data."""
+    return _TAG.sub(r"<\1 ", value) if isinstance(value, str) else value
 
 
 class Wording:
@@ -44,6 +81,9 @@ class Wording:
         self.name = name
         self.version = settings.version
         self.levels = tuple(settings.levels)
+        self._scales = {
+            name: Scale(tuple(words)) for name, words in {DIGITS: settings.levels, **settings.scales}.items()
+        }
         self.max_tokens = settings.max_tokens
         # Prompts are plain text for a model, not HTML, so nothing is escaped; StrictUndefined makes a misspelt variable
         # an error instead of an empty string in ten thousand paid requests.
@@ -52,6 +92,7 @@ class Wording:
             undefined=jinja2.StrictUndefined,
             autoescape=False,
             trim_blocks=True,
+            finalize=_as_data,
         )
         self._templates = {key: environment.get_template(key) for key in templates}
 
@@ -69,12 +110,28 @@ class Wording:
         """The text of ``template``."""
         if template not in self._templates:
             raise T2IEvalError(f"Wording '{self.name}' has no template '{template}.jinja'; add it to its folder.")
-        return self._templates[template].render(levels=self.levels, **variables).strip()
+        return self._templates[template].render({"levels": self.levels, **variables}).strip()
+
+    def label(self, protocol: str, version: int) -> str:
+        """What transcripts call ``protocol`` in this wording."""
+        return f"{protocol}@{version}/{self.name}@{self.version}"
+
+    def scale(self, name: str) -> Scale:
+        """The words of the scale ``name``; ``digits`` are the levels that all other requests use.
+
+        Raises:
+            T2IEvalError: this wording has no such scale.
+        """
+        if name not in self._scales:
+            raise T2IEvalError(
+                f"Wording '{self.name}' has no scale '{name}'; it has {', '.join(self._scales)} (judging.wordings)."
+            )
+        return self._scales[name]
 
     def value(self, level: str) -> float:
         """The score, 0 to 10, that ``level`` stands for."""
-        return 10 * self.levels.index(level) / (len(self.levels) - 1)
+        return self._scales[DIGITS].value(level)
 
     def level(self, score: float) -> str:
         """The level nearest to ``score`` (0 to 10; halves round up)."""
-        return self.levels[min(math.floor(score / 10 * (len(self.levels) - 1) + 0.5), len(self.levels) - 1)]
+        return self._scales[DIGITS].level(score)

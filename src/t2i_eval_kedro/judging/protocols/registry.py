@@ -1,0 +1,64 @@
+"""Every protocol by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from t2i_eval_kedro.judging.protocols.base import Protocol
+from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
+from t2i_eval_kedro.judging.protocols.levels import Levels
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
+from t2i_eval_kedro.judging.protocols.wording import Wording
+
+
+class ProtocolOptions(BaseModel):
+    """What protocols leave to the settings.
+
+    Attributes:
+        scale: of ``levels``: the words that scores are given in. ``digits`` are the wording's levels, the others its scales.
+        categories: of ``levels``: name the categories of the prompt's elements in the request, where they are known.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    scale: Literal["digits", "words", "letters", "yes_no"] = "digits"
+    categories: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One protocol of the registry.
+
+    Attributes:
+        build: makes it from a wording and the options.
+        dimensions: what it scores, whatever people rated; empty where it scores whatever it is asked for.
+    """
+
+    build: Callable[[Wording, ProtocolOptions], Protocol]
+    dimensions: tuple[str, ...] = ()
+
+
+PROTOCOLS: Mapping[str, Entry] = {
+    "levels": Entry(lambda wording, options: Levels(wording, scale=options.scale, categories=options.categories)),
+    "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
+}
+
+
+def known(name: str) -> str:
+    """``name``, if it is a protocol's.
+
+    Raises:
+        ValueError: there is no such protocol.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"there is no protocol '{name}'; the protocols are {', '.join(PROTOCOLS)}")
+    return name
+
+
+def build(name: str, wording: Wording, options: ProtocolOptions | None = None) -> Protocol:
+    """The protocol ``name`` (see :func:`known`) in the words of ``wording``."""
+    return PROTOCOLS[known(name)].build(wording, options or ProtocolOptions())
