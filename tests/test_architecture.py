@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "t2i_eval_kedro"
 FLOORS = (
     {"errors", "schema"},
-    {"datasets", "agreement", "shapes", "reporting", "provenance", "config"},
+    {"answers", "datasets", "agreement", "shapes", "reporting", "provenance", "config"},
     {"benchmarks"},
     {"judging"},
     {"training"},

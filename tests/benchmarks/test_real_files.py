@@ -126,6 +126,9 @@ def test_viescore_keeps_what_the_judges_wrote_and_counts_what_is_missing(real: R
     missing = viescore.scores.query("status == 'missing' and dimension != 'O'")
     assert missing["evaluator"].unique().tolist() == ["Qwen-VL 0-shot"]
     assert len(missing) == 107
+    repaired = viescore.faults[viescore.faults["kind"] == "repaired_answer"]
+    assert repaired["count"].sum() == 784
+    assert not (viescore.scores["status"] == "unparsed").any()
 
 
 def test_agiqa3k_has_means_with_deviations(real: Real) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.answers import number as number  # readers take it from here
 from t2i_eval_kedro.benchmarks.files import Faults, contained
 from t2i_eval_kedro.benchmarks.images import check_files, image_source
 from t2i_eval_kedro.errors import T2IEvalError
@@ -275,14 +275,3 @@ class Builder:
             images=image_source(self._files, good, rewrite),
             **tables,
         )
-
-
-def number(raw: object) -> float | None:
-    """``raw`` as a finite number, or ``None`` where it is none: ``True``, ``"8/10"``, ``"1_0"``, ``nan``."""
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str) or (isinstance(raw, str) and "_" in raw):
-        return None
-    try:
-        value = float(raw)
-    except (ValueError, OverflowError):
-        return None
-    return value if math.isfinite(value) else None

@@ -17,7 +17,8 @@ from statistics import fmean
 from typing import Any
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
+from t2i_eval_kedro.answers import is_not_applicable, number, number_on_scale
+from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
 from t2i_eval_kedro.benchmarks.files import read_json, records
 
 ASPECTS = {"appearance": "appearance", "intrinsic": "attributes", "relationship": "relations", "overall": "overall"}
@@ -37,7 +38,7 @@ DIMENSIONS = {
 }
 JUDGE = "GPT-4o"
 PROTOCOL = "t2i-eval as recorded by its authors"
-NOT_APPLICABLE = "n/a"
+SCALE = (0.0, 10.0)
 RATERS = 3
 MEAN_TOLERANCE = 0.01
 _QUESTIONS = {
@@ -124,14 +125,11 @@ def _ratings(out: Builder, where: str, item_id: str, dimension: Dimension, liste
 
 def _recorded(out: Builder, where: str, item_id: str, dimension: str, raw: object, explanation: object = None) -> None:
     """One score of GPT-4o; "N/A" says that the aspect does not apply."""
-    value = number(raw)
-    if value is not None and 0 <= value <= 10:
-        status = schema.OK
-    elif isinstance(raw, str) and raw.strip().lower() == NOT_APPLICABLE:
-        value, status = None, schema.MISSING
-    else:
+    value, status = number_on_scale(raw, *SCALE), schema.OK
+    if value is None:
+        status = schema.MISSING if is_not_applicable(raw) else schema.UNPARSED
+    if status == schema.UNPARSED:
         out.faults.add("unreadable_score", where, f"{dimension} of {item_id}: {raw!r:.60}", "kept as null")
-        value, status = None, schema.UNPARSED
     out.add(
         "scores",
         where,
@@ -164,10 +162,9 @@ def _element_scores(
     )
     listed = row.get("manual_score")
     for rater, raw in enumerate(listed[:RATERS] if isinstance(listed, list) else [], 1):
-        label = number(raw)
-        if label is None or not 0 <= label <= 10:
+        label = number_on_scale(raw, *SCALE)
+        if label is None:
             out.faults.add("off_scale_rating", where, f"{element_id} by rater {rater}: {raw!r:.40}", "kept as null")
-            label = None
         keys = {"item_id": item_id, "element_id": element_id, "rater_id": str(rater)}
         out.add("element_ratings", where, **keys, label=None if label is None else label / 10)
 
@@ -218,9 +215,8 @@ class _Record:
         )
         raw = judged.get("score", given.get("score"))
         self._step(f"{base}/score", f"{aspect}_2", aspect, question, raw)
-        value = number(raw)
-        usable = value is not None and 0 <= value <= 10
-        if not usable and str(raw).strip().lower() != NOT_APPLICABLE:
+        value = number_on_scale(raw, *SCALE)
+        if value is None and not is_not_applicable(raw):
             self.out.faults.add("unreadable_score", self.where, f"{base}: {raw!r:.60}", "kept as null")
         self.out.add(
             "element_scores",
@@ -229,8 +225,8 @@ class _Record:
             element_id=base,
             evaluator=JUDGE,
             run=0,
-            score=value / 10 if usable and value is not None else None,
-            status=schema.OK if usable else schema.MISSING,
+            score=None if value is None else value / 10,
+            status=schema.MISSING if value is None else schema.OK,
         )
 
     def _summaries(self, overall: object) -> None:

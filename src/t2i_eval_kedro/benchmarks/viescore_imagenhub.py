@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
+from t2i_eval_kedro.answers import read_score_list
+from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
 from t2i_eval_kedro.benchmarks.files import read_json, read_table, records
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -26,6 +27,8 @@ O = Dimension("O", 0, 1, "how good the image is overall, for what the prompt ask
 JUDGES = {"results_gpt4o_0shot": "GPT-4o 0-shot", "results_qwenvl_0shot": "Qwen-VL 0-shot"}
 TASK = "ImagenHub_Text-Guided_IG"
 JUDGE_SCALE = (0.0, 10.0)
+SCORES_OF = {"SC": 1, "PQ": 2}
+"""How many scores each request asks for."""
 _PROMPT = "Text Prompt:"
 _PAIR = re.compile(r"\[\s*([^,\[\]]+?)\s*,\s*([^,\[\]]+?)\s*\]")
 
@@ -101,13 +104,13 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             out.faults.add("not_joined", where, "no rated item", "answer left out")
             continue
         listed = answer.get("score")
-        values = [number(value) for value in (listed if isinstance(listed, list) else [listed])]
-        usable = [value for value in values if value is not None and JUDGE_SCALE[0] <= value <= JUDGE_SCALE[1]]
-        score = min(usable) if usable and len(usable) == len(values) else None
+        read = read_score_list(answer, SCORES_OF[step], *JUDGE_SCALE)
+        score = None if read.scores is None else min(read.scores)
         if score is None:
-            out.faults.add(
-                "unreadable_score", where, f"{listed!r:.60} is no list of scores from 0 to 10", "kept as null"
-            )
+            detail = f"{listed!r:.60} is not the {SCORES_OF[step]} scores from 0 to 10 that were asked for"
+            out.faults.add("unreadable_score", where, detail, "kept as null")
+        for repair in read.repairs:
+            out.faults.add("repaired_answer", where, repair, "read all the same")
         status = schema.OK if score is not None else schema.UNPARSED
         reasoning = answer.get("reasoning")
         message = {"role": "user", "text": answer["prompt_input"], "images": [f"images/{item_id}"]}

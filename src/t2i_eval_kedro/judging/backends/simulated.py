@@ -14,9 +14,10 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
+from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.judging.protocols.wording import NOT_APPLICABLE, Wording
+from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.shapes import truth
 from t2i_eval_kedro.shapes.scene import Scene, elements
 

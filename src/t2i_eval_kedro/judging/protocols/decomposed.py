@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
-from t2i_eval_kedro.judging.protocols.wording import NOT_APPLICABLE, Wording
+from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 OVERALL = "overall"

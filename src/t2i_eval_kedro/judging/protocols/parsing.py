@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from t2i_eval_kedro.answers import is_not_applicable
 from t2i_eval_kedro.judging.protocols.base import Answer, Score
-from t2i_eval_kedro.judging.protocols.wording import NOT_APPLICABLE, Scale, Wording
+from t2i_eval_kedro.judging.protocols.wording import Scale, Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
 ASPECTS = ("appearance", "attributes", "relations")
@@ -37,7 +38,7 @@ def parse_score(answer: Answer, wording: Wording | Scale, explanation: str | Non
     word = answer.text.strip().removesuffix(".")
     if word in wording.levels:
         return Score(wording.value(word), OK, explanation)
-    if word.lower() == NOT_APPLICABLE:
+    if is_not_applicable(word):
         return Score(None, MISSING, explanation)
     return Score(None, UNPARSED, answer.text)
 

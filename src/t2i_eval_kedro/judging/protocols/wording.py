@@ -19,9 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
 
-NOT_APPLICABLE = "n/a"
-
-
 DIGITS = "digits"
 _TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|reference)\b)", re.IGNORECASE)
 _TOLERANCE = 1e-3  # of a sum of probabilities, which servers round
