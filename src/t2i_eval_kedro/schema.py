@@ -157,6 +157,18 @@ ELEMENTS = Table(
     },
 )
 
+ELEMENT_POSITIONS = Table(
+    "element_positions",
+    ("prompt_id", "element_id"),
+    {
+        "prompt_id": _STRING,
+        "element_id": _STRING,
+        "start": Column("int", null=True),  # characters of the first place in the prompt; null where it is in none
+        "end": Column("int", null=True),
+        "places": Column("int"),
+    },
+)
+
 ELEMENT_RATINGS = Table(
     "element_ratings",
     ("item_id", "element_id", "rater_id"),
@@ -260,6 +272,7 @@ TABLES: dict[str, Table] = {
         SPLITS,
         RATINGS,
         ELEMENTS,
+        ELEMENT_POSITIONS,
         ELEMENT_RATINGS,
         PREFERENCES,
         SCORES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,17 +14,25 @@ from t2i_eval_kedro.benchmarks.splits import normalised
 EXAMPLES = 5
 
 
-def data_card(benchmark: Benchmark, splits: pd.DataFrame) -> dict[str, Any]:
+def data_card(
+    benchmark: Benchmark,
+    splits: pd.DataFrame,
+    positions: pd.DataFrame | None = None,
+    sample: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Describe ``benchmark``.
 
     Args:
         benchmark: what a reader made.
         splits: the splits table; several splits may stand in it.
+        positions: the element positions table, where elements were looked for in their prompts.
+        sample: how its prompts were sampled, where they were.
 
     Returns:
         A mapping that JSON can hold: ``name``, ``title``, ``licence``, ``synthetic``, ``sizes``, ``dimensions``
-        (scale, count, distribution), ``raters``, ``splits``, ``recorded_evaluators`` and ``faults`` (by kind: count,
-        action, examples).
+        (scale, count, distribution), ``raters``, ``splits``, ``recorded_evaluators``, ``faults`` (by kind: count,
+        action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
+        are any.
     """
     items, ratings = benchmark.items, benchmark.ratings
     return {
@@ -46,6 +55,22 @@ def data_card(benchmark: Benchmark, splits: pd.DataFrame) -> dict[str, Any]:
         "splits": _folds(items, splits),
         "recorded_evaluators": sorted(set(benchmark.scores["evaluator"]) | set(benchmark.element_scores["evaluator"])),
         "faults": _faults(benchmark.faults),
+        **({} if positions is None or positions.empty else {"element_positions": _positions(benchmark, positions)}),
+        **({"sample": dict(sample)} if sample else {}),
+    }
+
+
+def _positions(benchmark: Benchmark, positions: pd.DataFrame) -> dict[str, Any]:
+    """How many elements stand in the text of their prompt, and some that do not."""
+    lost = positions[positions["places"] == 0].merge(benchmark.elements, on=["prompt_id", "element_id"])
+    return {
+        "elements": len(positions),
+        "found": int((positions["places"] > 0).sum()),
+        "in_several_places": int((positions["places"] > 1).sum()),
+        "not_found": len(lost),
+        "examples_not_found": [
+            f"{prompt_id}: {text}" for prompt_id, text in zip(lost["prompt_id"], lost["text"], strict=True)
+        ][:EXAMPLES],
     }
 
 

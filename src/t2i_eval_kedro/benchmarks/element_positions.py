@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from t2i_eval_kedro import schema
+
 _WORD = re.compile(r"[\w\u0300-\u036f]+(?:['\u2019][\w\u0300-\u036f]+)*")  # letters may come with combining accents
 
 Span = tuple[int, int]
@@ -54,20 +56,19 @@ def locate_elements(items: pd.DataFrame, elements: pd.DataFrame) -> pd.DataFrame
         elements: the elements table; elements of prompts that have no item are left out.
 
     Returns:
-        A row an element: prompt_id, element_id, ``start`` and ``end`` of the first place in characters (null where there is
-        none), and ``places``: how often it is there. More than one place means that the first is a guess; none is the
-        "not found" that has to be counted.
+        The element positions table: ``start`` and ``end`` of the first place in characters (null where there is none), and
+        ``places``: how often it is there. More than one place means that the first is a guess; none is the "not found"
+        that has to be counted.
     """
-    prompts = items.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"]
+    prompts = dict(zip(items["prompt_id"], items["prompt"], strict=True))
     rows = []
     columns = (elements["prompt_id"], elements["element_id"], elements["text"])
     for prompt_id, element_id, text in zip(*columns, strict=True):
-        if prompt_id in prompts.index:
+        if prompt_id in prompts:
             spans = find_spans(prompts[prompt_id], text)
             start, end = spans[0] if spans else (None, None)
             rows.append((prompt_id, element_id, start, end, len(spans)))
-    frame = pd.DataFrame(rows, columns=["prompt_id", "element_id", "start", "end", "places"])
-    return frame.astype({"start": "Int64", "end": "Int64", "places": "int64"})
+    return schema.ELEMENT_POSITIONS.check(pd.DataFrame(rows, columns=list(schema.ELEMENT_POSITIONS.columns)))
 
 
 def _plain(word: str) -> str:

@@ -12,7 +12,8 @@ categories, and never more than there are: K is poured over the categories like 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.sparse import coo_array, csr_array, eye_array, hstack
 from t2i_eval_kedro.errors import T2IEvalError
 
 TRIES = 50  # prompts that are tried for an exchange before the search ends
+ELEMENT_SKILLS = "element_skills"  # the dimension whose categories are the skills of a prompt's elements
 
 Counts = dict[str, dict[str, int]]
 
@@ -108,6 +110,41 @@ def balanced_sample(
         counts=counts,
         targets=targets,
     )
+
+
+def prompt_categories(
+    items: pd.DataFrame, elements: pd.DataFrame, groups: pd.Series, dimensions: Iterable[str]
+) -> pd.DataFrame:
+    """The categories of prompts, as :func:`balanced_sample` takes them.
+
+    Args:
+        items: the items table.
+        elements: the elements table.
+        groups: the prompt of each row of ``items``, as :func:`~t2i_eval_kedro.benchmarks.splits.prompt_groups` names it.
+        dimensions: names of attributes of the items (a value or a list of values), or :data:`ELEMENT_SKILLS`.
+
+    Returns:
+        One row a prompt, one column a dimension, each cell the list of its categories in order.
+
+    Raises:
+        T2IEvalError: no item has such an attribute, or there are no elements.
+    """
+    attributes = [json.loads(text) if isinstance(text, str) else {} for text in items["attributes"]]
+    skills = elements.groupby("prompt_id")["skill"].agg(list).to_dict()
+    columns: dict[str, dict[str, list[str]]] = {}
+    for dimension in dimensions:
+        found: dict[str, set[str]] = {group: set() for group in groups}
+        for group, prompt_id, own in zip(groups, items["prompt_id"], attributes, strict=True):
+            value = skills.get(prompt_id) if dimension == ELEMENT_SKILLS else own.get(dimension)
+            found[group].update(map(str, value if isinstance(value, list) else [] if value is None else [value]))
+        if not any(found.values()):
+            known = sorted({name for own in attributes for name in own} | ({ELEMENT_SKILLS} if skills else set()))
+            raise T2IEvalError(
+                f"No prompt has a category of '{dimension}'; the dimensions of a sample (ingestion.sample.dimensions) may be "
+                f"{', '.join(known) or 'none here'}."
+            )
+        columns[dimension] = {group: sorted(values) for group, values in found.items()}
+    return pd.DataFrame(columns)
 
 
 def _membership(categories: pd.DataFrame) -> tuple[list[tuple[str, str]], csr_array]:

@@ -103,6 +103,15 @@ def leave_generators_out(
     return schema.SPLITS.check(splits)
 
 
+def with_unused(splits: pd.DataFrame, item_ids: pd.Series) -> pd.DataFrame:
+    """``splits`` and a row for each of ``item_ids``, which count in no fold of any split in it."""
+    rest = [
+        pd.DataFrame({"item_id": item_ids, "split_name": name, "fold": UNUSED})
+        for name in splits["split_name"].unique()
+    ]
+    return schema.SPLITS.check(pd.concat([splits, *rest], ignore_index=True))
+
+
 def _deal(groups: list[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Deal shuffled ``groups`` to folds: largest remainders, at least one for each fold that has a share."""
     if any(share < 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:

@@ -9,6 +9,9 @@
 | ``preferences.csv`` (optional) | prompt_id, item_a, item_b, rater_id, label (a, b or tie) |
 | ``elements.csv`` (optional) | prompt_id, element_id, text, skill; question, expected, parents where they are there |
 | ``element_ratings.csv`` (optional) | item_id, element_id, rater_id, label |
+
+Any other column of ``items.csv`` becomes an attribute of the item, several values separated by ";": ``skills`` for agreement by
+skill, any (such as a style, or the cluster of an embedding) for sampling.
 """
 
 from __future__ import annotations
@@ -18,19 +21,22 @@ from pathlib import Path
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
 from t2i_eval_kedro.benchmarks.files import read_table
 
+ITEM_COLUMNS = ("item_id", "prompt_id", "prompt", "generator", "image")
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "": True}
 
 
 def read(raw: Path) -> Benchmark:
     """Read the folder ``raw``; its name is the benchmark's."""
     out = Builder(raw.name, raw.name, "not stated", ())
-    for row in read_table(
-        raw / "items.csv", ("item_id", "prompt_id", "prompt", "generator", "image"), out.faults, key="item_id"
-    ):
-        if (
-            out.item(row["item_id"], row["prompt_id"] or row["prompt"], row["prompt"], row["generator"], row["#"])
-            and row["image"]
-        ):
+    for row in read_table(raw / "items.csv", ITEM_COLUMNS, out.faults, key="item_id"):
+        tags = {
+            name: [value.strip() for value in cell.split(";") if value.strip()]
+            for name, cell in row.items()
+            if name not in (*ITEM_COLUMNS, "#")
+        }
+        prompt_id = row["prompt_id"] or row["prompt"]
+        added = out.item(row["item_id"], prompt_id, row["prompt"], row["generator"], row["#"], tags)
+        if added and row["image"]:
             out.image(row["item_id"], raw, row["image"])
     _read_ratings(raw, out)
     _read_scores(raw, out)

@@ -11,6 +11,8 @@ from kedro.framework.project import pipelines
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.errors import T2IEvalError
 
+RUNNER = "t2i_eval_kedro.pipelines.ingestion.runner.SkipUnchanged"
+
 # The trainers of trl pass transformers arguments that it renames; nothing that a user of this project could act on.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
@@ -22,7 +24,7 @@ def _run(**options: object) -> object:
     if unknown:
         raise T2IEvalError(f"There is no pipeline '{unknown[0]}'; the pipelines are {', '.join(sorted(pipelines))}.")
     assert kedro_run.callback is not None
-    return kedro_run.callback(**options)
+    return kedro_run.callback(**options | {"runner": options["runner"] or RUNNER})
 
 
 run = click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)

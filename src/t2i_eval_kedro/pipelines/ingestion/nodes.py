@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
 from t2i_eval_kedro.benchmarks.checks import check_splits, set_aside
-from t2i_eval_kedro.benchmarks.splits import leave_generators_out, split_by_prompt
+from t2i_eval_kedro.benchmarks.sampling import balanced_sample, prompt_categories
+from t2i_eval_kedro.benchmarks.splits import leave_generators_out, prompt_groups, split_by_prompt, with_unused
 from t2i_eval_kedro.errors import T2IEvalError
 
 IMAGE_FAULTS = ("bad_image", "bad_path")
@@ -45,24 +46,48 @@ class SplitSettings(BaseModel):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+class SampleSettings(BaseModel):
+    """Balanced sampling of prompts; off while ``prompts`` is null.
+
+    Attributes:
+        prompts: how many are chosen; what is not chosen has the fold ``unused``.
+        dimensions: what is evened out, with its weight: names of item attributes, or ``element_skills``.
+        seed: decides between samples that are equally even.
+        time_limit: seconds for the solver.
+        gap: relative gap at which the solver may stop.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompts: int | None = Field(default=None, ge=1)
+    dimensions: dict[str, float] = Field(default_factory=dict)
+    seed: int = Field(ge=0)
+    time_limit: float = Field(ge=0)
+    gap: float = Field(ge=0, lt=1)
+
+
 class IngestionSettings(BaseModel):
     """How a benchmark is read.
 
     Attributes:
+        sample: of the prompts, before they are split.
         split: of the prompts into folds.
         shapes: the embedded benchmark.
         max_bad_images: images that cannot be read and are set aside before the run stops.
         max_bad_ratings: share of ratings that are off the scale or unreadable before the run stops.
         strict: end with an error, once everything is written, where anything at all was set aside.
+        force: ingest again where nothing has changed since the last time.
     """
 
     model_config = ConfigDict(extra="forbid")
 
+    sample: SampleSettings
     split: SplitSettings
     shapes: ShapesSettings
     max_bad_images: int = Field(ge=0)
     max_bad_ratings: float = Field(ge=0, le=1)
     strict: bool
+    force: bool
 
 
 def read(benchmark: str, raw_root: str, settings: IngestionSettings) -> dict[str, Any]:
@@ -84,23 +109,40 @@ def read(benchmark: str, raw_root: str, settings: IngestionSettings) -> dict[str
     }
 
 
-def split(items: pd.DataFrame, settings: IngestionSettings) -> pd.DataFrame:
-    """Folds by prompt, or by prompt and generator where some are left out.
+def sample(items: pd.DataFrame, elements: pd.DataFrame, settings: IngestionSettings) -> dict[str, Any]:
+    """A balanced sample of the prompts and how even it is; empty where none is asked for."""
+    asked = settings.sample
+    if asked.prompts is None:
+        return {}
+    groups = prompt_groups(items)
+    categories = prompt_categories(items, elements, groups, asked.dimensions)
+    chosen = balanced_sample(categories, asked.prompts, asked.dimensions, asked.seed, asked.time_limit, asked.gap)
+    return {"of": len(categories), **asdict(chosen)}
+
+
+def split(items: pd.DataFrame, prompt_sample: dict[str, Any], settings: IngestionSettings) -> pd.DataFrame:
+    """Folds by prompt, or by prompt and generator where some are left out; prompts outside the sample are unused.
 
     A benchmark with images for less than half of its items can train nothing and is all test.
     """
     shares, seed = settings.split.shares, settings.split.seed
+    kept = prompt_groups(items).isin(prompt_sample["chosen"]) if prompt_sample else pd.Series(True, items.index)
+    used = items[kept]
     if settings.split.leave_out:
-        return leave_generators_out(items, settings.split.leave_out, shares, seed)
-    if items["image"].notna().mean() < 0.5:
-        return split_by_prompt(items, {"test": 1.0}, seed)
-    return split_by_prompt(items, shares, seed)
+        splits = leave_generators_out(used, settings.split.leave_out, shares, seed)
+    elif used["image"].notna().mean() < 0.5:
+        splits = split_by_prompt(used, {"test": 1.0}, seed)
+    else:
+        splits = split_by_prompt(used, shares, seed)
+    return with_unused(splits, items.loc[~kept, "item_id"])
 
 
-def describe(description: Benchmark, splits: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
+def describe(
+    description: Benchmark, splits: pd.DataFrame, element_positions: pd.DataFrame, prompt_sample: dict[str, Any]
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """The data card, and everything that is wrong with the raw files and the splits."""
     faults = pd.concat([description.faults, check_splits(description.items, splits)], ignore_index=True)
-    return data_card(replace(description, faults=faults), splits), faults
+    return data_card(replace(description, faults=faults), splits, element_positions, prompt_sample), faults
 
 
 def refuse_if_strict(faults: pd.DataFrame, card: dict[str, Any], settings: IngestionSettings) -> None:

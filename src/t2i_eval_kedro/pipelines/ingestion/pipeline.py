@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from t2i_eval_kedro.benchmarks.element_positions import locate_elements
 from t2i_eval_kedro.pipelines.ingestion import nodes
 
+TAG = "ingestion"
 TABLES = (
     "items",
     "ratings",
@@ -29,9 +31,24 @@ def create_pipeline() -> Pipeline:
                 outputs={name: name for name in (*TABLES, "description")},
                 name="read_benchmark",
             ),
-            node(nodes.split, inputs=["items", "params:ingestion"], outputs="splits", name="split_by_prompt"),
+            node(locate_elements, inputs=["items", "elements"], outputs="element_positions", name="locate_elements"),
             node(
-                nodes.describe, inputs=["description", "splits"], outputs=["data_card", "faults"], name="describe_data"
+                nodes.sample,
+                inputs=["items", "elements", "params:ingestion"],
+                outputs="prompt_sample",
+                name="sample_prompts",
+            ),
+            node(
+                nodes.split,
+                inputs=["items", "prompt_sample", "params:ingestion"],
+                outputs="splits",
+                name="split_by_prompt",
+            ),
+            node(
+                nodes.describe,
+                inputs=["description", "splits", "element_positions", "prompt_sample"],
+                outputs=["data_card", "faults"],
+                name="describe_data",
             ),
             node(
                 nodes.refuse_if_strict,
@@ -40,5 +57,5 @@ def create_pipeline() -> Pipeline:
                 name="refuse_if_strict",
             ),
         ],
-        tags="ingestion",
+        tags=TAG,
     )
