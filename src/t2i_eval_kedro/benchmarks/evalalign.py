@@ -18,38 +18,26 @@ import re
 from pathlib import Path
 
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
+from t2i_eval_kedro.benchmarks.evalalign_skills import ALIGNMENT, FAITHFULNESS, NOT_PRESENT, SKILLS
 from t2i_eval_kedro.benchmarks.files import read_json, read_table, records
 
 NO_GENERATOR = "none"
-NOT_PRESENT = "-1"
-_GRADES = ("very grievous problems", "serious problems", "slight problems", "basically no problems", "no problems")
-_FAITHFULNESS = {
-    "body": "Do the bodies of the people or animals in the image have the right parts, proportions and posture?",
-    "hand": "Do the hands of the people in the image have the right number of fingers and a natural shape?",
-    "face": "Do the faces in the image have the right features, in place and undistorted?",
-    "object": "Do the objects in the image, apart from people and animals, have a right and undistorted structure?",
-    "common_sense": "Does what the image shows agree with common sense and the laws of nature?",
-}
-_WITH_ABSENCE = ("body", "hand", "face")
-_ALIGNMENT = {
-    "Object": "whether all objects of the prompt are in the image",
-    "Count": "whether the numbers of objects are those of the prompt",
-    "Color": "whether the colours are those of the prompt",
-    "Style": "whether the style is that of the prompt",
-    "Spatial": "whether the objects stand to each other as the prompt says",
-    "Action": "whether the actions are those of the prompt",
-}
+
+
+def _plain(name: str) -> str:
+    """The skill in plain words, without its aspect."""
+    return name.rpartition("/")[2].replace("_", " ")
+
+
 DIMENSIONS = {
-    **{
-        f"faithfulness/{skill}": Dimension(
-            f"faithfulness/{skill}", 0, 4, f"{skill.replace('_', ' ')} faithfulness", (0, 1, 2, 3, 4)
-        )
-        for skill in _FAITHFULNESS
-    },
-    **{
-        f"alignment/{skill}": Dimension(f"alignment/{skill}", 0, 2, phrase, (0, 1, 2))
-        for skill, phrase in _ALIGNMENT.items()
-    },
+    name: Dimension(
+        name,
+        skill.options[0],
+        skill.options[-1],
+        skill.about if skill.aspect == ALIGNMENT else f"{_plain(name)} faithfulness",
+        skill.options,
+    )
+    for name, skill in SKILLS.items()
 }
 _PLACEHOLDER = re.compile(r"^<image>\s*")
 
@@ -62,23 +50,16 @@ def read(raw: Path) -> Benchmark:
     for where, _, row in records(read_json(file, out.faults), file, {"prompt_id": str, "prompt": str}, out.faults):
         prompt_id = f"faithfulness/{row['prompt_id']}"
         prompts[prompt_id] = row["prompt"]
-        for skill in _FAITHFULNESS:
-            _element(
-                out,
-                where,
-                prompt_id,
-                f"faithfulness/{skill}",
-                skill.replace("_", " "),
-                faithfulness_question(skill),
-                "4",
-            )
+        for name, skill in SKILLS.items():
+            if skill.aspect == FAITHFULNESS:
+                _element(out, where, prompt_id, name, _plain(name), skill.question(), "4")
     file = raw / "test_alignment_prompt.json"
     required = {"prompt_id": str, "prompt": str, "result_info": dict, "question_info": dict}
     for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
         prompt_id = f"alignment/{row['prompt_id']}"
         prompts[prompt_id] = row["prompt"]
         for skill, question in row["question_info"].items():
-            if skill not in _ALIGNMENT or not isinstance(question, str):
+            if f"{ALIGNMENT}/{skill}" not in SKILLS or not isinstance(question, str):
                 out.faults.add("unreadable_cell", where, f"no question of a known skill: {skill!r:.40}", "left out")
                 continue
             text = str(row["result_info"].get(skill, skill))
@@ -86,14 +67,6 @@ def read(raw: Path) -> Benchmark:
     _items(raw, prompts, out)
     _annotations(raw, out)
     return out.build()
-
-
-def faithfulness_question(skill: str) -> str:
-    """The question about a faithfulness skill with its grades, in our wording."""
-    grades = [f"{grade}: {name}" for grade, name in enumerate(_GRADES)]
-    if skill in _WITH_ABSENCE:
-        grades = [f"{NOT_PRESENT}: there is none in the image", *grades]
-    return f"{_FAITHFULNESS[skill]} Choose one. {'; '.join(grades)}."
 
 
 def _element(out: Builder, where: str, prompt_id: str, skill: str, text: str, question: str, best: str) -> None:
@@ -135,7 +108,7 @@ def _annotations(raw: Path, out: Builder) -> None:
         dimension = DIMENSIONS.get(row["skill"])
         if dimension is None or not out.has("items", row["image"]):
             out.faults.add("not_joined", row["#"], f"{row['image']!r:.60}, {row['skill']!r:.40}", "rating left out")
-        elif row["option"].strip() == NOT_PRESENT and row["skill"].removeprefix("faithfulness/") in _WITH_ABSENCE:
+        elif row["option"].strip() == str(NOT_PRESENT) and SKILLS[row["skill"]].may_be_absent:
             absent += 1
         else:
             out.rating(row["image"], row["rater_id"], dimension, row["option"], row["#"])

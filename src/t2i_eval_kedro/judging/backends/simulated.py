@@ -17,6 +17,7 @@ import pandas as pd
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.judging.protocols.elements import YES_NO, YES_NO_NEGATIVE
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.shapes import truth
 from t2i_eval_kedro.shapes.scene import Scene, elements
@@ -66,6 +67,9 @@ class SimulatedBackend:
         if request.task == "score":
             score = truth.true_scores(attributes).get(str(request.context["dimension"]))
             return self._level(request, score)
+        if request.task in (YES_NO, YES_NO_NEGATIVE):
+            right, _ = self._seen(request, attributes)
+            return str(request.context["yes" if right == (request.task == YES_NO) else "no"])
         if task == "summary":
             return self._summary(request, attributes, explain=stage == "1")
         if task == "appearance":
@@ -91,17 +95,23 @@ class SimulatedBackend:
             return f"it is {truth.describe_appearance(attributes)}"
         return self._level(request, truth.true_scores(attributes)["appearance"])
 
-    def _check(self, request: Request, attributes: Mapping[str, Any]) -> str:
+    def _seen(self, request: Request, attributes: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether the element that is asked about is there, as the teacher takes it, and what the teacher sees of it."""
         scene = Scene.from_json(attributes["prompt_scene"])
         ids = {element.question: element.element_id for element in elements(scene)}
         element_id = ids[str(request.context["question"])]
         errs = self._random(request.pair, "error").random() < self._error_rate
         right = truth.element_truth(attributes)[element_id] != errs
-        seen = truth.describe(attributes, element_id)
+        if errs:
+            return right, f"it is {'right' if right else 'wrong'}"
+        return right, truth.describe(attributes, element_id)
+
+    def _check(self, request: Request, attributes: Mapping[str, Any]) -> str:
+        right, seen = self._seen(request, attributes)
         if request.step.endswith("/answer"):
             return "yes" if right else "no"
         if request.step.endswith("/explain"):
-            return f"it is {'right' if right else 'wrong'}" if errs else seen
+            return seen
         return self._level(request, 9.7 if right else 0.3 if seen.startswith("no ") else 2.0)
 
     def _summary(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.elements import extract_request
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -37,7 +38,7 @@ class Decomposed:
         if any(answer.status != OK for answer in answers.values()):
             return []  # what follows would be asked about an answer that nobody gave
         if "extract" not in answers:
-            return [self._extract(subject)]
+            return [extract_request(self.wording, subject)]
         questions = parse_questions(answers["extract"].text)
         if not questions:
             return []
@@ -70,10 +71,6 @@ class Decomposed:
         """The score of ``step`` as the wording writes it; an unreadable one counts as not applicable downstream."""
         value = parse_score(answers[step], self.wording).value
         return NOT_APPLICABLE if value is None else self.wording.level(value)
-
-    def _extract(self, subject: Subject) -> Request:
-        # Without the image, so that all images of a prompt share one extraction.
-        return self._request(subject, "extract", "extract", "", "extract", {"prompt": subject.prompt}, images=False)
 
     def _next_of_question(
         self, subject: Subject, answers: Mapping[str, Answer], number: int, question: Question
@@ -163,11 +160,10 @@ class Decomposed:
         template: str,
         context: Mapping[str, object],
         *,
-        images: bool = True,
         history: tuple[Message, ...] = (),
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
-        seen = (subject.image,) if images and not history else ()
+        seen = () if history else (subject.image,)
         return Request(
             item_id=subject.item_id,
             step=step,

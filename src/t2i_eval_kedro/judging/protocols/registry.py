@@ -8,10 +8,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from t2i_eval_kedro.judging.protocols import dsg, pn_vqa, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
+from t2i_eval_kedro.judging.protocols.dsg import Dsg, Zeroing
 from t2i_eval_kedro.judging.protocols.levels import Levels
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
+from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
+from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
 
 
@@ -21,12 +25,14 @@ class ProtocolOptions(BaseModel):
     Attributes:
         scale: of ``levels``: the words that scores are given in. ``digits`` are the wording's levels, the others its scales.
         categories: of ``levels``: name the categories of the prompt's elements in the request, where they are known.
+        zeroing: of ``dsg``: how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all`` the way.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     scale: Literal["digits", "words", "letters", "yes_no"] = "digits"
     categories: bool = False
+    zeroing: Zeroing = "direct"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Entry:
 PROTOCOLS: Mapping[str, Entry] = {
     "levels": Entry(lambda wording, options: Levels(wording, scale=options.scale, categories=options.categories)),
     "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
+    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS),
+    "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS),
+    "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
 }
 
 

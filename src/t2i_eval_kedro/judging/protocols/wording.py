@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro.errors import T2IEvalError
 
 DIGITS = "digits"
-_TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|reference)\b)", re.IGNORECASE)
+_TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|question)\b)", re.IGNORECASE)
 _TOLERANCE = 1e-3  # of a sum of probabilities, which servers round
 
 

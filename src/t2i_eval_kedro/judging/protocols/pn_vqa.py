@@ -1,0 +1,71 @@
+"""PN-VQA: for every element a positive and a negative question, and the difference of their probabilities.
+
+Source: EvalMuse-40K (arXiv 2412.18150). Templates and formula are not published; both are ours. With
+d = P(yes | positive) - P(yes | negative), where P(yes) + P(no) = 1, an element scores (1 + d) / 2, which is the mean of
+P(yes | positive) and P(no | negative); the item scores the mean over its elements. A judge that says yes to everything gets 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from t2i_eval_kedro.judging.protocols.base import Answer, Element, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.elements import (
+    ALIGNMENT,
+    YES_NO,
+    YES_NO_NEGATIVE,
+    elements_of,
+    extract_request,
+    mean_score,
+    probability_of_yes,
+    yes_no_request,
+)
+from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.schema import OK
+
+VERSION = 1
+DIMENSIONS = (ALIGNMENT,)
+
+
+class PnVqa:
+    """Asks two questions an element, all at once."""
+
+    def __init__(self, wording: Wording) -> None:
+        """Ask in the words of ``wording``."""
+        self.wording = wording
+
+    @property
+    def label(self) -> str:
+        """Name and wording with their versions."""
+        return self.wording.label("pn_vqa", VERSION)
+
+    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """The extraction where the subject has no elements, then all questions at once."""
+        elements = elements_of(subject, answers)
+        if elements is None:
+            return [extract_request(self.wording, subject)]
+        asked = [request for element in elements for request in self.pair(subject, element)]
+        return [request for request in asked if request.step not in answers]
+
+    def pair(self, subject: Subject, element: Element) -> tuple[Request, Request]:
+        """The positive and the negative question about one element."""
+        positive, negative = (
+            yes_no_request(self.wording, subject, element, template) for template in (YES_NO, YES_NO_NEGATIVE)
+        )
+        return positive, negative
+
+    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+        """(1 + d) / 2 an element, and their mean as the alignment."""
+        scores = {element.element_id: self._score(element, answers) for element in elements_of(subject, answers) or ()}
+        return Verdict({ALIGNMENT: mean_score(scores, answers)}, elements=scores)
+
+    def _score(self, element: Element, answers: Mapping[str, Answer]) -> Score:
+        positive, negative = (
+            probability_of_yes(answers.get(f"{template}/{element.element_id}"), self.wording)
+            for template in (YES_NO, YES_NO_NEGATIVE)
+        )
+        if isinstance(positive, Score):
+            return positive
+        if isinstance(negative, Score):
+            return negative
+        return Score((1 + positive - negative) / 2, OK)

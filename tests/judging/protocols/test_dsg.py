@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2i_eval_kedro.judging.protocols import Answer, Element, Subject, Wording
+from t2i_eval_kedro.judging.protocols.dsg import Dsg, zeroed
+from t2i_eval_kedro.schema import OK, UNPARSED
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures" / "golden" / "dsg.json").read_text())
+CHAIN = (
+    Element("1", "a cat", "is there a cat ?"),
+    Element("2", "black", "is the cat black ?", parents=("1",)),
+    Element("3", "shining", "is the black shining ?", parents=("2",)),
+)
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"])
+def test_the_official_code_gives_the_same_numbers(case: dict) -> None:
+    passed = {name: answer == "yes" for name, answer in case["answers"].items()}
+    parents = {name: [str(parent) for parent in above if parent != 0] for name, above in case["deps"].items()}
+    for zeroing, official in (("direct", case["with_dep"]), ("none", case["without_dep"])):
+        counts = zeroed(passed, parents, zeroing)
+        assert sum(counts.values()) / len(counts) == pytest.approx(official)
+    valid = {name: all(passed[parent] for parent in parents[name]) for name in passed}
+    assert valid == case["validity"]
+    assert zeroed(passed, parents, "direct") == {name: passed[name] and valid[name] for name in passed}
+
+
+@given(
+    passed=st.dictionaries(st.integers(0, 6).map(str), st.booleans()),
+    parents=st.dictionaries(st.integers(0, 6).map(str), st.lists(st.integers(0, 8).map(str), max_size=3)),
+)
+def test_a_failure_reaches_further_the_further_it_may(passed: dict[str, bool], parents: dict[str, list[str]]) -> None:
+    none, direct, all_the_way = (zeroed(passed, parents, zeroing) for zeroing in ("none", "direct", "all"))
+    assert none == passed
+    for name in passed:
+        assert all_the_way[name] <= direct[name] <= none[name]
+        if all_the_way[name]:
+            assert all(all_the_way.get(parent, True) for parent in parents.get(name, ()))
+
+
+def answers(*shares: float) -> dict[str, Answer]:
+    return {
+        f"yes_no/{i}": Answer("", probabilities={"no": 1 - share, "yes": share}) for i, share in enumerate(shares, 1)
+    }
+
+
+@pytest.mark.parametrize(("zeroing", "score"), [("none", 20 / 3), ("direct", 10 / 3), ("all", 0.0)])
+def test_a_failed_parent_zeroes_its_children(compact: Wording, zeroing, score: float) -> None:
+    subject = Subject("i", "a shining black cat", "i.png", elements=CHAIN)
+    verdict = Dsg(compact, zeroing=zeroing).verdict(subject, answers(0.1, 0.9, 0.9))
+    assert verdict.scores["alignment"].value == pytest.approx(score)
+    assert set(verdict.elements) == {"1", "2", "3"}
+
+
+def test_without_elements_the_prompt_is_read_first(wording: Wording) -> None:
+    subject, protocol = Subject("i", "a cat", "i.png"), Dsg(wording)
+    (extract,) = protocol.requests(subject, {})
+    assert extract.task == "extract"
+    assert extract.messages[0].images == ()
+    given_answers = {"extract": Answer("attributes | cat | Is there a cat?\nattributes | cat | Is the cat black?")}
+    asked = protocol.requests(subject, given_answers)
+    assert [request.step for request in asked] == ["yes_no/1", "yes_no/2"]
+    given_answers |= {request.step: Answer("yes") for request in asked}
+    assert protocol.requests(subject, given_answers) == []
+    assert protocol.verdict(subject, given_answers).scores["alignment"].value == 10
+
+
+@pytest.mark.parametrize("undecided", [Answer("perhaps"), Answer("", probabilities={"no": 0.5, "yes": 0.5})])
+def test_an_undecided_answer_is_not_counted_as_no(compact: Wording, undecided: Answer) -> None:
+    subject = Subject("i", "a shining black cat", "i.png", elements=CHAIN)
+    verdict = Dsg(compact).verdict(subject, answers(0.9, 0.9) | {"yes_no/3": undecided})
+    assert verdict.scores["alignment"].status == UNPARSED
+    assert [score.status for score in verdict.elements.values()] == [OK, OK, UNPARSED]
+
+
+@given(texts=st.lists(st.text(), min_size=4, max_size=4))
+def test_any_answers_give_a_verdict(compact: Wording, texts: list[str]) -> None:
+    given_answers = {step: Answer(text) for step, text in zip(("extract", "yes_no/1", "yes_no/2"), texts, strict=False)}
+    for subject in (Subject("i", "p", "i.png"), Subject("i", "p", "i.png", elements=CHAIN)):
+        assert Dsg(compact).verdict(subject, given_answers).scores["alignment"].status != "missing"

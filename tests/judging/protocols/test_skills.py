@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2i_eval_kedro.benchmarks.evalalign_skills import SKILLS, alignment_average, faithfulness_average
+from t2i_eval_kedro.judging.protocols import Answer, Element, Subject
+from t2i_eval_kedro.judging.protocols.skills import Skills, parse_slots, read_option
+from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
+
+SLOTS = "Object: cat; dog\nCount: two cats\nColor: none\nStyle: None.\nSpatial: n/a\nAction: none"
+SUBJECT = Subject("i", "two cats and a dog", "i.png")
+
+
+@pytest.fixture
+def skills(load_wording) -> Skills:
+    return Skills(load_wording("full"))
+
+
+def test_faithfulness_is_always_asked_and_alignment_where_the_prompt_says_something(skills: Skills) -> None:
+    (slots,) = skills.requests(SUBJECT, {})
+    assert (slots.task, slots.messages[0].images) == ("skill_slots", ())
+    asked = skills.requests(SUBJECT, {"skill_slots": Answer(SLOTS)})
+    assert [request.aspect for request in asked] == [
+        *(name for name in SKILLS if name.startswith("faithfulness/")),
+        "alignment/Object",
+        "alignment/Count",
+    ]
+    assert "two cats" in asked[-1].messages[0].text
+    assert "-1: there is none" in asked[0].messages[0].text
+
+
+def test_the_options_become_shares_and_minus_one_leaves_the_mean(skills: Skills) -> None:
+    answers = {"skill_slots": Answer(SLOTS)} | {
+        f"skill/{name}": Answer(text)
+        for name, text in {
+            "faithfulness/body": "-1",
+            "faithfulness/hand": "-1: there is none in the image",
+            "faithfulness/face": "2",
+            "faithfulness/object": "4",
+            "faithfulness/common_sense": "3, basically no problems",
+            "alignment/Object": "2",
+            "alignment/Count": "1",
+        }.items()
+    }
+    scores = skills.verdict(SUBJECT, answers).scores
+    assert (scores["faithfulness/body"].value, scores["faithfulness/body"].status) == (None, MISSING)
+    assert scores["faithfulness/face"].value == pytest.approx(5)
+    assert scores["faithfulness"].value == pytest.approx(10 * (2 + 4 + 3) / 12)
+    assert scores["alignment"].value == pytest.approx(7.5)
+
+
+def test_one_unread_skill_leaves_its_aspect_without_a_score(skills: Skills) -> None:
+    asked = skills.requests(SUBJECT, {"skill_slots": Answer(SLOTS)})
+    answers = {"skill_slots": Answer(SLOTS)} | {request.step: Answer("2") for request in asked}
+    answers["skill/faithfulness/object"] = Answer("-1")  # not among the options of this skill
+    scores = skills.verdict(SUBJECT, answers).scores
+    assert (scores["faithfulness"].status, scores["alignment"].status) == (UNPARSED, OK)
+
+
+@pytest.mark.parametrize(("slots", "status"), [(Answer("Object: cat"), UNPARSED), (Answer("x", status=FAILED), FAILED)])
+def test_an_unread_prompt_costs_alignment_alone(skills: Skills, slots: Answer, status: str) -> None:
+    answers = {"skill_slots": slots}
+    answers |= {request.step: Answer("2") for request in skills.requests(SUBJECT, answers)}
+    scores = skills.verdict(SUBJECT, answers).scores
+    assert (scores["alignment"].status, scores["faithfulness"].status) == (status, OK)
+
+
+def test_the_release_questions_are_asked_where_there_are_some(skills: Skills, shared_data: Path) -> None:
+    row = json.loads((shared_data / "evalalign" / "test_alignment_prompt.json").read_text())[0]
+    elements = tuple(
+        Element(
+            f"alignment/{skill}", skill, question.removeprefix("<image>\n"), skill=f"alignment/{skill}", expected="2"
+        )
+        for skill, question in row["question_info"].items()
+    )
+    asked = skills.requests(Subject("i", row["prompt"], "i.png", elements=elements), {})
+    assert [request.aspect for request in asked] == [element.skill for element in elements]
+    assert all(e.question in request.messages[0].text for e, request in zip(elements, asked, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [(SLOTS, 2), (SLOTS.replace("Color", "**Color**"), 2), (SLOTS + "\nColor: red", None), ("", None)]
+)
+def test_slots(text: str, n: int | None) -> None:
+    slots = parse_slots(text)
+    assert (None if slots is None else len(slots)) == n
+
+
+def test_the_published_aggregates() -> None:
+    # The examples of the release's README: 769 over 470 applicable, 727 over 120 images.
+    body = [{"faithfulness/body": 2}] * 384 + [{"faithfulness/body": 1}] + [{"faithfulness/body": 0}] * 85
+    assert faithfulness_average([*body, {"faithfulness/body": -1, "alignment/Object": 2}]) == pytest.approx(769 / 470)
+    images = [{name: 1 for name in SKILLS if name.startswith("alignment/")}] * 120
+    more = [{**image, "alignment/Object": 2} for image in images[:7]]
+    assert alignment_average([*more, *images[7:]]) == pytest.approx(727 / 120)
+    assert faithfulness_average([{"faithfulness/face": -1}]) is None
+    assert alignment_average([]) is None
+
+
+@given(text=st.text(), name=st.sampled_from(sorted(SKILLS)))
+def test_any_text_gives_a_status(text: str, name: str) -> None:
+    score = read_option(Answer(text), name)
+    assert score.status in STATUSES
+    assert (score.value is None) == (score.status != OK)
+    assert score.value is None or 0 <= score.value <= 1
+    slots = parse_slots(text)
+    assert slots is None or set(slots) <= set(SKILLS)
