@@ -32,7 +32,9 @@ def files() -> dict[str, str]:
     return {
         name: entry["filepath"]
         for name, entry in config.items()
-        if not name.startswith("_") and str(entry.get("filepath", "")).startswith("data/")
+        if not name.startswith("_")
+        and str(entry.get("filepath", "")).startswith("data/")
+        and not entry["type"].endswith("TrainingFolder")
     }
 
 

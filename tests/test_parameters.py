@@ -13,11 +13,18 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
 from t2i_eval_kedro.pipelines.teacher_distillation.nodes import TeacherSettings
-from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, RebalancingSettings, SFTSettings
+from t2i_eval_kedro.training.settings import (
+    GRPOSettings,
+    LaunchSettings,
+    ModelSettings,
+    RebalancingSettings,
+    SFTSettings,
+)
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
+    "launch": LaunchSettings,
     "ingestion": IngestionSettings,
     "judging": JudgingSettings,
     "teacher": TeacherSettings,

@@ -36,7 +36,7 @@ def test_a_saved_folder_is_loaded(tmp_path: Path) -> None:
     assert dataset.exists()
     assert dataset.load() == tmp_path / "models" / "sft"
     assert (dataset.load() / "README.md").read_text() == "# card"
-    assert source.is_dir()
+    assert not source.exists()  # it was moved
 
 
 def test_saving_again_replaces_the_folder_and_leaves_nothing_behind(tmp_path: Path) -> None:

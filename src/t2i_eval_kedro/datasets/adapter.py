@@ -1,4 +1,4 @@
-"""The Kedro dataset of an adapter folder, and what makes such a folder whole."""
+"""The Kedro datasets of an adapter folder and of its training, and what makes an adapter folder whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.errors import T2IEvalError
@@ -85,13 +85,37 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
         if data.resolve() == self._folder.resolve():
             return
         with atomic_folder(self._folder) as work:
-            shutil.copytree(data, work, dirs_exist_ok=True)
+            work.rmdir()
+            shutil.move(data, work)
 
     def _exists(self) -> bool:
         return (self._folder / MANIFEST).is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder), "optional": self._optional}
+
+
+class TrainingFolder(AbstractDataset[None, Path]):
+    """Where a training keeps what it needs while it lasts; loads the folder's path, whether or not there is one."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Take the folder."""
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """The folder's path."""
+        return self._folder
+
+    def save(self, data: None) -> None:
+        """Refused: the training itself writes here."""
+        raise DatasetError("a training's folder is written by the training alone")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
 
 
 def _sha256(path: Path) -> str:

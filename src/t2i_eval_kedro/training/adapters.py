@@ -82,6 +82,7 @@ def save_adapter(
     data_hash: str,
     curve: pd.DataFrame,
     data_note: str = "",
+    weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the adapter of a trained peft model as a whole folder, in one step.
 
@@ -95,6 +96,7 @@ def save_adapter(
         data_hash: see :func:`t2i_eval_kedro.training.data.data_hash`.
         curve: the training curve, with a column ``step``.
         data_note: a sentence on where the data comes from, such as that it is synthetic.
+        weights: the model's, where ``model`` holds only this process's share of them.
     """
     name = portable_name(base)
     resolved = {
@@ -110,7 +112,7 @@ def save_adapter(
         "libraries": {library: version(library) for library in _LIBRARIES},
     }
     with atomic_folder(out_dir) as work:
-        model.save_pretrained(work, save_embedding_layers=False)
+        model.save_pretrained(work, save_embedding_layers=False, state_dict=weights)
         _make_portable(work / "adapter_config.json", name, base.revision)
         (work / "settings.json").write_text(json.dumps(resolved, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         curve.to_csv(work / "curve.csv", index=False, float_format="%.6g")

@@ -32,8 +32,12 @@ class AnswerLossTrainer(SFTTrainer):
         results = [_answer_loss(model, part) for part in inputs.get("parts", [inputs])]
         loss, correct, tokens = (torch.stack(values).sum() for values in zip(*results, strict=True))
         mode = "train" if model.training else "eval"
-        self._metrics[mode]["mean_token_accuracy"].append((correct / tokens).item())
-        return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+        counts = self.accelerator.reduce(torch.stack([correct, tokens]))  # summed over the processes
+        self._metrics[mode]["mean_token_accuracy"].append((counts[0] / counts[1]).item())
+        if num_items_in_batch is None:
+            return loss / tokens
+        processes: int = self.accelerator.num_processes  # which gradients are averaged over
+        return loss / num_items_in_batch * processes
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the count would need the tokens of a batch in one tensor."""

@@ -50,13 +50,20 @@ class Checkpoints:
         if self._lasting is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="t2i-eval-training-")
             return Path(self._temporary.name)
-        stamp = self._lasting / _RUN
-        if self._lasting.exists() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == self._run):
-            logger.warning("The checkpoints in '%s' are of another run and are deleted.", self._lasting)
-            self.clear()
-        self._lasting.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(self._run, encoding="utf-8")
+        from accelerate import PartialState
+
+        with PartialState().main_process_first():
+            self._claim(self._lasting)
         return self._lasting
+
+    def _claim(self, folder: Path) -> None:
+        """Make the folder this run's."""
+        stamp = folder / _RUN
+        if folder.exists() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == self._run):
+            logger.warning("The checkpoints in '%s' are of another run and are deleted.", folder)
+            self.clear()
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(self._run, encoding="utf-8")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -77,7 +84,7 @@ class Checkpoints:
             if _whole(numbered[step]):
                 logger.info("Going on from step %d.", step)
                 return str(numbered[step])
-            shutil.rmtree(numbered[step])
+            shutil.rmtree(numbered[step], ignore_errors=True)  # another process of the training may have been faster
         return None
 
     def clear(self) -> None:

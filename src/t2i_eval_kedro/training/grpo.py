@@ -30,7 +30,7 @@ from t2i_eval_kedro.training.rewards import (
     total_reward,
 )
 from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
-from t2i_eval_kedro.training.trainers import common_arguments, watch
+from t2i_eval_kedro.training.trainers import common_arguments, per_process, watch, whole_weights
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ def train_grpo(
     Raises:
         T2IEvalError: nothing to train on, or an adapter of another base model.
     """
+    from accelerate import PartialState
     from transformers import PrinterCallback, set_seed
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
@@ -111,6 +112,8 @@ def train_grpo(
     run = run_hash("grpo", model, settings, hashed, start_weights)
     checkpoints = Checkpoints(checkpoint_dir, run, settings.save_steps)
     answers = settings.prompts_per_step * settings.generations
+    state = PartialState()
+    batch_size, passes = per_process(settings.batch_size, answers // settings.batch_size, state.num_processes)
     with checkpoints as work:
         trainer = GRPOTrainer(
             model=policy,
@@ -118,8 +121,8 @@ def train_grpo(
             args=GRPOConfig(
                 **common_arguments(settings, model, work, policy),
                 max_steps=settings.max_steps,
-                per_device_train_batch_size=settings.batch_size,
-                gradient_accumulation_steps=answers // settings.batch_size,
+                per_device_train_batch_size=batch_size,
+                gradient_accumulation_steps=passes,
                 num_generations=settings.generations,
                 temperature=settings.temperature,
                 max_completion_length=settings.max_completion_length,
@@ -138,9 +141,13 @@ def train_grpo(
     steps = trainer.state.global_step
     logger.info("GRPO: %d steps of %d answers in %.0f s.", steps, answers, seconds)
     curve = _curve(trainer.state.log_history, constant)
+    weights = whole_weights(trainer)
+    if not state.is_main_process:
+        return curve
     save_adapter(
         trainer.accelerator.unwrap_model(trainer.model),
         out_dir,
+        weights=weights,
         method="GRPO",
         base=model,
         settings=settings.model_dump(mode="json") | {"start_adapter_sha256": start_weights},

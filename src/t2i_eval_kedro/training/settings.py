@@ -52,6 +52,36 @@ class ModelSettings(_Settings):
     licence: str = "unknown"
 
 
+class LaunchSettings(_Settings):
+    """How many processes train. However many they are, the effective batch and the adapter stay those of one.
+
+    Attributes:
+        processes: on each machine, one a GPU; one alone trains inside ``kedro run``, more are started by ``accelerate launch``.
+        machines: that train together; they share a file system.
+        address: of the first machine, as the others reach it.
+        port: on the first machine.
+        accelerate: accelerate's own configuration file, for FSDP2 or DeepSpeed; without one, each process holds the whole
+            model.
+    """
+
+    processes: int = Field(default=1, ge=1)
+    machines: int = Field(default=1, ge=1)
+    address: str | None = None
+    port: int = Field(default=29500, ge=1, le=65535)
+    accelerate: str | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> LaunchSettings:
+        if self.machines > 1 and not self.address:
+            raise ValueError("several machines need the address of the first")
+        return self
+
+    @property
+    def total(self) -> int:
+        """Processes of all machines together."""
+        return self.processes * self.machines
+
+
 class _Optimisation(_Settings):
     """What supervised fine-tuning and GRPO share.
 
@@ -86,8 +116,8 @@ class SFTSettings(_Optimisation):
     Attributes:
         max_steps: optimiser steps; give either these or ``epochs``.
         epochs: passes over the training examples.
-        batch_size: examples a device and forward pass.
-        gradient_accumulation_steps: forward passes an optimiser step.
+        batch_size: examples a forward pass.
+        gradient_accumulation_steps: forward passes an optimiser step, shared out among the processes that train.
         group_by_length: make batches of examples of similar length. Less padding, but each batch then holds few tasks: with
             the tiny model and its high learning rate the student learned next to nothing. Batches on a CPU are padded in
             two parts anyhow.
@@ -124,7 +154,8 @@ class GRPOSettings(_Optimisation):
         max_steps: optimiser steps.
         prompts_per_step: different requests a step.
         generations: answers to each request; they are one group.
-        batch_size: answers a device and forward pass; divides ``prompts_per_step * generations``.
+        batch_size: answers a forward pass; divides ``prompts_per_step * generations``. The passes of a step are shared out
+            among the processes that train.
         temperature: of sampling.
         max_completion_length: tokens of an answer; the rest is cut off and earns nothing unless it parses.
         beta: weight of the divergence from the adapter at the start; 0 loads no reference.

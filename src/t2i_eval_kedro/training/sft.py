@@ -16,7 +16,7 @@ from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
 from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
-from t2i_eval_kedro.training.trainers import common_arguments, watch
+from t2i_eval_kedro.training.trainers import common_arguments, per_process, watch, whole_weights
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -73,6 +73,8 @@ def train_sft(
     validation_rows = [row for row in rows if row >= len(train)]
     if not train_rows:
         raise T2IEvalError(f"Every training example is longer than max_length={settings.max_length} tokens; raise it.")
+    state = PartialState()
+    batch_size, passes = per_process(settings.batch_size, settings.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
     base = load_model(
         model.model,
@@ -92,9 +94,9 @@ def train_sft(
                 **common_arguments(settings, model, work, base),
                 max_steps=settings.max_steps or -1,
                 num_train_epochs=settings.epochs or 1.0,
-                per_device_train_batch_size=settings.batch_size,
-                per_device_eval_batch_size=settings.batch_size,
-                gradient_accumulation_steps=settings.gradient_accumulation_steps,
+                per_device_train_batch_size=batch_size,
+                per_device_eval_batch_size=batch_size,
+                gradient_accumulation_steps=passes,
                 train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
                 eval_strategy="steps" if settings.eval_steps and validation_rows else "no",
                 eval_steps=settings.eval_steps or None,
@@ -102,7 +104,7 @@ def train_sft(
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
             ),
-            data_collator=encoder.in_parts if own_loss and PartialState().num_processes == 1 else encoder,
+            data_collator=encoder.in_parts if own_loss and state.num_processes == 1 else encoder,
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,
@@ -119,9 +121,13 @@ def train_sft(
     seen = steps * settings.batch_size * settings.gradient_accumulation_steps
     logger.info("Fine-tuned %d steps in %.0f s (%.0f examples a second).", steps, seconds, seen / seconds)
     curve = _curve(trainer.state.log_history)
+    weights = whole_weights(trainer)
+    if not state.is_main_process:
+        return curve
     save_adapter(
         trainer.accelerator.unwrap_model(trainer.model),
         out_dir,
+        weights=weights,
         method="supervised fine-tuning",
         base=model,
         settings=settings.model_dump(mode="json"),

@@ -10,7 +10,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, SFTSettings
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    import torch
+    from transformers import Trainer, TrainerCallback
 
 
 def common_arguments(
@@ -36,10 +37,43 @@ def common_arguments(
         "save_total_limit": settings.checkpoints_kept,
         "seed": settings.seed,
         "dataloader_pin_memory": not on_cpu,
+        "ddp_find_unused_parameters": True,  # a batch without an image leaves the vision tower out
         "remove_unused_columns": False,
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]:
+    """The examples a forward pass, and the passes a step, of each of ``processes`` that share a step out evenly.
+
+    Raises:
+        T2IEvalError: the step cannot be shared out evenly.
+
+    Example:
+        >>> per_process(2, 64, 8), per_process(32, 1, 2)
+        ((2, 8), (16, 1))
+    """
+    fewer = math.gcd(passes, processes)
+    left = processes // fewer
+    if batch_size % left:
+        raise T2IEvalError(
+            f"A step of {batch_size * passes} examples cannot be shared out evenly among {processes} processes with "
+            f"batch_size={batch_size}; change launch.processes, the batch size or the accumulation steps."
+        )
+    return batch_size // left, passes // fewer
+
+
+def whole_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
+    """The weights of a model that is spread over processes, on the first of them; None where each process has them all.
+
+    Every process must call this.
+    """
+    if trainer.is_deepspeed_enabled:
+        return dict(trainer.accelerator.get_state_dict(trainer.deepspeed))
+    if trainer.is_fsdp_enabled:
+        return dict(trainer.accelerator.get_state_dict(trainer.model))
+    return None
 
 
 def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
@@ -54,7 +88,14 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
 
     class Watch(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=title, unit="step", mininterval=1)
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc=title,
+                unit="step",
+                mininterval=1,
+                disable=not state.is_world_process_zero,
+            )
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.judging.protocols.base import Answer
-from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
-from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
+from t2i_eval_kedro.training.launch import GRPOJob, run
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, ModelSettings
 
 
 def build_examples(
@@ -44,20 +42,20 @@ def train(
     judging: JudgingSettings,
     model: ModelSettings,
     settings: GRPOSettings,
+    launch: LaunchSettings,
     seed: int,
+    folder: Path,
 ) -> tuple[Path, pd.DataFrame]:
     """The adapter's folder (moved into place by its dataset) and the reward curve."""
-    from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
-
-    wording = judging.load_wording(load_templates(prompts))
-
-    def parse(text: str) -> float | None:
-        return parse_score(Answer(text), wording).value
-
-    folder = Path(tempfile.mkdtemp(prefix="grpo-"))
-    seeded = settings.model_copy(update={"seed": settings.seed + seed})
-    curve = train_grpo(examples, images, model, sft_adapter, seeded, parse, folder, data_note=data_note(card))
-    return folder, curve
+    job = GRPOJob(
+        model=model,
+        settings=settings.model_copy(update={"seed": settings.seed + seed}),
+        start=sft_adapter,
+        judging=judging,
+        templates=load_templates(prompts),
+        data_note=data_note(card),
+    )
+    return run(job, examples, images, launch, folder)
 
 
 def judge_grpo(

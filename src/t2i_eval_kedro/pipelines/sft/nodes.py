@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pandas as pd
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
-from t2i_eval_kedro.training.settings import ModelSettings, SFTSettings
+from t2i_eval_kedro.training.launch import SFTJob, run
+from t2i_eval_kedro.training.settings import LaunchSettings, ModelSettings, SFTSettings
 
 
 def train(
@@ -21,15 +21,13 @@ def train(
     card: Mapping[str, Any],
     model: ModelSettings,
     settings: SFTSettings,
+    launch: LaunchSettings,
     seed: int,
+    folder: Path,
 ) -> tuple[Path, pd.DataFrame]:
     """The adapter's folder (moved into place by its dataset) and the training curve."""
-    from t2i_eval_kedro.training.sft import train_sft  # torch is slow to import
-
-    folder = Path(tempfile.mkdtemp(prefix="sft-"))
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
-    curve = train_sft(examples, images, model, seeded, folder, data_note=data_note(card))
-    return folder, curve
+    return run(SFTJob(model=model, settings=seeded, data_note=data_note(card)), examples, images, launch, folder)
 
 
 def judge_base(

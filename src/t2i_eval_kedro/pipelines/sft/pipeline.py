@@ -14,7 +14,16 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.train,
-                inputs=["balanced_examples", "images", "data_card", "params:model", "params:sft", "params:seed"],
+                inputs=[
+                    "balanced_examples",
+                    "images",
+                    "data_card",
+                    "params:model",
+                    "params:sft",
+                    "params:launch",
+                    "params:seed",
+                    "sft_training",
+                ],
                 outputs=["sft_adapter", "sft_curve"],
                 name="train_sft",
             ),

@@ -1,0 +1,229 @@
+"""Trains in this process, or in several that ``accelerate launch`` starts on this module.
+
+A training is a :class:`Job`: everything that it depends on, as data. Processes that are started on it read the job, its examples and
+its images from files; nothing of Kedro runs in them, so that no node runs twice. The folder of a training holds
+
+| file | written by |
+|---|---|
+| ``job.json``, ``examples.parquet`` | the node, where processes are to be started; the job last |
+| ``checkpoints/`` | the training, see :mod:`t2i_eval_kedro.training.checkpoints` |
+| ``curve.parquet``, ``error.txt`` | the first process: what came of it |
+
+and is deleted once the adapter is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import subprocess
+import sys
+from abc import abstractmethod
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.protocols.base import Answer
+from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, ModelSettings, SFTSettings
+
+logger = logging.getLogger(__name__)
+
+_JOB, _EXAMPLES, _CURVE, _ERROR, _CHECKPOINTS = (
+    "job.json",
+    "examples.parquet",
+    "curve.parquet",
+    "error.txt",
+    "checkpoints",
+)
+
+
+class _Job(BaseModel):
+    """What supervised fine-tuning and GRPO share: the base model, and a sentence on the data for the adapter's card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelSettings
+    data_note: str
+
+    @abstractmethod
+    def train(self, examples: pd.DataFrame, images: ImageStore, out_dir: Path, checkpoints: Path) -> pd.DataFrame:
+        """Train an adapter into ``out_dir`` and return the curve."""
+
+
+class SFTJob(_Job):
+    """One supervised fine-tuning, see :func:`t2i_eval_kedro.training.sft.train_sft`."""
+
+    method: Literal["sft"] = "sft"
+    settings: SFTSettings
+
+    def train(self, examples: pd.DataFrame, images: ImageStore, out_dir: Path, checkpoints: Path) -> pd.DataFrame:
+        """Train an adapter into ``out_dir`` and return the curve."""
+        from t2i_eval_kedro.training.sft import train_sft  # torch is slow to import
+
+        return train_sft(
+            examples, images, self.model, self.settings, out_dir, checkpoint_dir=checkpoints, data_note=self.data_note
+        )
+
+
+class GRPOJob(_Job):
+    """One GRPO, see :func:`t2i_eval_kedro.training.grpo.train_grpo`; answers are read as ``judging`` reads them."""
+
+    method: Literal["grpo"] = "grpo"
+    settings: GRPOSettings
+    start: Path
+    judging: JudgingSettings
+    templates: dict[str, str]
+
+    def train(self, examples: pd.DataFrame, images: ImageStore, out_dir: Path, checkpoints: Path) -> pd.DataFrame:
+        """Train an adapter into ``out_dir`` and return the curve."""
+        from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
+
+        wording = self.judging.load_wording(self.templates)
+
+        def parse(text: str) -> float | None:
+            return parse_score(Answer(text), wording).value
+
+        return train_grpo(
+            examples,
+            images,
+            self.model,
+            self.start,
+            self.settings,
+            parse,
+            out_dir,
+            checkpoint_dir=checkpoints,
+            data_note=self.data_note,
+        )
+
+
+Job = Annotated[SFTJob | GRPOJob, Field(discriminator="method")]
+
+
+def run(
+    job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
+) -> tuple[Path, pd.DataFrame]:
+    """Train as ``launch`` asks for.
+
+    Args:
+        job: the training.
+        examples: the table ``schema.EXAMPLES``.
+        images: of the requests.
+        launch: how many processes.
+        folder: of the training; what a run that was cut off left there is gone on from.
+
+    Returns:
+        The adapter's folder, which lies beside ``folder``, and the training curve.
+
+    Raises:
+        T2IEvalError: what ended the training.
+    """
+    adapter = _adapter(folder)
+    if launch.total == 1 and launch.accelerate is None:
+        curve = job.train(examples, images, adapter, folder / _CHECKPOINTS)
+    else:
+        _describe(job, examples, images, folder)
+        _start(launch, folder)
+        curve = pd.read_parquet(folder / _CURVE)
+    shutil.rmtree(folder, ignore_errors=True)
+    return adapter, curve
+
+
+def command(launch: LaunchSettings, folder: Path, rank: str = "0") -> list[str]:
+    """What starts the training processes of one machine; ``rank`` is its number, 0 for the first.
+
+    Raises:
+        T2IEvalError: accelerate's configuration file is not there.
+    """
+    if launch.accelerate is None:
+        how = ["--multi_gpu", "--mixed_precision=no", "--dynamo_backend=no"]
+    elif Path(launch.accelerate).is_file():
+        how = [f"--config_file={launch.accelerate}"]
+    else:
+        raise T2IEvalError(f"There is no file '{launch.accelerate}' (launch.accelerate); correct the path.")
+    if launch.machines == 1:
+        how += ["--num_machines=1", "--main_process_port=0"]  # any free port
+    else:
+        how += [
+            f"--num_machines={launch.machines}",
+            f"--machine_rank={rank}",
+            f"--main_process_ip={launch.address}",
+            f"--main_process_port={launch.port}",
+        ]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *how, f"--num_processes={launch.total}"]
+    return [*launcher, "--module", __name__, str(folder)]
+
+
+def _adapter(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.adapter")
+
+
+def _describe(job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (_CURVE, _ERROR):
+        (folder / name).unlink(missing_ok=True)
+    examples.to_parquet(folder / _EXAMPLES)
+    with atomic_file(folder / _JOB) as path:
+        path.write_text(_Described(job=job, images=images.folder).model_dump_json(indent=1), encoding="utf-8")
+
+
+def _start(launch: LaunchSettings, folder: Path) -> None:
+    started = command(launch, folder)
+    if launch.machines > 1:
+        logger.info("On each of the other machines, by its number: %s", shlex.join(command(launch, folder, "NUMBER")))
+    logger.info("Starting %d training processes on this machine.", launch.processes)
+    done = subprocess.run(started, check=False)  # its progress goes where ours goes
+    if done.returncode == 0:
+        return
+    told = folder / _ERROR
+    if told.is_file():
+        raise T2IEvalError(told.read_text(encoding="utf-8"))
+    raise T2IEvalError(
+        f"The training processes ended with status {done.returncode}; what they printed stands above, and the training "
+        f"goes on from the last checkpoint in '{folder}' when it is run again."
+    )
+
+
+class _Described(BaseModel):
+    """The content of ``job.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job: Job
+    images: Path | None
+
+
+def _main(folder: Path) -> int:
+    """What each process does: the training, as it is described in ``folder``."""
+    import torch
+    from accelerate import PartialState
+
+    described = TypeAdapter(_Described).validate_json((folder / _JOB).read_bytes())
+    state = PartialState(cpu=described.job.model.device == "cpu" or not torch.cuda.is_available())
+    logging.basicConfig(level=logging.INFO if state.is_main_process else logging.WARNING, format="%(message)s")
+    try:
+        curve = described.job.train(
+            pd.read_parquet(folder / _EXAMPLES), ImageStore(described.images), _adapter(folder), folder / _CHECKPOINTS
+        )
+        if state.is_main_process:
+            curve.to_parquet(folder / _CURVE)
+        state.wait_for_everyone()
+    except T2IEvalError as error:
+        if state.is_main_process:
+            with atomic_file(folder / _ERROR) as path:
+                path.write_text(str(error), encoding="utf-8")
+        return 1
+    finally:
+        state.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))
