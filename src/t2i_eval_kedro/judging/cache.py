@@ -12,6 +12,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.judging.protocols.forms import json_schema
 from t2i_eval_kedro.schema import FAILED
 
 
@@ -25,17 +26,18 @@ class Keys:
             identity: what decides an answer besides the request: model, its revision or fingerprint, sampling, seed.
             read_image: the encoded bytes of an image by its key; an image is named by them and not by its key.
         """
-        self._identity = dict(identity)
+        self.identity = dict(identity)
         self._read_image = read_image
         self._digests: dict[str, str] = {}
 
     def __call__(self, request: Request) -> str:
         """The SHA-256 of the request in canonical JSON, as 64 hexadecimal digits."""
         content = {
-            "identity": self._identity,
+            "identity": self.identity,
             "messages": [[m.role, m.text, [self._digest(key) for key in m.images]] for m in request.messages],
             "max_tokens": request.max_tokens,
             "choices": request.choices,
+            "schema": None if request.form is None else json_schema(request.form),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -83,7 +85,8 @@ class CachedBackend:
             for position, answer in self._backend.answer([requests[asked[key][0]] for key in keys]):
                 failed = answer.status == FAILED
                 if not failed or answer.usage:
-                    self._store.put(keys[position], asdict(answer), failed=failed)
+                    record = {"identity": self._keys.identity, "answer": asdict(answer)}
+                    self._store.put(keys[position], record, failed=failed)
                 for i in asked[keys[position]]:
                     yield i, answer
 
@@ -91,4 +94,4 @@ class CachedBackend:
         kept = self._store.get(key)
         if kept is None and not self._retry_failed:
             kept = self._store.failure(key)
-        return None if kept is None else Answer(**kept)
+        return None if kept is None else Answer(**kept["answer"])

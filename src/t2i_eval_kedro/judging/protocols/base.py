@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol as TypingProtocol
 
+from t2i_eval_kedro.judging.protocols.forms import Form
 from t2i_eval_kedro.schema import MISSING, OK
 
 
@@ -78,6 +79,7 @@ class Request:
         choices: where not empty, the answer is a distribution over these words and nothing is generated.
         context: what the templates were filled with; a simulated backend reads it, a model never sees it.
         pair: joins the requests of one question.
+        form: the schema of the answer, where it is no free text; for servers that can hold a model to it.
     """
 
     item_id: str
@@ -89,6 +91,7 @@ class Request:
     choices: tuple[str, ...] = ()
     context: Mapping[str, object] = field(default_factory=dict)
     pair: str = ""
+    form: type[Form] | None = None
 
     @property
     def chat(self) -> list[dict[str, object]]:

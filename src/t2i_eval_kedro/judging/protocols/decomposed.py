@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
+from t2i_eval_kedro.judging.protocols.forms import score_form
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -173,4 +174,5 @@ class Decomposed:
             max_tokens=self.wording.max_tokens[template],
             context=context,
             pair=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",
+            form=score_form(self.wording.levels) if task.endswith("_2") else None,
         )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.judging.protocols.base import Answer, Element, Message, Request, Score, Subject
+from t2i_eval_kedro.judging.protocols.forms import ExtractionForm
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -35,6 +36,7 @@ def extract_request(wording: Wording, subject: Subject) -> Request:
         max_tokens=wording.max_tokens[EXTRACT],
         context=context,
         pair=f"{subject.item_id}/{EXTRACT}",
+        form=ExtractionForm,
     )
 
 
