@@ -7,6 +7,9 @@ from typing import Protocol
 
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 
+# How the text of a failed answer begins, where the reason is one that is counted.
+REFUSED, TRUNCATED, MALFORMED = "refused", "truncated", "malformed"
+
 
 class Backend(Protocol):
     """Answers requests, in any order, each exactly once."""

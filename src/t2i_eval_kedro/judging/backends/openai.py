@@ -1,0 +1,403 @@
+"""Any server that speaks OpenAI's chat completions: a commercial model, vLLM, SGLang, ``transformers serve``.
+
+Many requests are in flight at once, on an event loop of this backend's own, so that it works inside a notebook or a server
+too. A fault of one request (refused, cut off, off its schema) is a failed answer of that request; a fault of the connection
+(429, 5xx, time out, reset, a body that is no answer) is tried again; a fault of the whole run (a wrong key, an unknown model, a budget
+that is used up) ends it with one sentence, once what is in flight has been answered and kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import openai
+from aiolimiter import AsyncLimiter
+from openai.types.chat import ChatCompletion
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
+from t2i_eval_kedro.judging.costs import Budget, Tokens
+from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.judging.protocols.forms import json_schema
+from t2i_eval_kedro.schema import FAILED
+
+ECHO = "Idempotency-Key"
+"""The header that names a request: a server that knows it answers a repeated request from its memory, and says which it answers."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 120.0
+_GIVE_UP_AFTER = 25  # requests in a row without an answer
+_FORM_TOKENS = 32  # what the braces and names of a JSON answer may take
+_TOP_LOGPROBS = 20  # the most that OpenAI gives
+_IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
+
+
+class OpenAISettings(BaseModel):
+    """Which server is asked, and how hard.
+
+    Attributes:
+        model: name as the server knows it.
+        base_url: of the server, ending in ``/v1``; null for the environment's OPENAI_BASE_URL, else OpenAI itself.
+        requests_per_minute: limit; null for none.
+        tokens_per_minute: limit on the tokens sent and the longest answers asked for; null for none.
+        in_flight: requests under way at once.
+        timeout_s: seconds until an unanswered request is given up and tried again.
+        retries: how often a request is tried again after a fault of the connection.
+        temperature: of sampling.
+        seed: sent with every request; servers may ignore it.
+        structured: ask for JSON after a schema where the answer has one; false for servers that refuse that.
+        token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    base_url: str | None
+    requests_per_minute: float | None = Field(gt=0)
+    tokens_per_minute: float | None = Field(gt=0)
+    in_flight: int = Field(ge=1)
+    timeout_s: float = Field(gt=0)
+    retries: int = Field(ge=0)
+    temperature: float = Field(ge=0)
+    seed: int = Field(ge=0)
+    structured: bool
+    token_limit: Literal["max_tokens", "max_completion_tokens"]
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides an answer besides the request; the server's address does not, so that a team shares answers."""
+        chosen = ("model", "temperature", "seed", "structured")
+        return {name: getattr(self, name) for name in chosen}
+
+
+class Chat:
+    """Writes requests and reads answers, without sending anything: what a call and a batch file share."""
+
+    def __init__(self, settings: OpenAISettings, key: SecretStr, read_image: Callable[[str], bytes]) -> None:
+        """Take ``read_image``, the only way to an image's bytes: no path from a data file is ever opened."""
+        self._settings = settings
+        self._key = key.get_secret_value()
+        self._read_image = read_image
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON of the call.
+
+        Raises:
+            OSError, T2IEvalError: an image cannot be read.
+        """
+        settings, limit = self._settings, self.longest_answer(request)
+        body: dict[str, Any] = {
+            "model": settings.model,
+            "messages": [self._message(m.role, m.text, m.images) for m in request.messages],
+            settings.token_limit: limit,
+            "temperature": settings.temperature,
+            "seed": settings.seed,
+        }
+        if request.choices:
+            body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        elif request.form is not None and settings.structured:
+            schema = {"name": "answer", "strict": True, "schema": json_schema(request.form)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+    def longest_answer(self, request: Request) -> int:
+        """The most tokens that the answer may have."""
+        if request.choices:
+            return 1
+        return request.max_tokens + (
+            request.max_tokens + _FORM_TOKENS if request.form is not None and self._settings.structured else 0
+        )
+
+    def read(self, completion: object, request: Request) -> Answer:
+        """The answer in the server's reply.
+
+        Raises:
+            ValueError: the reply is no chat completion.
+        """
+        if not isinstance(completion, ChatCompletion):
+            raise ValueError("the body is no chat completion")
+        try:
+            choice = completion.choices[0]
+            content, refusal = choice.message.content, getattr(choice.message, "refusal", None)
+        except (AttributeError, IndexError, TypeError):
+            raise ValueError("the body is no chat completion") from None
+        usage = _usage(completion)
+        if not (content is None or isinstance(content, str)):
+            raise ValueError("the content is no text")
+        text = self.without_key((content or "").strip())
+        if refusal or choice.finish_reason == "content_filter":
+            return Answer(f"{REFUSED}: {self.without_key(str(refusal or text))}", FAILED, usage=usage)
+        if request.choices:
+            return _distribution(choice, request.choices, usage)
+        if choice.finish_reason == "length":
+            return Answer(f"{TRUNCATED}: {text}", FAILED, usage=usage)
+        if not text:
+            return Answer(f"{MALFORMED}: the answer is empty", FAILED, usage=usage)
+        if request.form is not None and text[0] in "{[":
+            try:
+                text = request.form.model_validate_json(text).text()
+            except ValidationError as error:
+                fault = error.errors()[0]["msg"]
+                return Answer(f"{MALFORMED}: the answer is off its schema ({fault}): {text}", FAILED, usage=usage)
+        return Answer(text, usage=usage)
+
+    def without_key(self, text: str) -> str:
+        """``text`` with the key blotted out, should a server repeat it."""
+        return text.replace(self._key, "***") if self._key else text
+
+    def _message(self, role: str, text: str, images: Sequence[str]) -> dict[str, Any]:
+        if not images:
+            return {"role": role, "content": text}
+        parts: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": _data_url(self._read_image(key))}} for key in images
+        ]
+        return {"role": role, "content": [*parts, {"type": "text", "text": text}]}
+
+
+class OpenAIBackend:
+    """Asks one server; see the module."""
+
+    def __init__(
+        self,
+        settings: OpenAISettings,
+        key: SecretStr,
+        read_image: Callable[[str], bytes],
+        *,
+        name: Callable[[Request], str],
+        budget: Budget | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            settings: the server.
+            key: the secret that opens it; it goes into one header and nowhere else.
+            read_image: the encoded bytes of an image by its key in the image store.
+            name: names a request by its content (:class:`~t2i_eval_kedro.judging.cache.Keys`).
+            budget: stops the run before a call that could break it.
+            tokens: counts the tokens of a request before it is sent.
+        """
+        self.chat = Chat(settings, key, read_image)
+        self._settings = settings
+        self._name = name
+        self._budget = budget
+        self._tokens = tokens or Tokens(None, read_image)
+        self._client = openai.AsyncOpenAI(
+            api_key=key.get_secret_value(), base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
+        )
+        self._requests_limit = _limiter(settings.requests_per_minute)
+        self._tokens_limit = _limiter(settings.tokens_per_minute)
+        self._unanswered = 0  # requests in a row
+        self._open_again = 0.0  # monotonic time until which the server wants to be left alone
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Yield answers as they come.
+
+        Raises:
+            T2IEvalError: no request can be answered: wrong key, unknown model, used up budget.
+        """
+        came: queue.SimpleQueue[tuple[int, Answer] | T2IEvalError | None] = queue.SimpleQueue()
+        asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, came.put), self._loop)
+        asking.add_done_callback(lambda _: came.put(None))
+        fault = None
+        try:
+            while (item := came.get()) is not None:
+                if isinstance(item, T2IEvalError):
+                    fault = item
+                else:
+                    yield item
+        finally:
+            asking.cancel()
+        if fault is not None:
+            raise fault
+        asking.result()
+
+    async def _ask_all(
+        self, requests: Sequence[Request], put: Callable[[tuple[int, Answer] | T2IEvalError], None]
+    ) -> None:
+        """Let ``in_flight`` workers take one request after the other; the first fault of the run stops them all."""
+        waiting = iter(enumerate(requests))
+        faults: list[T2IEvalError] = []
+
+        async def work() -> None:
+            for i, request in waiting:
+                try:
+                    put((i, await self._ask(request, lambda: bool(faults))))
+                except T2IEvalError as fault:
+                    if not faults:
+                        put(fault)
+                    faults.append(fault)
+                if faults:
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._settings.in_flight, len(requests))):
+                group.create_task(work())
+
+    async def _ask(self, request: Request, stopped: Callable[[], bool]) -> Answer:
+        try:
+            body = self.chat.body(request)
+            n_likely, n_most = self._tokens.likely(request), self._tokens.at_most(request)
+        except (OSError, ValueError, Image.DecompressionBombError, T2IEvalError) as error:
+            return Answer(f"the image cannot be read: {error}", FAILED)
+        longest = self.chat.longest_answer(request)
+        most = {"prompt_tokens": n_most, "completion_tokens": longest}
+        held = self._budget.hold(most) if self._budget else 0.0
+        usage: Mapping[str, int] = {}
+        try:
+            answer = await self._try(request, body, n_likely + longest, stopped)
+            usage = answer.usage or (most if answer.status != FAILED else {})
+            self._unanswered = 0 if usage else self._unanswered + 1
+        finally:
+            if self._budget:
+                self._budget.settle(held, usage)
+        if self._unanswered >= _GIVE_UP_AFTER and not stopped():
+            raise T2IEvalError(
+                f"The last {self._unanswered} requests to {self._client.base_url} got no answer ({answer.text}); what was "
+                "answered is kept: run again when the server works."
+            )
+        return answer
+
+    async def _try(self, request: Request, body: dict[str, Any], n_tokens: int, stopped: Callable[[], bool]) -> Answer:
+        name, reason = self._name(request), ""
+        for attempt in range(self._settings.retries + 1):
+            await self._wait(n_tokens)
+            if attempt and stopped():
+                break
+            try:
+                reply = await self._client.chat.completions.with_raw_response.create(**body, extra_headers={ECHO: name})
+                if reply.headers.get(ECHO, name) != name:
+                    raise ValueError("the server answered another request than it was asked")
+                return self.chat.read(reply.parse(), request)
+            except openai.APIStatusError as error:
+                reason = self._reason(error)
+                fault = self._fault_of_the_run(error, reason)
+                wait = retry_after(error.response.headers)
+                temporary = error.status_code in (408, 409, 429) or error.status_code >= 500
+            except openai.APIConnectionError as error:
+                reason, fault, wait, temporary = self.chat.without_key(_cause(error)), None, None, True
+            except (openai.APIError, ValueError) as error:  # a body that is no JSON or no answer
+                reason, fault, wait, temporary = f"{MALFORMED}: {self.chat.without_key(str(error))}", None, None, True
+            if fault is not None:
+                raise fault
+            if not temporary:
+                break
+            if wait is not None:
+                self._open_again = max(self._open_again, time.monotonic() + wait)
+            elif attempt < self._settings.retries:
+                await asyncio.sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.75, 1.0))
+        return Answer(reason, FAILED)
+
+    async def _wait(self, n_tokens: float) -> None:
+        """Wait as long as the server asked everybody to, then for the limits."""
+        while (left := self._open_again - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        if self._requests_limit is not None:
+            await self._requests_limit.acquire()
+        while self._tokens_limit is not None and n_tokens > 0:  # in portions, for one may be larger than a burst
+            portion = min(n_tokens, self._tokens_limit.max_rate)
+            await self._tokens_limit.acquire(portion)
+            n_tokens -= portion
+
+    def _reason(self, error: openai.APIStatusError) -> str:
+        return self.chat.without_key(f"HTTP {error.status_code}: {error.message}"[:500])
+
+    def _fault_of_the_run(self, error: openai.APIStatusError, reason: str) -> T2IEvalError | None:
+        """The error to end the run with, where no other request would fare better."""
+        server, wait = str(self._client.base_url), retry_after(error.response.headers)
+        if error.status_code in (401, 403):
+            return T2IEvalError(
+                f"The server at {server} refuses the key ({reason}); set OPENAI_API_KEY, or teacher.api_key in "
+                "conf/local/credentials.yml."
+            )
+        if error.status_code == 404:
+            return T2IEvalError(
+                f"The server at {server} does not know model '{self._settings.model}' or the address ({reason}); correct "
+                "teacher.openai.model or teacher.openai.base_url."
+            )
+        if error.code == "insufficient_quota":
+            return T2IEvalError(
+                f"The account at {server} has no money left ({reason}); add some and run again to go on."
+            )
+        if wait is not None and wait > _LONGEST_WAIT_S:
+            return T2IEvalError(f"The server at {server} asks to wait {wait:.0f} s; run again after that to go on.")
+        return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as a date."""
+    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = factor * float(headers[name])
+        except (KeyError, ValueError):
+            continue
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
+    try:
+        return max(parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time(), 0.0)
+    except (KeyError, ValueError):
+        return None
+
+
+def _limiter(per_minute: float | None) -> AsyncLimiter | None:
+    """At most ``per_minute``, let through evenly: a full minute's worth at the start would be followed by another within it."""
+    if per_minute is None:
+        return None
+    burst = max(per_minute / 60, 1.0)
+    return AsyncLimiter(burst, 60 * burst / per_minute)
+
+
+def _cause(error: BaseException) -> str:
+    """The error and what it came from: "Connection error" alone says little."""
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error} ({type(cause).__name__}: {cause})"
+
+
+def _usage(completion: ChatCompletion) -> dict[str, int]:
+    """Tokens as the server reports them; empty where it reports none."""
+    usage = completion.usage
+    if usage is None:
+        return {}
+    details = getattr(usage, "prompt_tokens_details", None)
+    counts = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": getattr(details, "cached_tokens", None),
+    }
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
+
+
+def _distribution(choice: Any, choices: Sequence[str], usage: dict[str, int]) -> Answer:
+    """The probabilities of ``choices`` at the first token, and that of everything else."""
+    try:
+        tops = choice.logprobs.content[0].top_logprobs
+        masses = [(top.token.strip(), math.exp(min(top.logprob, 0.0))) for top in tops]
+    except (AttributeError, IndexError, TypeError):
+        reason = f"{MALFORMED}: the server gives no log-probabilities; use the decomposed protocol or another server"
+        return Answer(reason, FAILED, usage=usage)
+    inside = {word: sum(mass for token, mass in masses if token == word) for word in choices}
+    total = sum(inside.values())
+    if total <= 0:
+        return Answer(f"{MALFORMED}: none of the words asked for is among the likeliest", FAILED, usage=usage)
+    return Answer(
+        max(inside, key=lambda word: inside[word]),
+        probabilities={word: mass / total for word, mass in inside.items()},
+        outside=max(1 - total, 0.0),
+        usage=usage,
+    )
+
+
+def _data_url(data: bytes) -> str:
+    kind = next((kind for start, kind in _IMAGE_TYPES.items() if data.startswith(start)), "png")
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
