@@ -8,7 +8,6 @@ DSG asks a language model for tuples, dependencies and questions in three steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from t2i_eval_kedro.answers import yes_or_no
@@ -92,10 +91,8 @@ def probability_of_yes(answer: Answer | None, wording: Wording) -> float | Score
     if answer is None or answer.status != OK:
         return Score(None, FAILED, answer.text if answer else "not asked")
     if answer.probabilities:
-        share = answer.probabilities.get(wording.scale(YES_NO).levels[-1])
-        if share is not None and math.isfinite(share) and 0 <= share <= 1:
-            return share
-        return Score(None, UNPARSED, answer.text)
+        value = wording.scale(YES_NO).expectation(answer.probabilities)
+        return Score(None, UNPARSED, answer.text) if value is None else value / 10
     said = yes_or_no(answer.text)
     return Score(None, UNPARSED, answer.text) if said is None else float(said)
 

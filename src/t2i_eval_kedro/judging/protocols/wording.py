@@ -40,9 +40,12 @@ class Scale:
 
     def expectation(self, probabilities: Mapping[str, float]) -> float | None:
         """sum_i p_i * value_i, or None where ``probabilities`` are no distribution over the levels."""
-        if not set(probabilities) <= set(self.levels) or not abs(sum(probabilities.values()) - 1) <= _TOLERANCE:
+        shares = probabilities.values()
+        if not set(probabilities) <= set(self.levels) or not all(0 <= share <= 1 + _TOLERANCE for share in shares):
             return None
-        return sum(share * self.value(level) for level, share in probabilities.items())
+        if abs(sum(shares) - 1) > _TOLERANCE:
+            return None
+        return min(10.0, sum(share * self.value(level) for level, share in probabilities.items()))
 
 
 class WordingSettings(BaseModel):
