@@ -15,7 +15,7 @@ FLOORS = (
     {"judging"},
     {"training"},
     {"pipelines"},
-    {"pipeline_registry", "settings", "cli"},
+    {"pipeline_registry", "settings", "hooks", "cli"},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

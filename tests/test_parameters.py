@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.teachers import TeacherSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
-from t2i_eval_kedro.pipelines.teacher_distillation.nodes import TeacherSettings
 from t2i_eval_kedro.training.settings import (
     GRPOSettings,
     LaunchSettings,

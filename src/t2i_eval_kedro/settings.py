@@ -1,6 +1,9 @@
 """Kedro's project settings."""
 
 from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.hooks import TeacherKey
+
+HOOKS = (TeacherKey(),)
 
 CONFIG_LOADER_CLASS = ExperimentConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -166,7 +166,8 @@ class Budget:
         """
         if limit is not None and model not in prices.models:
             raise T2IEvalError(
-                f"A budget needs the price of '{model}', which teacher.prices.models does not hold; add it with today's date."
+                f"A budget needs the price of '{model}', which teacher.prices.models does not hold; add it with"
+                " today's date, or set teacher.budget=null where nothing is paid."
             )
         self._limit = limit
         self._prices = prices

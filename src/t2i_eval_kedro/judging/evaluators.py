@@ -84,6 +84,7 @@ def judge_items(
     *,
     name: str,
     options: ProtocolOptions | None = None,
+    run: int = 0,
 ) -> Judgement:
     """Let one backend judge ``items`` by each protocol.
 
@@ -98,7 +99,7 @@ def judge_items(
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
             continue
         evaluator = name if chosen == "levels" else f"{name}_{chosen}"
-        parts.append(judge(asked, build(chosen, wording, options), backend, evaluator=evaluator))
+        parts.append(judge(asked, build(chosen, wording, options), backend, evaluator=evaluator, run=run))
     return Judgement.join(parts)
 
 

@@ -13,8 +13,18 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.ask_teacher,
-                inputs=["items", "data_card", "prompts", "params:teacher", "params:judging"],
-                outputs=["teacher_transcripts", "teacher_scores"],
+                inputs=[
+                    "items",
+                    "images",
+                    "recorded_transcripts",
+                    "data_card",
+                    "prompts",
+                    "teacher_answers",
+                    "teacher_key",
+                    "params:teacher",
+                    "params:judging",
+                ],
+                outputs=["teacher_transcripts", "teacher_scores", "teacher_costs"],
                 name="ask_teacher",
             ),
             node(

@@ -1,0 +1,182 @@
+"""Answers that somebody's judge gave before: T2I-Eval's GPT-4o records, VIEScore's GPT-4o answers, any transcripts table.
+
+The requests are this project's, in the words that the student will be asked with; only the answers are the recorded ones. An
+answer is found by its item and step, or, in a chain of questions, by its item, aspect and question, because the numbers of
+questions need not be the same. What cannot be used is left out and counted in :attr:`RecordedBackend.dropped`.
+
+Source of the alignment of names: T2I-Eval's released code (``difflib`` quick ratio of lower-cased names, pairs that are each
+other's best match; a name with ``:`` or ``.`` is cut to its last part).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.answers import NOT_APPLICABLE, number
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.schema import FAILED, OK
+
+_SECTIONS = {
+    "Appearance Quality Questions": "appearance",
+    "Intrinsic Attribute Consistency Questions": "attributes",
+    "Relationship Attribute Consistency Questions": "relations",
+}
+
+
+class RecordedBackend:
+    """Answers requests from the transcripts of one recorded evaluator."""
+
+    def __init__(self, transcripts: pd.DataFrame, wording: Wording, *, evaluator: str | None = None) -> None:
+        """Take the recorded answers.
+
+        Args:
+            transcripts: canonical table.
+            wording: whose levels recorded scores (0 to 10) are written in.
+            evaluator: whose answers; may be None where there is only one.
+
+        Raises:
+            T2IEvalError: there are no such answers, or several evaluators to choose from.
+        """
+        names = sorted(set(transcripts["evaluator"]))
+        if evaluator is None and len(names) > 1:
+            raise T2IEvalError(f"Several judges are recorded ({', '.join(names)}); choose one with teacher.recorded.")
+        if not names or evaluator not in (None, *names):
+            raise T2IEvalError(
+                f"The benchmark records no answers{f' of {evaluator!r}' if evaluator else ''}; it records "
+                f"{', '.join(names) or 'nobody'} (teacher.recorded)."
+            )
+        self.evaluator = evaluator or names[0]
+        self.dropped: Counter[str] = Counter()
+        self._wording = wording
+        self._said: dict[str, dict[str, str]] = {}
+        self._questions: dict[str, dict[tuple[str, str], str]] = {}
+        ours = (transcripts["evaluator"] == self.evaluator) & (transcripts["status"] == OK)
+        used = transcripts[ours].dropna(subset=["answer"])
+        for row in used.sort_values("run", kind="stable").itertuples():
+            item, step = str(row.item_id), str(row.step)
+            if step in self._said.setdefault(item, {}):  # a first run is taken before a second
+                continue
+            self._said[item][step] = str(row.answer)
+            base, _, stage = step.rpartition("/")
+            if base and stage in ("answer", "explain", "score"):
+                question = question_text(json.loads(str(row.messages))[-1]["text"])
+                self._questions.setdefault(item, {})[base.partition("/")[0] + "/" + stage, question] = str(row.answer)
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether the answers are those of a chain that begins with an extraction."""
+        return any("extract" in steps for steps in self._said.values())
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """Answer at once; what is not recorded is ``failed``."""
+        for i, request in enumerate(requests):
+            text = self._text(request)
+            yield i, Answer("not recorded", FAILED) if text is None else Answer(text)
+
+    def _text(self, request: Request) -> str | None:
+        said = self._said.get(request.item_id, {})
+        if request.task == "extract" and "extract" in said:
+            return self._extraction(request.item_id, said["extract"])
+        text = said.get(request.step)
+        if "question" in request.context:
+            stage = f"{request.aspect}/{request.step.rpartition('/')[2]}"
+            text = self._questions.get(request.item_id, {}).get(
+                (stage, question_text(str(request.context["question"])))
+            )
+        return self._level(text) if text is not None and request.task.endswith("_2") else text
+
+    def _level(self, text: str) -> str:
+        """A recorded score on the levels of the wording; what is no score from 0 to 10 stays as it is, for the parser."""
+        value = number(text)
+        if value is not None and 0 <= value <= 10:
+            return self._wording.level(value)
+        return NOT_APPLICABLE if text.strip().lower() == NOT_APPLICABLE else text
+
+    def _extraction(self, item: str, text: str) -> str | None:
+        """The recorded extraction as lines ``aspect | entities | question``, of the questions that are recorded to the end."""
+        try:
+            record = json.loads(text)
+        except ValueError:
+            return text
+        structure, sections = _mapping(record.get("Structure Information")), _mapping(record.get("Questions"))
+        entities = list(_mapping(structure.get("Intrinsic Attributes")))
+        lines: list[str] = []
+        for title, aspect in _SECTIONS.items():
+            for names, raw in self._asked(aspect, sections.get(title), entities):
+                question = question_text(raw)
+                stages = ("explain", "score") if aspect == "appearance" else ("answer", "explain", "score")
+                if not question:
+                    self.dropped["a question without a question mark"] += 1
+                elif any((f"{aspect}/{stage}", question) not in self._questions.get(item, {}) for stage in stages):
+                    self.dropped["a question that was not answered to the end"] += 1
+                else:
+                    lines.append(f"{aspect} | {', '.join(names)} | {question}")
+        return "\n".join(dict.fromkeys(lines)) or None
+
+    def _asked(self, aspect: str, section: object, entities: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+        """The entities and the text of each question of one section."""
+        if aspect == "relations":
+            for row in section if isinstance(section, list) else []:
+                if isinstance(row, dict) and isinstance(row.get("question"), str):
+                    given = _mapping(row.get("value")).get("entities") or entities
+                    names = given.split(",") if isinstance(given, str) else list(given)
+                    matched = align([str(name) for name in names], entities)
+                    yield (
+                        list(dict.fromkeys(matched.get(str(n)) or entity_name(str(n)) for n in names)),
+                        row["question"],
+                    )
+            return
+        rows_of = _mapping(section)
+        matched = align(list(rows_of), entities)
+        for name, rows in rows_of.items():
+            asked = [row for row in rows if isinstance(row, dict) and isinstance(row.get("question"), str)]
+            if name not in matched:
+                self.dropped["a question about an entity that the structure does not name"] += len(asked)
+                continue
+            for row in asked:
+                yield [matched[name]], row["question"]
+
+
+def align(names: Sequence[str], entities: Sequence[str]) -> dict[str, str]:
+    """Which of ``entities`` each of ``names`` means: pairs that are each other's most similar; others are left out.
+
+    Example:
+        >>> align(["1. the dog", "Ball", "a tree"], ["dog", "ball"])
+        {'1. the dog': 'dog', 'Ball': 'ball'}
+    """
+    if not names or not entities:
+        return {}
+    short = [entity_name(name).lower() for name in names]
+    goal = [entity_name(entity).lower() for entity in entities]
+    similar = [[SequenceMatcher(None, a, b).quick_ratio() for b in goal] for a in short]
+    best = [max(range(len(goal)), key=row.__getitem__) for row in similar]
+    best_back = [max(range(len(short)), key=lambda i, j=j: similar[i][j]) for j in range(len(goal))]  # type: ignore[misc]
+    return {
+        name: entity_name(entities[best[i]])
+        for i, name in enumerate(names)
+        if best_back[best[i]] == i and similar[i][best[i]] > 0
+    }
+
+
+def entity_name(raw: str) -> str:
+    """An entity as one field of a line: the last part of a numbered name, without the line's own separators."""
+    last = re.split(r"[:.]", raw.strip().rstrip(":."))[-1]
+    return re.sub(r"[\s|,]+", " ", last).strip()
+
+
+def question_text(raw: str) -> str:
+    """A question as one field of a line, up to its last question mark; "" where it has none."""
+    return re.sub(r"[\s|]+", " ", raw[: raw.rfind("?") + 1]).strip()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

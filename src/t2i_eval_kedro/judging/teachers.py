@@ -1,0 +1,165 @@
+"""Who teaches: builds the teacher that the settings name, lets it judge, and says what it cost."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
+from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
+from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.costs import Account, Budget, PriceTable, Tokens, account
+from t2i_eval_kedro.judging.engine import Judgement
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.protocols import Wording
+
+log = logging.getLogger(__name__)
+
+TEACHER = "teacher"
+
+
+class TeacherSettings(BaseModel):
+    """Who teaches.
+
+    Attributes:
+        kind: ``simulated`` sees the truth of a synthetic benchmark; ``human`` are people's mean scores, without steps;
+            ``openai`` is a model behind an OpenAI-compatible server; ``recorded`` are answers that the benchmark ships;
+            ``auto`` is the simulated one where there is a truth to see, else the human one.
+        seed: of the simulated teacher's errors.
+        error_rate: share of questions that the simulated teacher answers wrongly.
+        score_noise: standard deviation of the noise on its scores, on the scale of 0 to 10.
+        runs: how often the teacher judges everything, each time with another seed; the student learns from the first.
+        recorded: the recorded judge whose answers are taken; null where there is only one.
+        openai: the server, and how hard it is asked.
+        retry_failed: ask again for answers that were refused, cut off or unreadable.
+        budget: money, in the currency of the prices, that all answers in the store may have cost; null for no limit.
+        prices: a dated price table.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["auto", "simulated", "human", "openai", "recorded"]
+    seed: int = Field(ge=0)
+    error_rate: float = Field(ge=0, le=1)
+    score_noise: float = Field(ge=0)
+    runs: int = Field(ge=1)
+    recorded: str | None
+    openai: OpenAISettings
+    retry_failed: bool
+    budget: float | None = Field(ge=0)
+    prices: PriceTable
+
+    def chosen(self, *, synthetic: bool) -> str:
+        """The kind, with ``auto`` decided."""
+        return ("simulated" if synthetic else "human") if self.kind == "auto" else self.kind
+
+
+@dataclass(frozen=True)
+class Material:
+    """What teachers are made from: the items, their images, what was recorded about them, earlier answers, and a key."""
+
+    items: pd.DataFrame
+    images: ImageStore
+    recorded: pd.DataFrame
+    answers: AnswerStore
+    key: SecretStr | None
+
+
+def ask_teacher(
+    kind: str, settings: TeacherSettings, material: Material, wording: Wording, phrases: Mapping[str, str]
+) -> tuple[Judgement, dict[str, Any]]:
+    """The teacher's transcripts and scores of all items, ``settings.runs`` times, and the account of what it cost."""
+    dropped: dict[str, int] = {}
+    parts = []
+    for run in range(settings.runs):
+        if kind == "recorded":
+            backend = RecordedBackend(material.recorded, wording, evaluator=settings.recorded)
+            parts.append(_recorded(backend, material.items, wording, phrases))
+            dropped = dict(backend.dropped)
+            for what, count in dropped.items():
+                log.warning("%d times left out of the recorded answers: %s.", count, what)
+            break  # there is one record
+        asked = (
+            _simulated(settings, material, wording, run) if kind == "simulated" else connect(settings, material, run)
+        )
+        parts.append(judge_items(material.items, asked, wording, phrases, ["decomposed"], name=TEACHER, run=run))
+    said = Judgement.join(parts)
+    costs = _account(kind, said.transcripts, material.answers, settings) | {"dropped": dropped}
+    return said, costs
+
+
+def connect(settings: TeacherSettings, material: Material, run: int = 0) -> CachedBackend:
+    """A client of the server, with every answer in the store; nothing is sent yet.
+
+    Raises:
+        T2IEvalError: there is no key, or a budget without a price.
+    """
+    if material.key is None:
+        raise T2IEvalError(
+            "The teacher has no key; set OPENAI_API_KEY, or teacher.api_key in conf/local/credentials.yml (a server that "
+            "wants none takes any)."
+        )
+    server = settings.openai.model_copy(update={"seed": settings.openai.seed + run})
+    keys = Keys(server.identity | {"run": run}, material.images.read)
+    spent = account(material.answers.every_answer(), settings.prices).cost
+    backend = OpenAIBackend(
+        server,
+        material.key,
+        material.images.read,
+        name=keys,
+        budget=Budget(settings.budget, settings.prices, server.model, spent=spent),
+        tokens=Tokens(settings.prices.models.get(server.model), material.images.read),
+    )
+    return CachedBackend(backend, material.answers, keys, retry_failed=settings.retry_failed)
+
+
+def _simulated(settings: TeacherSettings, material: Material, wording: Wording, run: int) -> Backend:
+    return SimulatedBackend(
+        material.items,
+        wording,
+        seed=settings.seed + run,
+        error_rate=settings.error_rate,
+        score_noise=settings.score_noise,
+    )
+
+
+def _recorded(backend: RecordedBackend, items: pd.DataFrame, wording: Wording, phrases: Mapping[str, str]) -> Judgement:
+    """Items of one prompt are judged apart, because each has an extraction of its own here."""
+    turns = items.groupby("prompt", sort=False).cumcount()
+    protocol = "decomposed" if backend.in_steps else "holistic"
+    return Judgement.join(
+        judge_items(schema.ITEMS.check(some), backend, wording, phrases, [protocol], name=TEACHER)
+        for _, some in items.groupby(turns)
+    )
+
+
+def _account(kind: str, transcripts: pd.DataFrame, answers: AnswerStore, settings: TeacherSettings) -> dict[str, Any]:
+    """What this teacher's answers cost, each once, and everything that the store's answers have cost so far."""
+    mine = Account()
+    if kind == "openai":
+        once = transcripts.drop_duplicates(["run", "task", "messages"])
+        for row in once.itertuples():
+            usage = json.loads(str(row.usage)) if isinstance(row.usage, str) else {}
+            mine.add(settings.openai.model, usage, settings.prices, failed=str(row.status) == schema.FAILED)
+    return {
+        "teacher": kind,
+        "model": settings.openai.model if kind == "openai" else None,
+        "items": int(transcripts["item_id"].nunique()),
+        "runs": int(transcripts["run"].nunique()),
+        "currency": settings.prices.currency,
+        "prices_as_of": settings.prices.as_of.isoformat(),
+        "account": mine.as_dict(),
+        "spent_so_far": account(answers.every_answer(), settings.prices).as_dict(),
+    }

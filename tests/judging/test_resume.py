@@ -1,0 +1,82 @@
+"""``kill -9`` at random moments: a run that goes on gives what an uninterrupted one gives, and nothing is answered twice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from chat_server import serving
+from kedro_project import ROOT
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+
+ITEMS = 10
+REQUESTS = ITEMS * (1 + 2 + 3 + 3 + 4 * 2)  # extraction, three questions, three summaries and the merge
+
+RUN = """
+import sys, yaml
+from pathlib import Path
+from pydantic import SecretStr
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.protocols import Decomposed, Subject, Wording
+from t2i_eval_kedro.judging.protocols.wording import WordingSettings
+conf, url, folder, n = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+wordings = yaml.safe_load((conf / "parameters_judging.yml").read_text())["judging"]["wordings"]
+wording = Wording.load(conf / "prompts", "full", WordingSettings(**wordings["full"]))
+teacher = yaml.safe_load((conf / "parameters_teacher_distillation.yml").read_text())["teacher"]
+settings = OpenAISettings(**teacher["openai"] | {
+    "base_url": url, "requests_per_minute": None, "tokens_per_minute": None, "in_flight": 8, "retries": 2})
+image = lambda key: b"\\x89PNG" + key.encode()
+keys = Keys(settings.identity, image)
+backend = OpenAIBackend(settings, SecretStr("sk-test"), image, name=keys)
+cached = CachedBackend(backend, AnswerStore(folder / "a.sqlite"), keys)
+subjects = [Subject(f"i{i}", f"a thing {i} left of the other", f"{i}.png") for i in range(n)]
+said = judge(subjects, Decomposed(wording), cached, evaluator="teacher")
+said.transcripts.to_parquet(folder / "transcripts.parquet")
+"""
+
+
+def start(url: str, folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    arguments = [sys.executable, "-c", RUN, str(ROOT / "conf" / "base"), url, str(folder), str(ITEMS)]
+    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    with serving(tmp_path, 0.03) as server:
+        assert start(server.url, tmp_path / "whole").wait(120) == 0
+        whole = pd.read_parquet(tmp_path / "whole/transcripts.parquet")
+        assert len(whole) == REQUESTS
+
+    (tmp_path / "again").mkdir()
+    with serving(tmp_path / "again", 0.03) as server:
+        draw, stored, kills = random.Random(0), 0, 0
+        folder = tmp_path / "killed"
+        folder.mkdir()
+        store = AnswerStore(folder / "a.sqlite")
+        for _ in range(3):
+            process = start(server.url, folder)
+            more = draw.randint(5, 60)
+            while len(store) < stored + more and process.poll() is None:
+                time.sleep(0.002)
+            process.kill()
+            process.wait()
+            kills += 1
+            stored = len(store)
+            assert 0 < stored < REQUESTS
+        assert start(server.url, folder).wait(120) == 0
+        asked, answered = server.counted("asked"), server.counted("answered")
+    again = pd.read_parquet(folder / "transcripts.parquet")
+    pd.testing.assert_frame_equal(again, whole)
+    assert len(answered) == REQUESTS
+    assert set(answered.values()) == {1}  # nothing was made, or paid for, twice
+    assert sum(asked.values()) - REQUESTS <= kills * 8  # asked again is only what was in flight
