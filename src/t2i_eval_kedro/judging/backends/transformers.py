@@ -1,97 +1,346 @@
-"""A local vision-language model of the transformers library, with or without an adapter."""
+"""A local vision-language model of the transformers library, with or without an adapter.
+
+Each image is encoded once: requests about it share a prefix (:mod:`~t2i_eval_kedro.judging.backends.prefixes`). Where the
+answer is a distribution over choices, all of them are read from one packed row; where it is generated, each goes on from a
+copy of the prefix's cache. Whether a model can be asked so is checked when it first is, against asking it plainly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import torch
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, encode, image_keys, render
+from t2i_eval_kedro.judging.backends.prefixes import (
+    NotShareable,
+    Shared,
+    block_mask,
+    group,
+    pack,
+    pad_left,
+    prefixes,
+    tokenize,
+)
+from t2i_eval_kedro.judging.models import ImageStore, encode, image_keys
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.schema import FAILED
+
+log = logging.getLogger(__name__)
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+# How far the logits of the first answer token may be from plain asking, as a share of their standard deviation: rounding and
+# no more. A wrong mask or wrong positions move them by about that deviation. Ours.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Decoded images, as an image store."""
+
+    pictures: Mapping[str, Any]
+
+    def image(self, key: str) -> Any:
+        return self.pictures[key]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """N requests of one kind that are answered together.
+
+    Attributes:
+        members: their positions among what was asked.
+        requests: the requests themselves.
+        images: their images.
+        inputs: N left-padded rows; where prefixes are shared, the tensors of the images alone.
+        shared: the tokens by group, or None where each request is asked plainly.
+    """
+
+    members: list[int]
+    requests: list[Request]
+    images: _Images
+    inputs: Mapping[str, torch.Tensor]
+    shared: list[Shared] | None
+
+    @property
+    def scored(self) -> bool:
+        """Whether distributions over choices are wanted, and no text."""
+        return bool(self.requests[0].choices)
 
 
 class TransformersBackend:
     """Answers by greedy decoding; requests with choices by the distribution over them in one forward pass."""
 
-    def __init__(self, model: Any, processor: Any, images: ImageStore, *, batch_size: int) -> None:
-        """Take a loaded model and its processor, and the store that images are read from."""
+    def __init__(
+        self, model: Any, processor: Any, images: ImageStore, *, batch_size: int, share_prefixes: bool = True
+    ) -> None:
+        """Take a loaded model and its processor.
+
+        Args:
+            model: from ``load_model``.
+            processor: from ``load_processor``.
+            images: where images are read from.
+            batch_size: requests that are answered at once.
+            share_prefixes: encode an image once for all requests about it, where the model allows.
+        """
         self.model = model.eval()
         self.processor = processor
         self.images = images
         self.batch_size = batch_size
+        self._whole = model.get_base_model() if hasattr(model, "peft_config") else model
+        self._sharing = share_prefixes
+        self._checked: set[str] = set()
+        self._processing = Lock()  # a tokenizer serves one thread at a time
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        """Answer in batches of requests of one kind (same number of images, same choices, same answer length).
+        """Answer in batches of requests of one kind (same number of images; scored, or of the same answer length).
 
-        Within a kind, long requests go first: padding stays small, and memory runs out at the start or not at all.
+        Within a kind, long requests go first: padding stays small, and memory runs out at the start or not at all. While
+        the model answers one batch, a thread prepares the next.
+
+        Raises:
+            T2IEvalError: a choice is more than one token of the model.
         """
-        texts = [render(self.processor, request.chat) for request in requests]
+        for choices in {request.choices for request in requests if request.choices}:
+            self.level_ids(choices)
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            for failed, batches in _ahead(reader, partial(self._prepare, requests), self._batches(requests)):
+                yield from failed
+                for batch in batches:
+                    yield from zip(batch.members, self._answers(batch), strict=True)
 
-        def kind(i: int) -> tuple[int, int, tuple[str, ...]]:
-            return len(image_keys(requests[i].chat)), requests[i].max_tokens, requests[i].choices
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[list[int]]]:
+        """Batches of groups of positions in ``requests``."""
 
-        order = sorted(range(len(requests)), key=lambda i: (kind(i), -len(texts[i]), i))
-        for _, group in groupby(order, key=kind):
-            members = list(group)
-            for start in range(0, len(members), self.batch_size):
-                yield from self._batch(members[start : start + self.batch_size], requests)
+        def kind(i: int) -> tuple[int, int]:
+            return len(image_keys(requests[i].chat)), 0 if requests[i].choices else requests[i].max_tokens
 
-    def _batch(self, members: list[int], requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        sizes = [sum(len(message.text) for message in request.messages) for request in requests]
+        for _, members in groupby(sorted(range(len(requests)), key=kind), key=kind):
+            groups = group(requests, list(members), self.batch_size)
+            batch: list[list[int]] = []
+            for own in sorted(groups, key=lambda own: -sum(sizes[i] for i in own)):
+                if batch and sum(map(len, batch)) + len(own) > self.batch_size:
+                    yield batch
+                    batch = []
+                batch.append(own)
+            yield batch
+
+    def _prepare(
+        self, requests: Sequence[Request], groups: list[list[int]]
+    ) -> tuple[list[tuple[int, Answer]], list[_Batch]]:
+        """What cannot be asked, and the rest as tensors: one batch, unless the processor refuses one of the images."""
+        failed = []
+        pictures: dict[str, Any] = {}
         readable = []
-        for i in members:
+        for members in groups:
             try:
-                for key in image_keys(requests[i].chat):
-                    self.images.image(key)
-                readable.append(i)
-            except (OSError, KeyError, ValueError, T2IEvalError) as error:  # one bad image costs that request alone
-                yield i, Answer(f"the image cannot be read: {error}", status=FAILED)
+                pictures |= {key: self.images.image(key) for key in image_keys(requests[members[0]].chat)}
+                readable.append(members)
+            except (OSError, KeyError, ValueError, T2IEvalError) as error:  # one bad image costs its own requests alone
+                failed += [(i, Answer(f"the image cannot be read: {error}", status=FAILED)) for i in members]
         if not readable:
-            return
-        inputs = encode(self.processor, [requests[i].chat for i in readable], self.images).to(self.model.device)
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        yield from zip(readable, self._answers(inputs, requests[readable[0]]), strict=True)
+            return failed, []
+        images = _Images(pictures)
+        try:
+            return failed, [self._encode(requests, readable, images)]
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            RuntimeError,
+            ZeroDivisionError,
+        ):  # such as an image of one pixel's width
+            batches = []
+            for members in readable:
+                try:
+                    batches.append(self._encode(requests, [members], images))
+                except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
+                    failed += [(i, Answer(f"the image cannot be processed: {error}", status=FAILED)) for i in members]
+            return failed, batches
+
+    def _encode(self, requests: Sequence[Request], groups: list[list[int]], images: _Images) -> _Batch:
+        members = [i for own in groups for i in own]
+        asked = [requests[i] for i in members]
+        with self._processing:
+            # Generating from one row a prefix would only compute it apart from the rest.
+            if self._sharing and (asked[0].choices or any(len(own) > 1 for own in groups)):
+                try:
+                    by_group = [[requests[i] for i in own] for own in groups]
+                    shared, inputs = tokenize(self.processor, by_group, images.pictures)
+                    return _Batch(members, asked, images, inputs, shared)
+                except NotShareable as reason:
+                    self._stop_sharing(str(reason))
+            inputs = encode(self.processor, [request.chat for request in asked], images)
+        return _Batch(members, asked, images, inputs, None)
+
+    def _stop_sharing(self, reason: str) -> None:
+        if self._sharing:
+            self._sharing = False
+            log.warning("Every question is asked with its image encoded again, because %s.", reason)
 
     @torch.inference_mode()
-    def _answers(self, inputs: Any, example: Request) -> list[Answer]:
-        """Answers to a batch whose requests are of the kind of ``example``."""
-        n_prompt = inputs["input_ids"].shape[1]
-        n_tokens = inputs["attention_mask"].sum(dim=1).tolist()
-        # generate() rather than a plain forward pass, because it alone places left-padded rows rightly for every
-        # architecture.
-        out = self.model.generate(
-            **inputs,
-            do_sample=False,
-            max_new_tokens=1 if example.choices else example.max_tokens,
-            output_logits=bool(example.choices),
-            return_dict_in_generate=True,
-        )
-        if example.choices:
-            ids = torch.tensor(self.level_ids(example.choices), device=self.model.device)
-            probabilities = out.logits[0].float().softmax(dim=-1)
-            within = probabilities[:, ids]
-            inside = within.sum(dim=1, keepdim=True)
-            shares = (out.logits[0].float()[:, ids]).softmax(dim=-1)
-            return [
-                Answer(
-                    text=example.choices[int(row.argmax())],
-                    probabilities=dict(zip(example.choices, row.tolist(), strict=True)),
-                    outside=1 - float(mass),
-                    usage={"prompt_tokens": int(n), "completion_tokens": 1},
-                )
-                for row, mass, n in zip(shares, inside, n_tokens, strict=True)
-            ]
-        generated = out.sequences[:, n_prompt:]
-        decoded = self.processor.batch_decode(generated, skip_special_tokens=True)
+    def _answers(self, batch: _Batch) -> list[Answer]:
+        if batch.shared is not None and not self._may_share(batch, batch.shared):
+            batch = self._plain(batch)
+        if batch.scored:
+            logits, n_tokens = self._first_logits(batch)
+            return self._distributions(batch.requests, logits.float(), n_tokens)
+        generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens)
+        with self._processing:
+            decoded = self.processor.batch_decode(generated, skip_special_tokens=True)
         lengths = (generated != self.processor.tokenizer.pad_token_id).sum(dim=1).tolist()
         return [
-            Answer(text=text.strip(), usage={"prompt_tokens": int(n), "completion_tokens": int(m)})
+            Answer(text=text.strip(), usage={"prompt_tokens": n, "completion_tokens": m})
             for text, n, m in zip(decoded, n_tokens, lengths, strict=True)
         ]
+
+    def _distributions(self, requests: Sequence[Request], logits: torch.Tensor, n_tokens: list[int]) -> list[Answer]:
+        """An answer for each of N requests from the logits of its first token, (N, vocabulary)."""
+        total = logits.logsumexp(dim=1, keepdim=True)
+        answers: dict[int, Answer] = {}
+        for choices in {request.choices for request in requests}:
+            rows = [row for row, request in enumerate(requests) if request.choices == choices]
+            within = logits[rows][:, self.level_ids(choices)]
+            shares = within.softmax(dim=1).tolist()
+            inside = (within.logsumexp(dim=1, keepdim=True) - total[rows]).exp()[:, 0].tolist()
+            for row, share, mass in zip(rows, shares, inside, strict=True):
+                answers[row] = Answer(
+                    text=choices[share.index(max(share))],
+                    probabilities=dict(zip(choices, share, strict=True)),
+                    outside=max(0.0, 1 - mass),
+                    usage={"prompt_tokens": n_tokens[row], "completion_tokens": 1},
+                )
+        return [answers[row] for row in range(len(requests))]
+
+    def _first_logits(self, batch: _Batch) -> tuple[torch.Tensor, list[int]]:
+        """The logits of each request's first answer token, (N, vocabulary), and the length of each request."""
+        if batch.shared is None:
+            _, logits, n_tokens = self._generate(batch, 1)
+            return logits, n_tokens
+        core, pad = self._whole.base_model, self.processor.tokenizer.pad_token_id
+        packed = pack(batch.shared, prefixes(core, batch.shared, batch.inputs, pad=pad), pad=pad)
+        segments = packed.segments.to(self.model.device)
+        hidden = core(
+            **self._on_device(packed.tokens),
+            **self._on_device(batch.inputs),
+            # The padding stands behind everything that is read, so causal attention never sees it.
+            attention_mask=torch.ones_like(segments) if packed.single else block_mask(segments, self.model.dtype),
+            position_ids=packed.positions.to(self.model.device),
+            use_cache=False,
+        ).last_hidden_state
+        row, column = packed.ends.to(hidden.device)
+        return self._whole.get_output_embeddings()(hidden[row, column]), _lengths(batch.shared)
+
+    def _generate(self, batch: _Batch, max_tokens: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """The tokens of each answer, (N, up to ``max_tokens``), the logits of the first, and the length of each request."""
+        if batch.shared is None:
+            inputs, cache = self._on_device(batch.inputs), None
+        else:
+            inputs, cache = self._cached(batch, batch.shared)
+        out = self.model.generate(
+            **inputs,
+            past_key_values=cache,
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            output_logits=max_tokens == 1,
+            return_dict_in_generate=True,
+        )
+        answers = out.sequences[:, inputs["input_ids"].shape[1] :]
+        return answers, out.logits[0] if out.logits else answers, inputs["attention_mask"].sum(dim=1).tolist()
+
+    def _cached(self, batch: _Batch, shared: list[Shared]) -> tuple[dict[str, torch.Tensor], Any]:
+        """N left-padded rows of text, whose prefixes are in the cache that comes with them."""
+        from transformers import DynamicCache
+
+        core, pad = self._whole.base_model, self.processor.tokenizer.pad_token_id
+        heads = prefixes(core, shared, batch.inputs, pad=pad, left=True)
+        cache = DynamicCache(config=self._whole.config.get_text_config())
+        core(
+            **self._on_device(heads.tokens),
+            **self._on_device(batch.inputs),
+            attention_mask=heads.mask.to(self.model.device),
+            position_ids=heads.positions.to(self.model.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        rows = torch.tensor([place for place, own in enumerate(shared) for _ in own.suffixes])
+        cache.batch_select_indices(rows.to(self.model.device))
+        if (
+            heads.positions.dim() == 3
+        ):  # generate() reads how far text positions lag behind the count of tokens from here
+            core.rope_deltas = (torch.tensor(heads.starts) - heads.mask.sum(dim=1))[rows, None].to(self.model.device)
+        ids, mask = pad_left([suffix for own in shared for suffix in own.suffixes], pad)
+        inputs = {
+            "input_ids": torch.cat([heads.tokens["input_ids"][rows], ids], dim=1),
+            "attention_mask": torch.cat([heads.mask[rows], mask], dim=1),
+        }
+        return self._on_device(inputs), cache
+
+    def _may_share(self, batch: _Batch, shared: list[Shared]) -> bool:
+        """Whether this model answers from a shared prefix as it does plainly; tried once for each way of sharing."""
+        most = max(len(own.suffixes) for own in shared)
+        way = "generated" if not batch.scored else "packed" if most > 1 else "alone"
+        if self._sharing and way not in self._checked:
+            self._checked.add(way)
+            if reason := self._unsuited() or self._differs(batch, shared):
+                self._stop_sharing(reason)
+        return self._sharing
+
+    def _unsuited(self) -> str:
+        config = self._whole.config.get_text_config()
+        layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if self._whole.config.is_encoder_decoder or layers != {"full_attention"}:
+            return "its text model has layers other than full causal attention"
+        if not hasattr(config, "layer_types") and getattr(config, "sliding_window", None):
+            return "its text model attends to a sliding window"
+        if self._whole.config._attn_implementation not in ("sdpa", "eager"):
+            return f"its attention '{self._whole.config._attn_implementation}' takes no mask of blocks"
+        return ""
+
+    def _differs(self, batch: _Batch, shared: list[Shared]) -> str:
+        """Why the first two requests of the largest group get other logits plainly than shared; empty where they do not."""
+        sizes = [len(own.suffixes) for own in shared]
+        largest = sizes.index(max(sizes))
+        start = sum(sizes[:largest])
+        few = list(range(start, start + min(2, sizes[largest])))
+        ours = self._encode(batch.requests, [few], batch.images)
+        plain = self._plain(ours)
+        expected, _ = self._first_logits(plain)
+        try:
+            logits = self._first_logits(ours)[0] if batch.scored else self._generate(ours, 1)[1]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the code of any architecture may not take what it is given here
+            return f"its code does not take it ({type(error).__name__}: {error})"
+        scale = float(expected.float().std())
+        difference = float((logits.float() - expected.float()).abs().max()) / max(scale, 1e-6)
+        if difference > _TOLERANCE[self.model.dtype]:
+            return f"its logits change by {difference:.2g} standard deviations otherwise"
+        return ""
+
+    def _plain(self, batch: _Batch) -> _Batch:
+        """The same requests, each with its image."""
+        with self._processing:
+            inputs = encode(self.processor, [request.chat for request in batch.requests], batch.images)
+        return _Batch(batch.members, batch.requests, batch.images, inputs, None)
+
+    def _on_device(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """``tensors`` where the model is, and numbers of images in its precision."""
+        return {
+            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+            for name, value in tensors.items()
+        }
 
     def level_ids(self, choices: Sequence[str]) -> list[int]:
         """The token of each choice.
@@ -107,3 +356,30 @@ class TransformersBackend:
                 "choose a wording whose levels are single tokens (judging.wording)."
             )
         return [tokens[0] for tokens in ids]
+
+
+def _lengths(shared: Sequence[Shared]) -> list[int]:
+    return [len(own.prefix["input_ids"]) + len(suffix) for own in shared for suffix in own.suffixes]
+
+
+def _ahead(
+    worker: ThreadPoolExecutor, function: Callable[[_In], _Out], items: Iterable[_In], depth: int = 2
+) -> Iterator[_Out]:
+    """``function`` of each item, in order, computed by ``worker`` up to ``depth`` items ahead.
+
+    Example:
+        >>> with ThreadPoolExecutor(1) as worker:
+        ...     list(_ahead(worker, abs, [-3, 4, -5]))
+        [3, 4, 5]
+    """
+    waiting: deque[Future[_Out]] = deque()
+    try:
+        for item in items:
+            waiting.append(worker.submit(function, item))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
