@@ -15,7 +15,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.models import load_model, load_processor
 from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
-from t2i_eval_kedro.training.sft import train_sft
+from t2i_eval_kedro.training.sft import score_tokens, train_sft
 
 SHORT = SFTSettings(max_steps=6, batch_size=8, logging_steps=2, eval_examples=8, lora=LoraSettings(r=4, alpha=8))
 
@@ -194,6 +194,25 @@ def test_the_vision_tower_can_be_left_alone(base_model: Path, examples, pictures
         names = list(weights.keys())
     assert names
     assert all("language_model" in name for name in names)
+
+
+def test_the_embeddings_of_the_levels_can_be_trained(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    settings = SHORT.model_copy(update={"lora": LoraSettings(r=2, alpha=2, score_tokens=True), "eval_examples": 0})
+    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    trained = load_model(base_model, adapter=tmp_path / "a", merge=True, device="cpu")
+    changed = trained.get_input_embeddings().weight - load_model(base_model, device="cpu").get_input_embeddings().weight
+    levels = score_tokens(examples, load_processor(base_model))
+    assert len(levels) == 11
+    assert changed.abs().sum(dim=1).nonzero().flatten().tolist() == sorted(levels)
+    plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base_model), tmp_path / "a").eval()
+    ids = torch.tensor([[3, 10, 11, 4]])
+    with torch.no_grad():  # the output layer is tied to the embeddings, and has changed with them
+        torch.testing.assert_close(trained(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
+        assert torch.equal(trained.get_output_embeddings().weight, trained.get_input_embeddings().weight)
 
 
 CHECKPOINTED = SFTSettings(

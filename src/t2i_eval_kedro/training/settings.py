@@ -21,6 +21,9 @@ class LoraSettings(_Settings):
         dropout: on the adapter's input.
         target_modules: ``all-linear`` (every linear layer but the output layer), or the names of modules.
         vision: adapt the vision tower and the projector too; otherwise they stay as they are.
+        score_tokens: train the embeddings of the tokens that direct scores are written with, too. Where the output layer is
+            tied to the embeddings, no low-rank update reaches how likely a token is by itself. Not every server of
+            adapters reads them.
     """
 
     r: int = Field(default=16, ge=1)
@@ -28,6 +31,7 @@ class LoraSettings(_Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = "all-linear"
     vision: bool = True
+    score_tokens: bool = False
 
 
 class ModelSettings(_Settings):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
 from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
@@ -108,7 +109,7 @@ def train_sft(
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,
-            peft_config=lora_config(settings.lora, base),
+            peft_config=lora_config(settings.lora, base, score_tokens(train, processor)),
             callbacks=[watch("fine-tuning", checkpoint_dir)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -140,10 +141,11 @@ def train_sft(
     return curve
 
 
-def lora_config(lora: LoraSettings, base: Any) -> LoraConfig:
+def lora_config(lora: LoraSettings, base: Any, tokens: list[int]) -> LoraConfig:
     """The peft configuration of an adapter of ``base``.
 
-    Without ``lora.vision`` everything outside the text model (``base.get_decoder()``) is left as it is.
+    ``tokens`` are those whose embeddings are trained if ``lora.score_tokens`` says so. Without ``lora.vision`` everything
+    outside the text model (``base.get_decoder()``) is left as it is.
     """
     from peft import LoraConfig
 
@@ -158,8 +160,16 @@ def lora_config(lora: LoraSettings, base: Any) -> LoraConfig:
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
         exclude_modules=exclude,
+        trainable_token_indices=tokens if lora.score_tokens and tokens else None,
         task_type="CAUSAL_LM",
     )
+
+
+def score_tokens(examples: pd.DataFrame, processor: Any) -> list[int]:
+    """The tokens of the answers to direct score requests, those of one token."""
+    words = sorted(set(examples.loc[examples["task"] == DIRECT_SCORE, "completion"]))
+    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
+    return [tokens[0] for tokens in ids if len(tokens) == 1]
 
 
 def _sample(examples: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
