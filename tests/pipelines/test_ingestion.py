@@ -131,12 +131,13 @@ def test_a_balanced_sample_is_what_is_split(project: Path, ingest: Callable[...,
     card = json.loads((project / OUT / "data_card.json").read_text())
     sample = card["sample"]
     assert sample["counts"]["style"] == {"ink": 3, "night": 3, "photo": 3}
-    assert (sample["of"], sample["method"], sample["gap"], len(sample["chosen"])) == (12, "milp", 0.0, 6)
+    assert (sample["prompts"], sample["of"], sample["method"], sample["gap"]) == (6, 12, "milp", 0.0)
     items = pd.read_parquet(project / OUT / "items.parquet")
     folds = items.merge(pd.read_parquet(project / OUT / "splits.parquet"), on="item_id")
     assert len(folds) == 36
-    assert set(folds.loc[folds["fold"] == "unused", "prompt"]) == set(items["prompt"]) - set(sample["chosen"])
-    assert folds.loc[folds["fold"] != "unused", "prompt"].nunique() == 6
+    used = folds["fold"] != "unused"
+    assert not set(folds.loc[used, "prompt"]) & set(folds.loc[~used, "prompt"])
+    assert folds.loc[used].groupby(folds["attributes"])["prompt_id"].nunique().tolist() == [3, 3]
     with pytest.raises(T2IEvalError, match=r"No prompt has a category of 'colour'.*element_skills, style"):
         ingest(sample={"prompts": 6, "dimensions": {"colour": 1.0}})
 

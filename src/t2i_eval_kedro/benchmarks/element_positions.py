@@ -17,6 +17,7 @@ import pandas as pd
 from t2i_eval_kedro import schema
 
 _WORD = re.compile(r"[\w\u0300-\u036f]+(?:['\u2019][\w\u0300-\u036f]+)*")  # letters may come with combining accents
+_TUPLE = re.compile(r"[\w/ -]+ - [^()]*\((.+)\)")  # DSG's elements: "kind - more (argument, argument)"
 
 Span = tuple[int, int]
 
@@ -26,14 +27,30 @@ def find_spans(prompt: str, element: str) -> list[Span]:
 
     Words are compared after Unicode normalisation and case folding; whatever stands between words (blanks, hyphens,
     quotation marks, brackets) does not count. Where no run of words fits, it is tried again without a plural "s" or "es".
+
+    Of a DSG tuple such as "relation - spatial (dog, tree, left of)" the last argument is looked for, which is what the
+    tuple says of the others; where it is not there, the one before it, and so on. Ours.
     """
     words = [(match.group(), match.start(), match.end()) for match in _WORD.finditer(prompt)]
-    wanted = _WORD.findall(element)
-    for form in (_plain, _singular):
-        spans = _runs([(form(word), start, end) for word, start, end in words], [form(word) for word in wanted])
-        if spans:
-            return spans
+    for phrase in _phrases(element):
+        wanted = _WORD.findall(phrase)
+        for form in (_plain, _singular):
+            spans = _runs([(form(word), start, end) for word, start, end in words], [form(word) for word in wanted])
+            if spans:
+                return spans
     return []
+
+
+def _phrases(element: str) -> list[str]:
+    """What to look for, the best first: ``element`` itself, or the arguments of a DSG tuple from the last on."""
+    match = _TUPLE.fullmatch(element)
+    if match is None:
+        return [element]
+    phrases = []
+    for argument in reversed(match[1].split(",")):
+        name = re.sub(r"_\d+$", "", argument.strip())  # "flower_2" is the second flower that the tuples tell apart
+        phrases += [name, name.rpartition("'s ")[2]]  # prompts rarely say "the man's hair"
+    return list(dict.fromkeys(phrases))
 
 
 def token_positions(span: Span, offsets: Sequence[Span]) -> list[int]:

@@ -24,7 +24,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 RATINGS = ("item_id", "prompt_id", "generator", "rater_id", "dimension", "score")
 SCORES = ("item_id", "evaluator", "score")
 PREFERENCES = ("prompt_id", "item_a", "item_b", "rater_id", "label")
-SHOWN = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
+SHOWN = {"spearman": "Spearman", "kendall_b": "Kendall tau-b", "pearson": "Pearson", "pairwise_accuracy": "pairs right"}
 MAX_MASK_PIXELS = 64_000_000
 
 Input = dict[str, Any]
@@ -237,12 +237,17 @@ def _tables(summary: dict[str, Any], by: str) -> list[tuple[str, pd.DataFrame]]:
     if by == "skill" and not source:
         raise T2IEvalError("There are no skills; give the ratings a column 'skill' (several separated by ';').")
     title = "Agreement with the mean rating" + ("" if by == "none" else f", averaged inside each {by}")
+
+    def place(row: tuple[str, str, Input]) -> tuple[str, float, str]:
+        value = row[2]["spearman"]["value"]
+        return row[1], math.inf if value is None else -value, row[0]
+
+    measured = [(name, dimension, figures) for name, cells in source.items() for dimension, figures in cells.items()]
     rows = [
         {"judge": name, "dimension": dimension}
-        | {statistic: _cell(figures.get(statistic)) for statistic in SHOWN}
+        | {label: _cell(figures.get(statistic)) for statistic, label in SHOWN.items()}
         | {"n": figures["spearman"].get("n"), "note": figures["spearman"].get("reason", "")}
-        for name, dimensions in source.items()
-        for dimension, figures in dimensions.items()
+        for name, dimension, figures in sorted(measured, key=place)
     ]
     tables = [(f"{title} (95% interval over prompts)", pd.DataFrame(rows))]
     counts = [
@@ -267,7 +272,7 @@ def _tables(summary: dict[str, Any], by: str) -> list[tuple[str, pd.DataFrame]]:
             "a": entry["a"],
             "b": entry["b"],
             "dimension": entry["dimension"],
-            "difference": _cell({**entry, "value": entry["difference"]}),
+            "a minus b": _cell({**entry, "value": entry["difference"]}),
             "p": _plain(entry["p"]),
             "p (Holm)": _plain(entry.get("p_holm")),
             "note": entry.get("reason", ""),
@@ -286,7 +291,12 @@ def _tables(summary: dict[str, Any], by: str) -> list[tuple[str, pd.DataFrame]]:
     ]
     if preferred:
         tables.append(("Preferences shared with people", pd.DataFrame(preferred)))
-    return tables
+    return [(title, _without_empty_note(table)) for title, table in tables]
+
+
+def _without_empty_note(table: pd.DataFrame) -> pd.DataFrame:
+    empty = "note" in table and (table["note"] == "").all()
+    return table.drop(columns="note") if empty else table
 
 
 def _plain(value: float | None) -> str:
@@ -300,12 +310,17 @@ def _cell(figure: dict[str, Any] | None) -> str:
 
 
 def _page(tables: Sequence[tuple[str, pd.DataFrame]], notes: Input) -> str:
-    body = "".join(f"<h2>{html.escape(title)}</h2>{table.to_html(index=False, border=0)}" for title, table in tables)
+    body = "".join(
+        f"<h2>{html.escape(title)}</h2><div>{table.to_html(index=False, border=0)}</div>" for title, table in tables
+    )
     faults = "".join(f"<li>{html.escape(name.replace('_', ' '))}: {value}</li>" for name, value in notes.items())
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Agreement</title><style>'
-        "body{font-family:system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse}th,td{padding:.3rem .7rem;text-align:left;border-bottom:1px solid #ccc}"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Agreement with people</title><style>'
+        "body{font:1rem/1.5 system-ui,sans-serif;color:#222;max-width:75rem;margin:2rem auto;padding:0 1rem}"
+        "h1{font-size:1.6rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}div{overflow-x:auto}"
+        "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}"
+        "th,td{padding:.3rem 1.2rem .3rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid #ddd}"
         f"</style></head><body><h1>Agreement with people</h1>{body}"
         + (f"<h2>Input</h2><ul>{faults}</ul>" if faults else "")
         + "</body></html>\n"

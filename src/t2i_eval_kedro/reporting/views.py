@@ -106,7 +106,8 @@ def card(given: Mapping[str, Any]) -> dict[str, Any]:
         + [(plain(str(key)).capitalize(), text(value)) for key, value in rest.items() if key not in (*mappings, *lists)]
         + [(plain(key).capitalize(), text(value)) for key, value in lists.items() if records(value) is None],
         "groups": [
-            (plain(str(key)), [line for line in pairs(value) if line[1] != "0"]) for key, value in mappings.items()
+            (plain(str(key)), [line for line in pairs(value) if line[1] and (key, line[1]) != ("sizes", "0")])
+            for key, value in mappings.items()
         ],
         "tables": [(plain(str(key)), records(value)) for key, value in lists.items() if records(value) is not None],
         "faults": _faults(given.get("faults") or []),

@@ -117,7 +117,7 @@ def sample(items: pd.DataFrame, elements: pd.DataFrame, settings: IngestionSetti
     groups = prompt_groups(items)
     categories = prompt_categories(items, elements, groups, asked.dimensions)
     chosen = balanced_sample(categories, asked.prompts, asked.dimensions, asked.seed, asked.time_limit, asked.gap)
-    return {"of": len(categories), **asdict(chosen)}
+    return {"prompts": len(chosen.chosen), "of": len(categories), **asdict(chosen)}
 
 
 def split(items: pd.DataFrame, prompt_sample: dict[str, Any], settings: IngestionSettings) -> pd.DataFrame:
@@ -142,7 +142,8 @@ def describe(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The data card, and everything that is wrong with the raw files and the splits."""
     faults = pd.concat([description.faults, check_splits(description.items, splits)], ignore_index=True)
-    return data_card(replace(description, faults=faults), splits, element_positions, prompt_sample), faults
+    about_sample = {name: value for name, value in prompt_sample.items() if name != "chosen"}
+    return data_card(replace(description, faults=faults), splits, element_positions, about_sample), faults
 
 
 def refuse_if_strict(faults: pd.DataFrame, card: dict[str, Any], settings: IngestionSettings) -> None:
