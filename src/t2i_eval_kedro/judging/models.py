@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -261,10 +262,8 @@ def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
 
 def _way_out(error: BaseException) -> str:
     """What to do about a model that does not load, where that is known; else the first line of ``error``."""
-    from transformers.utils import is_torchvision_available
-
     said = str(error).lower()
-    if ("torchvision" in said or "video processor" in said) and not is_torchvision_available():
+    if ("torchvision" in said or "video processor" in said) and find_spec("torchvision") is None:
         return "its processor needs torchvision; install it with pip install 't2i-eval-kedro[torchvision]'."
     if "trust_remote_code" in said:
         return "it comes with code of its own; read that code, then set model.trust_remote_code=true to run it."
