@@ -1,34 +1,39 @@
-"""dvc.yaml says the same as the pipelines and the catalog: one stage a pipeline, every file in and out of it tracked."""
+"""dvc.yaml is what the project says, and it tracks every file that goes in or out of a pipeline."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from kedro.framework.project import pipelines
-from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro_project import ROOT
 
+from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml, sources
+from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
+
 bootstrap_project(ROOT)
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-VARS = DVC["vars"][0]
-NAMES = sorted(set(pipelines) - {"__default__"})
+DEFAULTS = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
+STUDIES = ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["parameters"].get("studies", {})
+NAMES = sorted(set(pipelines) - {"__default__", "cell"})
 
 
 def resolved(entries: list) -> set[str]:
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-    for name, value in VARS.items():
-        paths = [path.replace(f"${{{name}}}", str(value)) for path in paths]
+    for name in ("benchmark", "variant", "seed", "raw_root"):
+        paths = [path.replace(f"${{{name}}}", str(DEFAULTS[name])) for path in paths]
     return set(paths)
 
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
-    """Dataset -> file, for every dataset of the catalog that has one under data/."""
-    with KedroSession.create(ROOT, env="base") as session:
-        config = session.load_context().config_loader["catalog"]
+    """Dataset -> file, for every dataset of the catalog that has one under data/ which outlives its run."""
+    config = ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["catalog"]
     return {
         name: entry["filepath"]
         for name, entry in config.items()
@@ -42,8 +47,25 @@ def covers(paths: set[str], file: str) -> bool:
     return any(Path(file) == Path(path) or Path(path) in Path(file).parents for path in paths)
 
 
+def test_dvc_yaml_is_what_the_project_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(dvc_sync, ["--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_check_fails_where_they_disagree_and_writes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    (project / "dvc.yaml").write_text("stages: {}")
+    refused = CliRunner().invoke(dvc_sync, ["--check"])
+    assert refused.exit_code == 1
+    assert "run `kedro dvc-sync`" in refused.output
+    assert (project / "dvc.yaml").read_text() == "stages: {}"
+    assert CliRunner().invoke(dvc_sync, []).exit_code == 0
+    assert CliRunner().invoke(dvc_sync, ["--check"]).exit_code == 0
+
+
 def test_every_pipeline_is_a_stage() -> None:
-    assert sorted(DVC["stages"]) == NAMES
+    assert sorted(set(DVC["stages"]) - set(STUDIES)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,9 +84,48 @@ def test_a_stage_tracks_what_its_pipeline_reads_and_writes(name: str, files: dic
         assert any(covers({path}, files[dataset]) for dataset in touched & set(files)), path
 
 
-def test_sources_that_stages_depend_on_exist() -> None:
+def test_what_stages_depend_on_and_none_of_them_makes_is_there() -> None:
+    made = {path for stage in DVC["stages"].values() for path in resolved(stage["outs"] + stage.get("metrics", []))}
     for stage in DVC["stages"].values():
-        for path in resolved(stage["deps"]):
-            assert path.startswith("data/0") or (ROOT / path).exists(), path
+        for path in resolved(stage["deps"]) - made:
+            assert (ROOT / path).exists(), path
         for entry in stage.get("params", []):
             assert (ROOT / next(iter(entry))).is_file()
+
+
+def test_ingestion_depends_on_the_raw_files_of_its_benchmark() -> None:
+    assert "${raw_root}/${benchmark}" in DVC["stages"]["ingestion"]["deps"]
+
+
+def test_a_study_is_a_matrix_whose_cells_share_ingestion_and_teacher(project: Path) -> None:
+    path = project / "conf/base/parameters_ablations.yml"
+    parameters = yaml.safe_load(path.read_text())
+    parameters["studies"] = {"mine": {"variants": ["full", "short"], "seeds": [0, 1], "overrides": {}}}
+    path.write_text(yaml.safe_dump(parameters))
+    shutil.copytree(ROOT / "data/01_raw/shapes", project / "data/01_raw/shapes")
+    stages = yaml.safe_load(dvc_yaml(project))["stages"]
+    cell = stages["mine"]
+    assert cell["matrix"] == {"variant": ["full", "short"], "seed": [0, 1]}
+    assert "variant=mine/${item.variant},seed=${item.seed} --pipelines=cell" in cell["cmd"]
+    outs = cell["outs"] + [path for metric in cell["metrics"] for path in metric]
+    assert all("mine/${item.variant}" in path for path in outs)
+    assert {"summary.json", "sft_scores.parquet", "sft"} <= {Path(path).name for path in outs}
+    shared = stages["ingestion"]["outs"] + [p for p in stages["teacher_distillation"]["outs"] if "teacher_" in p]
+    assert set(cell["deps"]) >= {
+        path for path in shared if Path(path).name in ("items.parquet", "teacher_scores.parquet")
+    }
+    assert not any("grpo_scores" in path for path in cell["deps"])  # a cell stops before
+    assert {"conf/base/parameters_ablations.yml": ["variants.${item.variant}", "studies.mine.overrides"]} in cell[
+        "params"
+    ]
+
+
+def test_sources_are_what_is_imported_and_no_more() -> None:
+    found = sources(["t2i_eval_kedro.pipelines.meta_evaluation.nodes"], ROOT)
+    assert "src/t2i_eval_kedro/agreement/published.csv" in found
+    assert "src/t2i_eval_kedro/agreement/kernels.py" in found
+    assert not any("training" in path or "benchmarks/tifa160" in path for path in found)
+    assert all((ROOT / path).exists() for path in found)
+    assert "src/t2i_eval_kedro/training/answer_loss.py" in sources(
+        ["t2i_eval_kedro.pipelines.sft.nodes"], ROOT
+    )  # lazily

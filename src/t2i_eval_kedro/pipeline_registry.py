@@ -14,9 +14,14 @@ from t2i_eval_kedro.pipelines import (
     teacher_distillation,
 )
 
+CELL = "cell"
+
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Each pipeline by its name, and all of them together as ``__default__``."""
+    """Each pipeline by its name, all of them together as ``__default__``, and what a cell of a study runs as ``cell``.
+
+    A cell is a variant and a seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others.
+    """
     pipelines = {
         "ingestion": ingestion.create_pipeline(),
         "teacher_distillation": teacher_distillation.create_pipeline(),
@@ -26,4 +31,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "meta_evaluation": meta_evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    return pipelines | {"__default__": sum(pipelines.values(), start=Pipeline([]))}
+    asked = pipelines["teacher_distillation"].to_outputs("teacher_transcripts", "teacher_scores")
+    own = pipelines["teacher_distillation"] - asked
+    cell = own + pipelines["rebalancing"] + pipelines["sft"] + pipelines["meta_evaluation"]
+    return pipelines | {CELL: cell} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

@@ -33,9 +33,7 @@ def parse(answer: str) -> float | None:
 @pytest.fixture(scope="module")
 def sft_adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "sft"
-    settings = SFTSettings(
-        max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16, score_tokens=True)
-    )
+    settings = SFTSettings(max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16))
     train_sft(examples[examples["task"] == "score"], pictures, ModelSettings(model=str(base_model)), settings, folder)
     return folder
 

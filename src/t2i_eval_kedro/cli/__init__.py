@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from t2i_eval_kedro.cli.agreement import agreement, score_submission
+from t2i_eval_kedro.cli.dvc_sync import dvc_sync
 from t2i_eval_kedro.cli.fetch import fetch
 from t2i_eval_kedro.cli.run import run
 from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
@@ -15,5 +16,5 @@ def cli() -> None:
     """Train and measure judges of text-to-image images."""
 
 
-for command in (run, agreement, score_submission, fetch, build_tiny_vlm):
+for command in (run, agreement, score_submission, fetch, build_tiny_vlm, dvc_sync):
     cli.add_command(command)

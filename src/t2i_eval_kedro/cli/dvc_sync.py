@@ -1,0 +1,217 @@
+"""``kedro dvc-sync``: writes ``dvc.yaml`` from the pipelines, the catalog and the parameters.
+
+There is a stage a pipeline for the default run, and for each study of ``parameters_ablations.yml`` one that runs the pipeline ``cell``
+over a matrix of variants and seeds. What a stage depends on is read from the project itself: the files of its pipeline's free inputs, its
+parameters, and the source files that its nodes and datasets import. The axes are variables that DVC reads from Kedro's own parameters, so
+``dvc exp run -S conf/base/parameters.yml:seed=1`` moves both.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from kedro.pipeline import Pipeline
+
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.pipeline_registry import CELL, register_pipelines
+from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
+
+PACKAGE = "t2i_eval_kedro"
+PARAMETERS = "conf/base/parameters.yml"
+VARIANTS = "conf/base/parameters_ablations.yml"
+AXES = ("benchmark", "variant", "seed")
+HEADER = """\
+# Written by `kedro dvc-sync` from the pipelines, the catalog and the parameters; a test fails when they disagree. docs/dvc.md says
+# how it is used. --env=base is fixed, because an uncommitted conf/local would change results unseen.
+"""
+
+
+@click.command("dvc-sync")
+@click.option("--check", is_flag=True, help="Write nothing; fail if dvc.yaml is not what would be written.")
+@readable_errors
+def dvc_sync(check: bool) -> None:
+    """Write dvc.yaml from the pipelines, the catalog and the parameters."""
+    path = Path("dvc.yaml")
+    wanted = dvc_yaml(Path())
+    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
+        click.echo("dvc.yaml is as the project is.")
+    elif check:
+        raise T2IEvalError(
+            "dvc.yaml is not what the pipelines, the catalog and the parameters say; run `kedro dvc-sync`."
+        )
+    else:
+        with atomic_file(path) as temporary:
+            temporary.write_text(wanted, encoding="utf-8")
+        click.echo("dvc.yaml is written.")
+
+
+def dvc_yaml(root: Path) -> str:
+    """The text of ``dvc.yaml`` for the project at ``root``."""
+    pipelines = register_pipelines()
+    parameters = _loader(root)["parameters"]
+    stages: dict[str, Any] = {}
+    for name, pipeline in pipelines.items():
+        if name not in ("__default__", CELL):
+            axes = {axis: f"${{{axis}}}" for axis in AXES}
+            stages[name] = _stage(name, pipeline, axes, root, [f"variants.{axes['variant']}"])
+    for study, settings in parameters.get("studies", {}).items():
+        axes = {"benchmark": "${benchmark}", "variant": f"{study}/${{item.variant}}", "seed": "${item.seed}"}
+        overrides = ["variants.${item.variant}", f"studies.{study}.overrides"]
+        matrix = {"variant": settings["variants"], "seed": settings["seeds"]}
+        stages[study] = {"matrix": matrix} | _stage(CELL, pipelines[CELL], axes, root, overrides)
+    made = {path for stage in stages.values() for path in _paths(stage["outs"] + stage.get("metrics", []))}
+    for stage in stages.values():  # what no stage makes and git does not hold is an optional table that is not there
+        stage["deps"] = [
+            path for path in stage["deps"] if path in made or not path.startswith("data/0") or _kept(path, root)
+        ]
+    variables = [f"{PARAMETERS}:{','.join([*AXES, 'raw_root'])}"]
+    return HEADER + yaml.safe_dump({"vars": variables, "stages": stages}, sort_keys=False, width=1000)
+
+
+def _loader(root: Path, **runtime: str) -> ExperimentConfigLoader:
+    arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    return ExperimentConfigLoader(str(root / "conf"), "base", runtime, **arguments)
+
+
+def _stage(name: str, pipeline: Pipeline, axes: Mapping[str, str], root: Path, overrides: list[str]) -> dict[str, Any]:
+    """One stage: ``axes`` are the values of benchmark, variant and seed, ``overrides`` the keys that change its parameters."""
+    catalog = _catalog(root, axes)
+    kept = {dataset for dataset in pipeline.inputs() & set(catalog) if _note(catalog[dataset]) == "persist"}
+    outs: list[Any] = [{_path(catalog[dataset]): {"persist": True}} for dataset in sorted(kept)]
+    metrics: list[Any] = []
+    for dataset in sorted(pipeline.all_outputs() & set(catalog)):
+        path = _path(catalog[dataset])
+        if _note(catalog[dataset]) == "metric":
+            metrics.append({path: {"cache": False}})
+        else:
+            outs.append(path)
+    used = [axis for axis in AXES if any(axes[axis] in path for path in _paths(outs + metrics))]
+    reads = [_path(catalog[dataset]) for dataset in (pipeline.inputs() & set(catalog)) - kept]
+    groups = {dataset.removeprefix("params:").split(".")[0] for dataset in pipeline.inputs() if ":" in dataset} - {
+        *AXES
+    }
+    if "model" in groups:
+        model = _loader(root)["parameters"]["model"]["model"]
+        reads += [model] if (root / model).is_dir() else []
+    if "raw_root" in groups:
+        reads.append("${raw_root}/${benchmark}")
+    modules = {node.func.__module__ for node in pipeline.nodes}
+    modules |= {f"{module.removesuffix('.nodes')}.pipeline" for module in modules if module.endswith(".nodes")}
+    modules |= {catalog[dataset]["type"].rpartition(".")[0] for dataset in pipeline.datasets() & set(catalog)}
+    settings = ",".join(f"{axis}={axes[axis]}" for axis in used)
+    return {
+        "cmd": f"kedro run --env=base --params={settings} --pipelines={name}",
+        "deps": [*sorted(reads), *sources(modules, root)],
+        # However many processes train, the adapter is the same.
+        "params": _params(root, groups - {"raw_root", "launch"}, overrides if "variant" in used else []),
+        "outs": outs,
+    } | ({"metrics": metrics} if metrics else {})
+
+
+def _catalog(root: Path, axes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The catalog's datasets that lie in a file or folder, with ``axes`` in their paths."""
+    marks = {axis: f"<{axis}>" for axis in axes}  # OmegaConf would take DVC's own ${...} for its own
+    entries = {}
+    for name, entry in _loader(root, **marks)["catalog"].items():
+        if not name.startswith("_") and _path(entry) and _note(entry) != "ignore":
+            path = _path(entry)
+            for axis, mark in marks.items():
+                path = path.replace(mark, axes[axis])
+            entries[name] = entry | {"filepath": path}
+    return entries
+
+
+def _note(entry: Mapping[str, Any]) -> str | None:
+    """What the catalog says about a dataset for DVC: metric (kept by git), persist (added to in place) or ignore (not kept)."""
+    note: str | None = entry.get("metadata", {}).get("dvc")
+    return note
+
+
+def _path(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("filepath") or entry.get("path") or "")
+
+
+def _paths(entries: Iterable[str | Mapping[str, Any]]) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def _kept(path: str, root: Path) -> bool:
+    return "${" not in path and (root / path).exists()
+
+
+def _params(root: Path, groups: set[str], overrides: list[str]) -> list[dict[str, list[str]]]:
+    """The parameter files of ``groups``, with the keys in them."""
+    found = []
+    for path in sorted((root / "conf" / "base").glob("parameters*.yml")):
+        keys = sorted(groups & set(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        relative = path.relative_to(root).as_posix()
+        keys += overrides if relative == VARIANTS else []
+        if keys:
+            found.append({relative: keys})
+    return found
+
+
+def sources(modules: Iterable[str], root: Path) -> list[str]:
+    """The source files that ``modules`` and all that they import consist of, relative to the project; whole packages as one folder.
+
+    Imports inside functions count. A package of which only a module is imported does not count itself: its ``__init__`` gathers names for
+    those who use all of it. Files that are no code (templates, tables) count with the modules beside them.
+    """
+    package = _file(PACKAGE).parent
+    reached: set[Path] = set()
+    waiting = [module for module in modules if module.split(".")[0] == PACKAGE]
+    while waiting:
+        module = waiting.pop()
+        file = _file(module)
+        if file in reached:
+            continue
+        reached.add(file)
+        waiting += _imports(file)
+    for folder in {file.parent for file in reached} - {package}:
+        reached |= {path for path in folder.rglob("*") if path.suffix in (".csv", ".css", ".jinja")}
+    return sorted(f"src/{path.relative_to(package.parent).as_posix()}" for path in _whole_folders(reached, package))
+
+
+def _file(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
+
+
+def _imports(file: Path) -> list[str]:
+    """The project's modules that a source file imports."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
+            modules = {name for name in (f"{node.module}.{name}" for name in names) if _is_module(name)}
+            found += modules or {node.module}
+        elif isinstance(node, ast.Import):
+            found += [name for name in names if name.split(".")[0] == PACKAGE]
+    return [name for name in found if name != PACKAGE]
+
+
+def _is_module(name: str) -> bool:
+    parent, _, last = name.rpartition(".")
+    folder = _file(parent)
+    return folder.name == "__init__.py" and (
+        (folder.parent / f"{last}.py").is_file() or (folder.parent / last / "__init__.py").is_file()
+    )
+
+
+def _whole_folders(files: set[Path], package: Path) -> set[Path]:
+    """``files``, with a folder in place of its files where all its code is among them."""
+    folders = sorted({path.parent for path in package.rglob("*.py")} - {package}, key=lambda path: len(path.parts))
+    whole = [folder for folder in folders if set(folder.rglob("*.py")) <= files]
+    top = [folder for folder in whole if not any(other in folder.parents for other in whole)]
+    return {file for file in files if not any(folder in file.parents for folder in top)} | set(top)
