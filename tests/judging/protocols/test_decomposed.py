@@ -110,3 +110,13 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
     last = said.transcripts.iloc[-1]
     assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
     assert (last["answer"], last["protocol"]) == ("7", "decomposed@1/compact@1")
+
+
+def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:
+    backend = Scripted()
+    subject = Subject("i1", "a black cat left of a dog", "i1.png", reference="r.png")
+    judge([subject], Decomposed(load_wording("full")), backend, evaluator="x")
+    shown = {request.step for request in backend.asked if "r.png" in request.messages[-1].images}
+    assert shown == {"appearance/0/score"}
+    text = next(request for request in backend.asked if request.step in shown).messages[0].text
+    assert "second image is a reference" in text

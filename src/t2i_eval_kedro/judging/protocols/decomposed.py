@@ -2,7 +2,7 @@
 
 Source: T2I-Eval (arXiv 2411.15488), section 3 and the released evaluation code, in the form "coarse granularity, several
 stages, separate aspects". For every request with a score there are two: an explanation first, then in a new chat the score
-alone. The overall score is an answer, not a mean. What is ours: the line format of the extraction, which carries the
+alone. Where the subject has a reference image, it is shown when appearance is scored. The overall score is an answer, not a mean. What is ours: the line format of the extraction, which carries the
 entities with each question, so that no names have to be matched afterwards.
 """
 
@@ -43,8 +43,7 @@ class Decomposed:
         questions = parse_questions(answers["extract"].text)
         if not questions:
             return []
-        asked = [self._next_of_question(subject, answers, i, question) for i, question in enumerate(questions)]
-        waiting = [request for request in asked if request is not None]
+        waiting = self._next_of_questions(subject, answers, questions)
         if waiting:
             return waiting
         asked = [self._next_of_summary(subject, answers, aspect, questions) for aspect in ASPECTS]
@@ -73,6 +72,24 @@ class Decomposed:
         value = parse_score(answers[step], self.wording).value
         return NOT_APPLICABLE if value is None else self.wording.level(value)
 
+    def _next_of_questions(
+        self, subject: Subject, answers: Mapping[str, Answer], questions: Sequence[Question]
+    ) -> Sequence[Request]:
+        """What can be asked now to get every question answered and scored."""
+        asked = [self._next_of_question(subject, answers, i, question) for i, question in enumerate(questions)]
+        return [request for request in asked if request is not None]
+
+    def _finding(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> dict[str, str]:
+        """Question, answer (or ""), explanation and score of one question, as the summaries are told them."""
+        question = questions[number]
+        base = f"{question.aspect}/{number}"
+        return {
+            "question": question.text,
+            "answer": answers[f"{base}/answer"].text if f"{base}/answer" in answers else "",
+            "explanation": answers[f"{base}/explain"].text,
+            "score": self._level(answers, f"{base}/score"),
+        }
+
     def _next_of_question(
         self, subject: Subject, answers: Mapping[str, Answer], number: int, question: Question
     ) -> Request | None:
@@ -89,7 +106,8 @@ class Decomposed:
                 )
             if f"{base}/score" not in answers:
                 context["explanation"] = answers[f"{base}/explain"].text
-                return self._request(subject, f"{base}/score", "appearance_2", question.aspect, "appearance_2", context)
+                template = "appearance_2_reference" if subject.reference else "appearance_2"
+                return self._request(subject, f"{base}/score", "appearance_2", question.aspect, template, context)
             return None
         if f"{base}/answer" not in answers:
             return self._request(subject, f"{base}/answer", f"{question.aspect}_1", question.aspect, "answer", context)
@@ -119,14 +137,7 @@ class Decomposed:
     ) -> Request | None:
         base = f"summary/{aspect}"
         findings = [
-            {
-                "question": question.text,
-                "answer": answers[f"{aspect}/{i}/answer"].text if f"{aspect}/{i}/answer" in answers else "",
-                "explanation": answers[f"{aspect}/{i}/explain"].text,
-                "score": self._level(answers, f"{aspect}/{i}/score"),
-            }
-            for i, question in enumerate(questions)
-            if question.aspect == aspect
+            self._finding(answers, questions, i) for i, question in enumerate(questions) if question.aspect == aspect
         ]
         context: dict[str, object] = {"prompt": subject.prompt, "aspect": aspect, "findings": findings}
         if f"{base}/explain" not in answers:
@@ -165,13 +176,15 @@ class Decomposed:
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
         seen = () if history else (subject.image,)
+        if template == "appearance_2_reference":
+            seen = (*seen, subject.reference)
         return Request(
             item_id=subject.item_id,
             step=step,
             task=task,
             aspect=aspect,
             messages=(*history, Message("user", self.wording.render(template, **context), seen)),
-            max_tokens=self.wording.max_tokens[template],
+            max_tokens=self.wording.max_tokens[template.removesuffix("_reference")],
             context=context,
             pair=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",
             form=score_form(self.wording.levels) if task.endswith("_2") else None,

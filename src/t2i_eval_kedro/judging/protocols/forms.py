@@ -6,6 +6,7 @@ that it makes no difference downstream whether a server knows structured outputs
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -53,11 +54,30 @@ class ExtractionForm(Form):
         return "\n".join(f"{line.aspect} | {', '.join(line.entities)} | {line.question}" for line in self.questions)
 
 
+class ScoreListForm(Form):
+    """Scores from 0 to 10, and why."""
+
+    reasoning: str
+    score: list[float]
+
+    def text(self) -> str:
+        """The object itself, as JSON."""
+        return json.dumps({"score": self.score, "reasoning": self.reasoning}, ensure_ascii=False)
+
+
 @lru_cache
 def score_form(levels: tuple[str, ...]) -> type[Form]:
     """The form whose score is one of ``levels`` or N/A."""
     allowed = Literal[(*levels, NOT_APPLICABLE)]  # type: ignore[valid-type]
     return cast("type[Form]", create_model("Score", __base__=ScoreForm, score=(allowed, ...)))
+
+
+@lru_cache
+def option_form(options: tuple[int, ...]) -> type[Form]:
+    """The form whose score is one of ``options``."""
+    words = tuple(map(str, options))
+    allowed: Any = Literal.__getitem__(words)
+    return cast("type[Form]", create_model("Option", __base__=ScoreForm, score=(allowed, ...)))
 
 
 @lru_cache

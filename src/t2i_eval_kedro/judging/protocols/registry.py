@@ -8,13 +8,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from t2i_eval_kedro.judging.protocols import dsg, pn_vqa, skills
+from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
+from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
 from t2i_eval_kedro.judging.protocols.dsg import Dsg, Zeroing
+from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
+from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
 
@@ -51,9 +54,15 @@ class Entry:
 PROTOCOLS: Mapping[str, Entry] = {
     "levels": Entry(lambda wording, options: Levels(wording, scale=options.scale, categories=options.categories)),
     "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
+    "decomposed_flat": Entry(lambda wording, options: DecomposedGrouped(wording, by_aspect=False), (OVERALL, *ASPECTS)),
+    "decomposed_by_aspect": Entry(
+        lambda wording, options: DecomposedGrouped(wording, by_aspect=True), (OVERALL, *ASPECTS)
+    ),
+    "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
     "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS),
     "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
+    "reasoning": Entry(lambda wording, options: Reasoning(wording)),
 }
 
 

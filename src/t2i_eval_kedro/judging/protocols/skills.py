@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import chosen_option
 from t2i_eval_kedro.benchmarks.evalalign_skills import ALIGNMENT, FAITHFULNESS, NOT_PRESENT, SKILLS, Skill
 from t2i_eval_kedro.judging.protocols.base import Answer, Element, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.forms import option_form
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
@@ -62,6 +63,7 @@ class Skills:
             max_tokens=self.wording.max_tokens[TASK],
             context=context,
             pair=f"{subject.item_id}/{step}",
+            form=option_form(skill.answers),
         )
 
     def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro.errors import T2IEvalError
 
 DIGITS = "digits"
-_TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|question)\b)", re.IGNORECASE)
+_TAG = re.compile(r"<(\s*/?\s*)(?=(?:prompt|question|think|answer)\b)", re.IGNORECASE)
 _TOLERANCE = 1e-3  # of a sum of probabilities, which servers round
 
 
@@ -70,7 +70,7 @@ class WordingSettings(BaseModel):
 
 def _as_data(value: object) -> object:
     """``value`` as a template writes it: text cannot open or close the tags that mark it as data."""
-    return _TAG.sub(r"<\1 ", value) if isinstance(value, str) else value
+    return _TAG.sub(r"&lt;\1", value) if isinstance(value, str) else value
 
 
 class Wording:

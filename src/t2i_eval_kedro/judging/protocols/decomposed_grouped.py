@@ -1,0 +1,90 @@
+"""T2I-Eval's two ablations: the questions are asked in one call an aspect, or all in one call.
+
+Source: T2I-Eval (arXiv 2411.15488), the ablations of the decomposed protocol. Everything but the questions (extraction,
+summaries, merge) is as in :mod:`~t2i_eval_kedro.judging.protocols.decomposed`, so that one thing differs. The form of a grouped
+answer, one line ``number | answer | explanation | score`` a question, is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.judging.protocols.base import Answer, Request, Subject
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.parsing import Question, parse_score
+from t2i_eval_kedro.judging.protocols.wording import Wording
+
+VERSION = 1
+ALL = "all"
+TASK = "answer_group"
+
+
+class DecomposedGrouped(Decomposed):
+    """The decomposed chain, with its questions asked together."""
+
+    def __init__(self, wording: Wording, *, by_aspect: bool) -> None:
+        """Ask in the words of ``wording``, one call an aspect or one for all questions."""
+        super().__init__(wording)
+        self.by_aspect = by_aspect
+
+    @property
+    def label(self) -> str:
+        """Name and wording with their versions."""
+        return self.wording.label("decomposed_by_aspect" if self.by_aspect else "decomposed_flat", VERSION)
+
+    def _next_of_questions(
+        self, subject: Subject, answers: Mapping[str, Answer], questions: Sequence[Question]
+    ) -> Sequence[Request]:
+        groups: dict[str, list[str]] = {}
+        for question in questions:
+            groups.setdefault(self._group(question), []).append(question.text)
+        return [
+            self._request(
+                subject,
+                self._step(group),
+                TASK,
+                group,
+                TASK,
+                {"prompt": subject.prompt, "aspect": group, "questions": texts},
+            )
+            for group, texts in groups.items()
+            if self._step(group) not in answers
+        ]
+
+    def _finding(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> dict[str, str]:
+        question = questions[number]
+        group = self._group(question)
+        position = sum(self._group(other) == group for other in questions[: number + 1])
+        answer, explanation, level = parse_group(answers[self._step(group)].text).get(position, ("", "", ""))
+        score = parse_score(Answer(level), self.wording).value
+        return {
+            "question": question.text,
+            "answer": answer,
+            "explanation": explanation,
+            "score": NOT_APPLICABLE if score is None else self.wording.level(score),
+        }
+
+    def _group(self, question: Question) -> str:
+        return question.aspect if self.by_aspect else ALL
+
+    def _step(self, group: str) -> str:
+        return f"{group}/answers"
+
+
+def parse_group(text: str) -> dict[int, tuple[str, str, str]]:
+    """Answer, explanation and score by the number of the question, from lines ``number | answer | explanation | score``.
+
+    Lines of another form are left out, and so is a question with two different lines.
+    """
+    found: dict[int, tuple[str, str, str]] = {}
+    ambiguous: set[int] = set()
+    for line in text.splitlines():
+        fields = [part.strip() for part in line.strip().strip("|").split("|")]
+        number = re.fullmatch(r"[-*]?\s*(\d{1,3})[.)]?", fields[0])
+        if len(fields) == 4 and number is not None:
+            finding = (fields[1], fields[2], fields[3])
+            if found.setdefault(int(number[1]), finding) != finding:
+                ambiguous.add(int(number[1]))
+    return {number: finding for number, finding in found.items() if number not in ambiguous}
