@@ -26,3 +26,8 @@ def wording(request: pytest.FixtureRequest, load_wording: Callable[[str], Wordin
 @pytest.fixture(scope="session")
 def compact(load_wording: Callable[[str], Wording]) -> Wording:
     return load_wording("compact")
+
+
+@pytest.fixture(scope="session")
+def full(load_wording: Callable[[str], Wording]) -> Wording:
+    return load_wording("full")

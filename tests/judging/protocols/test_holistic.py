@@ -74,8 +74,8 @@ def test_a_wording_without_its_templates_says_so(compact: Wording) -> None:
 
 
 @given(sc=st.text(), pq=st.text())
-def test_any_text_gives_a_verdict(load_wording, sc: str, pq: str) -> None:
-    protocol = Holistic(load_wording("full"))
+def test_any_text_gives_a_verdict(full: Wording, sc: str, pq: str) -> None:
+    protocol = Holistic(full)
     for score in protocol.verdict(SUBJECT, {"holistic_sc": Answer(sc), "holistic_pq": Answer(pq)}).scores.values():
         assert score.status in STATUSES
         assert (score.value is None) == (score.status != OK)
