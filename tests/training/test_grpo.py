@@ -33,7 +33,9 @@ def parse(answer: str) -> float | None:
 @pytest.fixture(scope="module")
 def sft_adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "sft"
-    settings = SFTSettings(max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16))
+    settings = SFTSettings(
+        max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16, score_tokens=True)
+    )
     train_sft(examples[examples["task"] == "score"], pictures, ModelSettings(model=str(base_model)), settings, folder)
     return folder
 

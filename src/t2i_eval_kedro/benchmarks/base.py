@@ -221,13 +221,13 @@ class Builder:
         if value is None:
             self.faults.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
         status = schema.OK if value is not None else schema.UNPARSED
-        self._score(where, item_id, evaluator, dimension, value, status, higher_is_better, explanation)
+        self.score_row(where, item_id, evaluator, dimension, value, status, higher_is_better, explanation)
 
     def no_score(self, item_id: str, evaluator: str, where: object, dimension: str = "") -> None:
         """Add a null for an item that a recorded metric has nothing on."""
-        self._score(where, item_id, evaluator, dimension, None, schema.MISSING)
+        self.score_row(where, item_id, evaluator, dimension, None, schema.MISSING)
 
-    def _score(
+    def score_row(
         self,
         where: object,
         item_id: str,
@@ -236,8 +236,9 @@ class Builder:
         value: float | None,
         status: str,
         higher_is_better: bool = True,
-        explanation: str | None = None,
+        explanation: object = None,
     ) -> None:
+        """Add one recorded score (run 0) that its reader has read; an ``explanation`` that is no text is left out."""
         self.add(
             "scores",
             where,
@@ -247,7 +248,7 @@ class Builder:
             run=0,
             score=value,
             status=status,
-            explanation=explanation,
+            explanation=explanation if isinstance(explanation, str) else None,
             higher_is_better=higher_is_better,
         )
 

@@ -130,18 +130,7 @@ def _recorded(out: Builder, where: str, item_id: str, dimension: str, raw: objec
         status = schema.MISSING if is_not_applicable(raw) else schema.UNPARSED
     if status == schema.UNPARSED:
         out.faults.add("unreadable_score", where, f"{dimension} of {item_id}: {raw!r:.60}", "kept as null")
-    out.add(
-        "scores",
-        where,
-        item_id=item_id,
-        evaluator=JUDGE,
-        dimension=dimension,
-        run=0,
-        score=value,
-        status=status,
-        explanation=explanation if isinstance(explanation, str) else None,
-        higher_is_better=True,
-    )
+    out.score_row(where, item_id, JUDGE, dimension, value, status, explanation=explanation)
 
 
 def _element_scores(

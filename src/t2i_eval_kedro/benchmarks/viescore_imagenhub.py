@@ -130,18 +130,7 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             usage=None,
             protocol="viescore as recorded by its authors",
         )
-        out.add(
-            "scores",
-            where,
-            item_id=item_id,
-            evaluator=judge,
-            dimension=step,
-            run=0,
-            score=score,
-            status=status,
-            explanation=reasoning if isinstance(reasoning, str) else None,
-            higher_is_better=True,
-        )
+        out.score_row(where, item_id, judge, step, score, status, explanation=reasoning)
 
 
 def _overall_scores(judges: list[str], out: Builder) -> None:
@@ -157,27 +146,14 @@ def _overall_scores(judges: list[str], out: Builder) -> None:
                 if (item_id, judge, step) not in known:
                     absent += 1
                     status = schema.MISSING
-                    _score(out, item_id, judge, step, None, schema.MISSING)
+                    out.no_score(item_id, judge, "", step)
                 value = known.get((item_id, judge, step))
                 parts.append(float(value) if isinstance(value, float | int) else None)
             if parts[0] is not None and parts[1] is not None:
-                _score(out, item_id, judge, "O", math.sqrt(parts[0] * parts[1]), schema.OK)
+                out.score_row("", item_id, judge, "O", math.sqrt(parts[0] * parts[1]), schema.OK)
             else:
-                _score(out, item_id, judge, "O", None, schema.MISSING if status == schema.MISSING else schema.UNPARSED)
+                status = schema.MISSING if status == schema.MISSING else schema.UNPARSED
+                out.score_row("", item_id, judge, "O", None, status)
         if absent:
             detail = f"{absent} of {2 * len(items)} answers are not recorded"
             out.faults.add("missing_answer", judge, detail, "kept as nulls", absent)
-
-
-def _score(out: Builder, item_id: str, judge: str, dimension: str, score: float | None, status: str) -> None:
-    out.add(
-        "scores",
-        item_id=item_id,
-        evaluator=judge,
-        dimension=dimension,
-        run=0,
-        score=score,
-        status=status,
-        explanation=None,
-        higher_is_better=True,
-    )

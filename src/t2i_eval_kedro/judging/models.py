@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -131,7 +132,7 @@ def load_processor(model: str | Path, *, revision: str | None = None, trust_remo
             str(model), revision=revision, trust_remote_code=trust_remote_code, local_files_only=folder is not None
         )
     except (OSError, ValueError, ImportError) as error:
-        raise T2IEvalError(f"The processor of model '{model}' cannot be loaded: {_first_line(error)}") from error
+        raise T2IEvalError(f"The processor of model '{model}' cannot be loaded: {_way_out(error)}") from error
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise T2IEvalError(f"Model '{model}' has no image processor; choose a model that reads images and text.")
     if not processor.chat_template:
@@ -187,7 +188,7 @@ def load_model(
             use_safetensors=True,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise T2IEvalError(f"Model '{model}' cannot be loaded: {_first_line(error)}") from error
+        raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
     if adapter is not None:
         check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
@@ -257,6 +258,16 @@ def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
                     stream.seek(block * (size - _BLOCK) // 255)
                     digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
+
+
+def _way_out(error: BaseException) -> str:
+    """What to do about a model that does not load, where that is known; else the first line of ``error``."""
+    said = str(error).lower()
+    if ("torchvision" in said or "video processor" in said) and find_spec("torchvision") is None:
+        return "its processor needs torchvision; install it with pip install 't2i-eval-kedro[torchvision]'."
+    if "trust_remote_code" in said:
+        return "it comes with code of its own; read that code, then set model.trust_remote_code=true to run it."
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

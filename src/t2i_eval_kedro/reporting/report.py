@@ -51,7 +51,7 @@ def build_report(inputs: ReportInputs) -> str:
         "scatters": _scatters(inputs, about, evaluators, dimensions),
         "curves": _curves(inputs),
         "rebalancing": views.rebalancing(inputs.rebalancing),
-        "published": views.records(inputs.summary.get("published")),
+        "published": views.published(inputs.summary.get("published") or []),
         "commands": _commands(inputs),
         "provenance": views.pairs(inputs.provenance),
     }

@@ -91,6 +91,24 @@ def records(rows: object) -> dict[str, Any] | None:
     }
 
 
+def published(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Published figures and their reproduction as a table, all with as many decimals as the source printed."""
+    shown = []
+    for row in rows:
+        decimals = len(repr(float(row["published"])).partition(".")[2])
+        shown.append(
+            {
+                name: tables.number(value, max(decimals, 3)) if isinstance(value, float) else value
+                for name, value in row.items()
+            }
+        )
+    table = records(shown)
+    if table is not None:
+        numeric = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
+        table["columns"] = [(name, name in numeric) for name, _ in table["columns"]]
+    return table
+
+
 def card(given: Mapping[str, Any]) -> dict[str, Any]:
     """The data card: the known texts, the faults as sentences, everything else as labelled values and tables."""
     rest = {key: value for key, value in given.items() if key not in _CARD_KNOWN and value not in (None, "", [], {})}

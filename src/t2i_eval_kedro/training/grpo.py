@@ -30,7 +30,7 @@ from t2i_eval_kedro.training.rewards import (
     total_reward,
 )
 from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
-from t2i_eval_kedro.training.trainers import common_arguments, per_process, watch, whole_weights
+from t2i_eval_kedro.training.trainers import common_arguments, expose_bias, per_process, watch, whole_weights
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ def train_grpo(
             callbacks=[watch("GRPO", checkpoint_dir)],
         )
         trainer.remove_callback(PrinterCallback)
+        expose_bias(trainer.model)
         start = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - start

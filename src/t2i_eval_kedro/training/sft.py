@@ -17,7 +17,7 @@ from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
 from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
-from t2i_eval_kedro.training.trainers import common_arguments, per_process, watch, whole_weights
+from t2i_eval_kedro.training.trainers import common_arguments, expose_bias, per_process, watch, whole_weights
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -113,6 +113,7 @@ def train_sft(
             callbacks=[watch("fine-tuning", checkpoint_dir)],
         )
         trainer.remove_callback(PrinterCallback)
+        expose_bias(trainer.model)
         start = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - start

@@ -76,6 +76,13 @@ def whole_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
     return None
 
 
+def expose_bias(model: Any) -> None:
+    """Let trl's fused loss read the bias of the output layer of a peft model, which peft's wrapper of trained tokens hides."""
+    head = model.get_base_model().get_output_embeddings()
+    if not hasattr(head, "bias"):
+        head.bias = getattr(head.original_module, "bias", None)
+
+
 def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
     """A callback that shows progress, and ends a training whose loss is no number before another checkpoint is written.
 
