@@ -2,7 +2,8 @@
 
 Work: 20 generators x 2,000 prompts = 40,000 (synthetic) items, 10 metrics of which 3 are discrete, gold = mean of 3 raters.
 Every part runs in a process of its own on one thread. A scipy loop is timed on a few repetitions and multiplied up to the
-same work, which the result says; so are the goals. The first call's compilation is timed with an empty cache.
+same work, which the result says; so are the goals. Processor time is what a goal of one core is compared with; seconds on the
+clock grow with whatever else the machine does. The first call's compilation is timed with an empty cache.
 
     python benchmarks/agreement.py [compile|speed|report|calibration]
 """
@@ -243,7 +244,7 @@ def main() -> Result:
     for part in PARTS:
         command = [sys.executable, "-m", "benchmarks.agreement", part]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
-        out[part] = json.loads(done.stdout)
+        out[part] = json.loads(done.stdout) | {"load_average_at_the_end": round(os.getloadavg()[0], 1)}
         print(part, json.dumps(out[part], indent=1), flush=True)
     return out
 
