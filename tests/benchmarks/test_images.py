@@ -12,7 +12,7 @@ from benchmark_helpers import picture
 from PIL import Image
 
 from t2i_eval_kedro.benchmarks.files import Faults
-from t2i_eval_kedro.benchmarks.images import BadImage, Limits, check_files, check_image, image_source
+from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles, Limits, check_files, check_image, image_source
 from t2i_eval_kedro.datasets.image_store import decode
 
 
@@ -122,3 +122,18 @@ def test_bad_images_are_set_aside_and_turned_or_cmyk_ones_converted(tmp_path: Pa
     assert upright.size == (16, 32)
     top, bottom = upright.getpixel((8, 4)), upright.getpixel((8, 28))
     assert top[0] > 200 > 50 > bottom[0]  # type: ignore[index]
+
+
+def test_image_files_are_read_by_path_with_the_same_checks(tmp_path: Path) -> None:
+    files = ImageFiles(tmp_path, Limits(max_bytes=10_000))
+    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / "turned.jpg").write_bytes(turned(6))
+    assert files.read("good.png") == picture()
+    assert files.image("good.png").mode == "RGB"
+    assert files.read("turned.jpg").startswith(b"\x89PNG")
+    faults = {"bomb.png": bomb(20_000), "cut.png": picture()[:60], "big.png": bytes(10_001), "text.png": b"text"}
+    for name, data in faults.items():
+        (tmp_path / name).write_bytes(data)
+    for name in (*faults, "none.png", ".", "/dev/zero", "a\0b"):
+        with pytest.raises(BadImage):
+            files.read(name)

@@ -11,6 +11,7 @@ import pytest
 from kedro_project import make_project, run_kedro
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.shapes.make import make_shapes
 
 CELL = "shapes/full/seed_0"
 EVALUATORS = {"base", "sft", "grpo", "teacher", "base_decomposed", "sft_decomposed", "grpo_decomposed"}
@@ -116,6 +117,15 @@ def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
     assert parser.found
     assert all(link.startswith(("data:", "#")) for link in parser.found if not link.startswith("https://"))
     assert "ynthetic" in html
+
+
+def test_the_last_trained_adapter_judges_an_image_of_one_s_own(finished: Path) -> None:
+    image = finished / "image.png"
+    image.write_bytes(make_shapes(1).images[0][1])
+    done = run_kedro(finished, "judge", "--prompt=a large red circle", f"--image={image}", "--json")
+    assert done.returncode == 0, done.stderr
+    assert f"the last trained adapter, {CELL}/grpo, judges" in done.stderr
+    assert {score["status"] for score in json.loads(done.stdout)["scores"]} == {"ok"}
 
 
 @pytest.mark.slow

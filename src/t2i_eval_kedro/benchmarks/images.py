@@ -77,6 +77,38 @@ def upright_png(data: bytes) -> bytes:
     return out.getvalue()
 
 
+class ImageFiles:
+    """Image files on disk, read like an image store: a key is the path of a file, relative to ``folder`` or absolute."""
+
+    def __init__(self, folder: Path = Path(), limits: Limits = LIMITS) -> None:
+        """Read below ``folder`` and refuse what is not within ``limits``."""
+        self.folder = folder
+        self.limits = limits
+
+    def read(self, key: str) -> bytes:
+        """The encoded image at ``key``, upright.
+
+        Raises:
+            BadImage: there is no such file, or it is no image that can be used (see :func:`check_image`).
+        """
+        path = self.folder / key
+        try:
+            if not path.is_file():  # a folder, or a device that never ends
+                raise BadImage("there is no such file")
+            if path.stat().st_size > self.limits.max_bytes:
+                raise BadImage(f"{path.stat().st_size:,} bytes, more than {self.limits.max_bytes:,}")
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            if isinstance(error, BadImage):
+                raise
+            raise BadImage(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return upright_png(data) if check_image(data, self.limits) else data
+
+    def image(self, key: str) -> Image.Image:
+        """The image at ``key`` as RGB; raises what :meth:`read` raises."""
+        return decode(self.read(key))
+
+
 def check_files(
     files: Mapping[str, Path], faults: Faults, limits: Limits = LIMITS, workers: int = 2
 ) -> tuple[list[str], frozenset[str]]:

@@ -7,7 +7,9 @@ import click
 from t2i_eval_kedro.cli.agreement import agreement, score_submission
 from t2i_eval_kedro.cli.dvc_sync import dvc_sync
 from t2i_eval_kedro.cli.fetch import fetch
+from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.cli.run import run
+from t2i_eval_kedro.cli.serve import serve_evaluator
 from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
 
 
@@ -16,5 +18,5 @@ def cli() -> None:
     """Train and measure judges of text-to-image images."""
 
 
-for command in (run, agreement, score_submission, fetch, build_tiny_vlm, dvc_sync):
+for command in (run, judge_images, serve_evaluator, agreement, score_submission, fetch, build_tiny_vlm, dvc_sync):
     cli.add_command(command)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
@@ -46,7 +46,7 @@ class Keys:
         if key not in self._digests:
             try:
                 data = key.encode() if self._read_image is None else self._read_image(key)
-            except (OSError, T2IEvalError):  # the backend says so too, in an answer that is not kept
+            except (OSError, ValueError, T2IEvalError):  # the backend says so too, in an answer that is not kept
                 data = b""
             self._digests[key] = hashlib.sha256(data).hexdigest()
         return self._digests[key]
@@ -85,7 +85,7 @@ class CachedBackend:
             for position, answer in self._backend.answer([requests[asked[key][0]] for key in keys]):
                 failed = answer.status == FAILED
                 if not failed or answer.usage:
-                    record = {"identity": self._keys.identity, "answer": asdict(answer)}
+                    record = {"identity": self._keys.identity, "answer": asdict(replace(answer, tokens=()))}
                     self._store.put(keys[position], record, failed=failed)
                 for i in asked[keys[position]]:
                     yield i, answer
@@ -94,4 +94,4 @@ class CachedBackend:
         kept = self._store.get(key)
         if kept is None and not self._retry_failed:
             kept = self._store.failure(key)
-        return None if kept is None else Answer(**kept["answer"])
+        return None if kept is None else Answer(**{**kept["answer"], "tokens": ()})

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,11 +70,24 @@ def image_keys(messages: Iterable[Message]) -> list[str]:
 
 
 def render(processor: Any, messages: Iterable[Message], *, add_generation_prompt: bool = True) -> str:
-    """The text of a conversation in the model's own chat template, with its image placeholders not yet expanded."""
+    """The text of a conversation in the model's own chat template, with its image placeholders not yet expanded.
+
+    Text that spells a special token of the model (``<image>``, the end of a turn) gets a space into it, so that a prompt
+    can neither speak for the judge nor count as an image.
+    """
+    special = _special_tokens(processor.tokenizer)
+    plain = [{**m, "text": special.sub(lambda token: f"{token[0][:1]} {token[0][1:]}", m["text"])} for m in messages]
     text: str = processor.apply_chat_template(
-        to_chat(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        to_chat(plain), tokenize=False, add_generation_prompt=add_generation_prompt
     )
     return text
+
+
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """What finds the special tokens of ``tokenizer``, the longest first."""
+    tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
 def encode(processor: Any, conversations: Sequence[Sequence[Message]], images: ImageStore) -> Any:

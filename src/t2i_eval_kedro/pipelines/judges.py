@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging import models
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, judge_items, load_templates, phrases_of
 from t2i_eval_kedro.training.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 
 JUDGE_INPUTS = ["items", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
 
@@ -38,11 +42,22 @@ def judge_held_out(
             f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
             "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
         )
-    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
-    from t2i_eval_kedro.judging.models import load_model, load_processor
+    backend = open_backend(model, adapter, images, judging.batch_size)
+    wording = judging.load_wording(load_templates(prompts))
+    said = judge_items(
+        held_out, backend, wording, phrases_of(card), judging.protocols, name=name, options=judging.options
+    )
+    return said.scores, said.transcripts
 
-    backend = TransformersBackend(
-        load_model(
+
+def open_backend(
+    model: ModelSettings, adapter: Path | None, images: models.ImageStore, batch_size: int
+) -> TransformersBackend:
+    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``."""
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+
+    return TransformersBackend(
+        models.load_model(
             model.model,
             adapter=adapter,
             dtype=model.dtype,
@@ -51,15 +66,10 @@ def judge_held_out(
             trust_remote_code=model.trust_remote_code,
             merge=adapter is not None,
         ),
-        load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code),
+        models.load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code),
         images,
-        batch_size=judging.batch_size,
+        batch_size=batch_size,
     )
-    wording = judging.load_wording(load_templates(prompts))
-    said = judge_items(
-        held_out, backend, wording, phrases_of(card), judging.protocols, name=name, options=judging.options
-    )
-    return said.scores, said.transcripts
 
 
 def data_note(card: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.likeliest import Likeliest
 from t2i_eval_kedro.judging.backends.prefixes import (
     NotShareable,
     Shared,
@@ -117,13 +118,15 @@ class TransformersBackend:
             for failed, batches in _ahead(reader, partial(self._prepare, requests), self._batches(requests)):
                 yield from failed
                 for batch in batches:
-                    yield from zip(batch.members, self._answers(batch), strict=True)
+                    yield from zip(batch.members, self._answers_apart(batch), strict=True)
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[list[int]]]:
         """Batches of groups of positions in ``requests``."""
 
-        def kind(i: int) -> tuple[int, int]:
-            return len(image_keys(requests[i].chat)), 0 if requests[i].choices else requests[i].max_tokens
+        def kind(i: int) -> tuple[int, int, int]:
+            request = requests[i]
+            n_images = len(image_keys(request.chat))
+            return (n_images, 0, 0) if request.choices else (n_images, request.max_tokens, request.top_logprobs)
 
         sizes = [sum(len(message.text) for message in request.messages) for request in requests]
         for _, members in groupby(sorted(range(len(requests)), key=kind), key=kind):
@@ -189,6 +192,19 @@ class TransformersBackend:
             self._sharing = False
             log.warning("Every question is asked with its image encoded again, because %s.", reason)
 
+    def _answers_apart(self, batch: _Batch) -> list[Answer]:
+        """Answers to a batch, and where the model fails over it to its halves, so that one request fails alone."""
+        try:
+            return self._answers(batch)
+        except (RuntimeError, ValueError, IndexError) as error:  # such as memory that is used up
+            reason = str(error).split("\n")[0] or type(error).__name__
+        if len(batch.members) == 1:
+            return [Answer(f"the model failed: {reason}", status=FAILED)]
+        half = len(batch.members) // 2
+        parts = [range(half), range(half, len(batch.members))]
+        halves = [self._encode(batch.requests, [[i] for i in part], batch.images) for part in parts]
+        return [answer for part in halves for answer in self._answers_apart(part)]
+
     @torch.inference_mode()
     def _answers(self, batch: _Batch) -> list[Answer]:
         if batch.shared is not None and not self._may_share(batch, batch.shared):
@@ -196,14 +212,28 @@ class TransformersBackend:
         if batch.scored:
             logits, n_tokens = self._first_logits(batch)
             return self._distributions(batch.requests, logits.float(), n_tokens)
-        generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens)
+        n_top = batch.requests[0].top_logprobs
+        likeliest = Likeliest(n_top) if n_top else None
+        generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens, likeliest)
         with self._processing:
             decoded = self.processor.batch_decode(generated, skip_special_tokens=True)
-        lengths = (generated != self.processor.tokenizer.pad_token_id).sum(dim=1).tolist()
         return [
-            Answer(text=text.strip(), usage={"prompt_tokens": n, "completion_tokens": m})
-            for text, n, m in zip(decoded, n_tokens, lengths, strict=True)
+            Answer(
+                text=text.strip(),
+                usage={"prompt_tokens": n, "completion_tokens": m},
+                tokens=likeliest.tokens(row, ids[:m], self.processor.tokenizer) if likeliest else (),
+            )
+            for row, (text, ids, n, m) in enumerate(
+                zip(decoded, generated.tolist(), n_tokens, self._answer_lengths(generated), strict=True)
+            )
         ]
+
+    def _answer_lengths(self, generated: torch.Tensor) -> list[int]:
+        """The number of tokens in each row before the one that ends it; an answer of ``max_tokens`` was cut off."""
+        ends = self.model.generation_config.eos_token_id
+        ends = [*(ends if isinstance(ends, list) else [ends]), self.processor.tokenizer.pad_token_id]
+        ended = torch.isin(generated, torch.tensor([end for end in ends if end is not None], device=generated.device))
+        return (~ended).cumprod(dim=1).sum(dim=1).tolist()
 
     def _distributions(self, requests: Sequence[Request], logits: torch.Tensor, n_tokens: list[int]) -> list[Answer]:
         """An answer for each of N requests from the logits of its first token, (N, vocabulary)."""
@@ -242,7 +272,9 @@ class TransformersBackend:
         row, column = packed.ends.to(hidden.device)
         return self._whole.get_output_embeddings()(hidden[row, column]), _lengths(batch.shared)
 
-    def _generate(self, batch: _Batch, max_tokens: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    def _generate(
+        self, batch: _Batch, max_tokens: int, likeliest: Likeliest | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """The tokens of each answer, (N, up to ``max_tokens``), the logits of the first, and the length of each request."""
         if batch.shared is None:
             inputs, cache = self._on_device(batch.inputs), None
@@ -252,6 +284,8 @@ class TransformersBackend:
             **inputs,
             past_key_values=cache,
             do_sample=False,
+            repetition_penalty=1.0,  # a penalty that a model comes with would fall on the levels that a request names
+            logits_processor=[likeliest] if likeliest else None,
             max_new_tokens=max_tokens,
             output_logits=max_tokens == 1,
             return_dict_in_generate=True,

@@ -77,6 +77,7 @@ class Request:
         messages: the chat so far; the last turn is the user's.
         max_tokens: the longest answer that is useful.
         choices: where not empty, the answer is a distribution over these words and nothing is generated.
+        top_logprobs: where not 0, each generated token is reported with so many of the likeliest ones in its place.
         context: what the templates were filled with; a simulated backend reads it, a model never sees it.
         pair: joins the requests of one question.
         form: the schema of the answer, where it is no free text; for servers that can hold a model to it.
@@ -89,6 +90,7 @@ class Request:
     messages: tuple[Message, ...]
     max_tokens: int
     choices: tuple[str, ...] = ()
+    top_logprobs: int = 0
     context: Mapping[str, object] = field(default_factory=dict)
     pair: str = ""
     form: type[Form] | None = None
@@ -105,12 +107,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Token:
+    """One generated token, its natural log probability, and those of the likeliest tokens in its place."""
+
+    text: str
+    logprob: float
+    top: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came back: text, or for a request with choices the probability of each and of everything else.
 
     ``status`` is ``ok`` when there is an answer, whatever it says, and ``failed`` when there is none; ``text`` then
     holds the reason. ``probabilities`` sum to 1 over the choices; ``outside`` is the probability that the model gave to
-    everything else before they were made to.
+    everything else before they were made to. ``tokens`` are there where the request asked for ``top_logprobs``.
     """
 
     text: str
@@ -118,6 +129,7 @@ class Answer:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     outside: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,250 @@
+"""``kedro judge``: one image, or a CSV of prompts and images, judged without a pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.evaluators import find_evaluator, load_project, project_options
+from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.protocols import Element, Protocol, Subject
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+from t2i_eval_kedro.pipelines.judges import open_backend
+from t2i_eval_kedro.schema import FAILED, OK
+
+COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
+
+
+class ElementEntry(BaseModel):
+    """One entry of an elements file; see :class:`~t2i_eval_kedro.judging.protocols.base.Element`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    element_id: str
+    text: str
+    question: str
+    skill: str = ""
+    expected: str = "yes"
+    parents: tuple[str, ...] = ()
+
+
+@click.command("judge")
+@click.option("--prompt", metavar="TEXT", help="The prompt that the image was generated from.")
+@click.option("--image", metavar="FILE", help="The image: PNG, JPEG or WebP.")
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Judge every row of a CSV with the columns prompt and image (a path, from the folder of the CSV).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help=f"With --csv: a CSV with {', '.join(COLUMNS)}."
+)
+@click.option(
+    "--evaluator",
+    metavar="NAME",
+    help="base, or an adapter: its folder, its path below data/06_models, or the end of that path, such as sft. "
+    "Default: the last trained adapter.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(list(PROTOCOLS)),
+    default="levels",
+    show_default=True,
+    help="How the judge is asked.",
+)
+@click.option(
+    "--elements",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON: a list of {element_id, text, question[, skill, expected, parents]}; with --csv {prompt: list}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@project_options
+@readable_errors
+def judge_images(
+    prompt: str | None,
+    image: str | None,
+    table: Path | None,
+    out: Path | None,
+    evaluator: str | None,
+    protocol: str,
+    elements: Path | None,
+    as_json: bool,
+    env: str | None,
+    params: Mapping[str, Any],
+) -> None:
+    """Judge an image, or every image of a CSV. Scores are 0 to 10.
+
+    \b
+    kedro judge --prompt "a red cube on a blue table" --image cube.png
+    kedro judge --csv images.csv --out scores.csv
+    """
+    single = prompt is not None and image is not None
+    if single == (table is not None) or (table is None) != (out is None) or (not single and (prompt or image)):
+        raise click.UsageError("Give either --prompt and --image, or --csv and --out.")
+    if table is not None and as_json:
+        raise click.UsageError("--json prints the verdict on one image; with --csv the scores go to --out.")
+    rows = _read_rows(table) if table is not None else pd.DataFrame([{"prompt": prompt, "image": image}])
+    files = ImageFiles(table.parent if table is not None else Path())
+    known = _read_elements(elements, prompt) if elements is not None else {}
+    if single:
+        _check_single(files, str(prompt), str(image))
+    found = find_evaluator(evaluator)
+    if found.note:
+        click.echo(f"No evaluator is named: {found.note}.", err=True)
+    project = load_project(found, env, params)
+    asked = build(protocol, project.wording, project.judging.options)
+    subjects = [
+        Subject(str(i), text, key, project.dimensions, known.get(text, ()))
+        for i, (text, key) in enumerate(zip(rows["prompt"], rows["image"], strict=True))
+    ]
+    backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
+    said = judge(whole, asked, backend, evaluator=found.name)
+    if single:
+        _print(said, subjects[0], found.name, asked, as_json=as_json)
+        if not (said.scores["status"] == OK).any():
+            raise T2IEvalError(f"The judge gave no score: {said.scores['explanation'].iloc[0]}.")
+        return
+    assert out is not None
+    scores = _by_row(subjects, said, asked)
+    with atomic_file(out) as temporary:
+        scores.to_csv(temporary, index=False, float_format="%.6g")
+    click.echo(f"The scores of {len(rows)} images are in {out}.")
+    _summarise(scores)
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise T2IEvalError(f"There is no file '{path}'; give a CSV with the columns prompt and image.")
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise T2IEvalError(f"'{path}' is no CSV in UTF-8 ({error}).") from error
+    missing = [name for name in ("prompt", "image") if name not in rows.columns]
+    if missing:
+        raise T2IEvalError(
+            f"'{path}' has no column '{missing[0]}'; its columns are {', '.join(map(str, rows.columns))}."
+        )
+    return rows[["prompt", "image"]]
+
+
+def _read_elements(path: Path, prompt: str | None) -> dict[str, tuple[Element, ...]]:
+    """The elements of each prompt."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        by_prompt = {prompt: read} if prompt is not None and isinstance(read, list) else read
+        return {
+            str(key): tuple(Element(**ElementEntry.model_validate(entry).model_dump()) for entry in entries)
+            for key, entries in by_prompt.items()
+        }
+    except OSError as error:
+        raise T2IEvalError(f"The elements file '{path}' cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise T2IEvalError(f"An element in '{path}' is not valid: {where}: {first['msg']}.") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise T2IEvalError(
+            f"'{path}' holds no elements; write a JSON list of {{element_id, text, question}}, or with --csv an object "
+            "{prompt: list}."
+        ) from error
+
+
+def _check_single(files: ImageFiles, prompt: str, image: str) -> None:
+    if not prompt.strip():
+        raise T2IEvalError("The prompt is empty; give the text that the image was generated from.")
+    try:
+        files.read(image)
+    except BadImage as error:
+        raise T2IEvalError(f"The image '{image}' cannot be judged: {error}.") from error
+
+
+def _by_row(subjects: Sequence[Subject], said: Judgement, protocol: Protocol) -> pd.DataFrame:
+    """A row for each dimension of each subject, in their order, those that could not be asked about among them."""
+    judged = dict(tuple(said.scores.groupby("item_id", sort=False)))
+    rows: list[dict[str, Any]] = []
+    for subject in subjects:
+        own = {"prompt": subject.prompt, "image": subject.image}
+        if subject.item_id in judged:
+            rows += [
+                own | {name: row[name] for name in COLUMNS[2:]} for row in judged[subject.item_id].to_dict("records")
+            ]
+            continue
+        reason = "the row has no image" if subject.prompt.strip() else "the row has no prompt"
+        rows += [
+            own | {"dimension": dimension, "score": None, "status": FAILED, "explanation": reason}
+            for dimension in protocol.verdict(subject, {}).scores
+        ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _summarise(scores: pd.DataFrame) -> None:
+    """Say what was not scored, and why."""
+    lost = scores[scores["status"] != OK]
+    if lost.empty:
+        return
+    reasons = Counter(f"{status}: {why}" for status, why in zip(lost["status"], lost["explanation"], strict=True))
+    click.echo(f"{len(lost)} of {len(scores)} scores are empty:")
+    for reason, count in reasons.most_common(5):
+        click.echo(f"  {count} x {reason}")
+
+
+def _print(said: Judgement, subject: Subject, evaluator: str, protocol: Protocol, *, as_json: bool) -> None:
+    scores, elements = said.scores, said.element_scores
+    if as_json:
+        verdict = {
+            "prompt": subject.prompt,
+            "image": subject.image,
+            "evaluator": evaluator,
+            "protocol": protocol.label,
+            "scores": _plain(scores, ("dimension", "score", "status", "explanation")),
+            "elements": _plain(elements, ("element_id", "score", "status")),
+        }
+        click.echo(json.dumps(verdict, ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    console.print(Text(f"{subject.image}: {subject.prompt}"))
+    console.print(Text(f"judged by {evaluator}, {protocol.label}, scores 0 to 10"))
+    console.print(_table(scores, ("dimension", "score", "status", "explanation")))
+    if len(elements):
+        texts = {element.element_id: element.text for element in subject.elements}
+        named = elements.assign(element=[texts.get(key, key) for key in elements["element_id"]])
+        console.print(_table(named, ("element", "score", "status")))
+
+
+def _plain(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    kept = frame[list(columns)].astype(object)
+    return kept.where(kept.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+def _table(frame: pd.DataFrame, columns: Sequence[str]) -> Table:
+    """The columns that hold anything; text of a model or a file is never read as markup."""
+    table = Table()
+    shown = [name for name in columns if frame[name].notna().any()]
+    for name in shown:
+        table.add_column(name, justify="right" if name == "score" else "left", overflow="fold")
+    for row in _plain(frame, shown):
+        table.add_row(
+            *(
+                Text("" if value is None else f"{value:.2f}" if isinstance(value, float) else value)
+                for value in row.values()
+            )
+        )
+    return table

@@ -1,0 +1,91 @@
+"""``kedro serve-evaluator``: lets any OpenAI client ask a judge."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.server import EvaluatorServer, SentImages
+from t2i_eval_kedro.pipelines.judges import open_backend
+
+SIMULATED = "simulated-teacher"
+
+
+@click.command("serve-evaluator")
+@click.option("--evaluator", metavar="NAME", help="As for kedro judge; by default the last trained adapter.")
+@click.option(
+    "--teacher", type=click.Choice(["simulated"]), help="Serve the simulated teacher of the benchmark shapes instead."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. There is no log-in.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
+@project_options
+@readable_errors
+def serve_evaluator(
+    evaluator: str | None, teacher: str | None, host: str, port: int, env: str | None, params: Mapping[str, Any]
+) -> None:
+    """Serve a judge to OpenAI clients.
+
+    \b
+    GET  /v1/models
+    POST /v1/chat/completions   images as data URLs; logprobs, top_logprobs, usage
+
+    Answers are greedy. Requests that wait together are answered in one batch.
+    """
+    if evaluator and teacher:
+        raise click.UsageError("Give either --evaluator or --teacher.")
+    if teacher:
+        project = load_project(Evaluator(BASE, None), env, params)
+        server = EvaluatorServer(
+            (host, port), SIMULATED, lambda images: _simulated(project, images), batch_size=project.judging.batch_size
+        )
+    else:
+        found = find_evaluator(evaluator)
+        if found.note:
+            click.echo(f"No evaluator is named: {found.note}.", err=True)
+        project = load_project(found, env, params)
+        server = EvaluatorServer(
+            (host, port),
+            found.name,
+            lambda images: open_backend(project.model, found.adapter, images, project.judging.batch_size),
+            batch_size=project.judging.batch_size,
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with server:
+        click.echo(f"Serving '{server.name}' at {server.url}; stop it with Ctrl-C.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("Stopped.")
+
+
+def _simulated(project: Project, images: SentImages) -> Backend:
+    from t2i_eval_kedro.benchmarks.shapes import read
+    from t2i_eval_kedro.datasets.image_store import decode
+    from t2i_eval_kedro.judging.backends.replayed import ReplayedBackend
+    from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+    from t2i_eval_kedro.judging.evaluators import subjects
+    from t2i_eval_kedro.judging.protocols.registry import build
+
+    settings = project.parameters["teacher"]
+    shapes = read(Path(), **project.parameters["ingestion"].shapes.model_dump())
+    teacher = SimulatedBackend(
+        shapes.items,
+        project.wording,
+        seed=settings.seed,
+        error_rate=settings.error_rate,
+        score_noise=settings.score_noise,
+    )
+    return ReplayedBackend(
+        teacher,
+        subjects(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions}),
+        {key: decode(data) for key, data in shapes.images()},
+        [build(name, project.wording, project.judging.options) for name in project.judging.protocols],
+        images,
+    )
