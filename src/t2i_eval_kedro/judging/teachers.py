@@ -86,7 +86,7 @@ def ask_teacher(
     for run in range(settings.runs):
         if kind == "recorded":
             backend = RecordedBackend(material.recorded, wording, evaluator=settings.recorded)
-            parts.append(_recorded(backend, material.items, wording, phrases))
+            parts.append(recorded_judgement(backend, material.items, wording, phrases))
             dropped = dict(backend.dropped)
             for what, count in dropped.items():
                 log.warning("%d times left out of the recorded answers: %s.", count, what)
@@ -135,8 +135,10 @@ def _simulated(settings: TeacherSettings, material: Material, wording: Wording, 
     )
 
 
-def _recorded(backend: RecordedBackend, items: pd.DataFrame, wording: Wording, phrases: Mapping[str, str]) -> Judgement:
-    """Items of one prompt are judged apart, because each has an extraction of its own here."""
+def recorded_judgement(
+    backend: RecordedBackend, items: pd.DataFrame, wording: Wording, phrases: Mapping[str, str]
+) -> Judgement:
+    """What is recorded, as a judgement; items of one prompt are judged apart, because each has an extraction of its own here."""
     turns = items.groupby("prompt", sort=False).cumcount()
     protocol = "decomposed" if backend.in_steps else "holistic"
     return Judgement.join(

@@ -69,7 +69,9 @@ class RecordedBackend:
             base, _, stage = step.rpartition("/")
             if base and stage in ("answer", "explain", "score"):
                 question = question_text(json.loads(str(row.messages))[-1]["text"])
-                self._questions.setdefault(item, {})[base.partition("/")[0] + "/" + stage, question] = str(row.answer)
+                # Of a question that was asked twice, the first answer is taken.
+                asked = self._questions.setdefault(item, {})
+                asked.setdefault((f"{base.partition('/')[0]}/{stage}", question), str(row.answer))
 
     @property
     def in_steps(self) -> bool:
@@ -109,7 +111,7 @@ class RecordedBackend:
             return text
         structure, sections = _mapping(record.get("Structure Information")), _mapping(record.get("Questions"))
         entities = list(_mapping(structure.get("Intrinsic Attributes")))
-        lines: list[str] = []
+        lines: dict[tuple[str, str], str] = {}
         for title, aspect in _SECTIONS.items():
             for names, raw in self._asked(aspect, sections.get(title), entities):
                 question = question_text(raw)
@@ -118,9 +120,11 @@ class RecordedBackend:
                     self.dropped["a question without a question mark"] += 1
                 elif any((f"{aspect}/{stage}", question) not in self._questions.get(item, {}) for stage in stages):
                     self.dropped["a question that was not answered to the end"] += 1
+                elif (aspect, question) in lines:
+                    self.dropped["a question that was asked before"] += 1
                 else:
-                    lines.append(f"{aspect} | {', '.join(names)} | {question}")
-        return "\n".join(dict.fromkeys(lines)) or None
+                    lines[aspect, question] = f"{aspect} | {', '.join(names)} | {question}"
+        return "\n".join(lines.values()) or None
 
     def _asked(self, aspect: str, section: object, entities: Sequence[str]) -> Iterator[tuple[list[str], str]]:
         """The entities and the text of each question of one section."""
