@@ -18,36 +18,11 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 ITEMS = 10
 REQUESTS = ITEMS * (1 + 2 + 3 + 3 + 4 * 2)  # extraction, three questions, three summaries and the merge
 
-RUN = """
-import sys, yaml
-from pathlib import Path
-from pydantic import SecretStr
-from t2i_eval_kedro.datasets.answer_store import AnswerStore
-from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
-from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Decomposed, Subject, Wording
-from t2i_eval_kedro.judging.protocols.wording import WordingSettings
-conf, url, folder, n = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-wordings = yaml.safe_load((conf / "parameters_judging.yml").read_text())["judging"]["wordings"]
-wording = Wording.load(conf / "prompts", "full", WordingSettings(**wordings["full"]))
-teacher = yaml.safe_load((conf / "parameters_teacher_distillation.yml").read_text())["teacher"]
-settings = OpenAISettings(**teacher["openai"] | {
-    "base_url": url, "requests_per_minute": None, "tokens_per_minute": None, "in_flight": 8, "retries": 2})
-image = lambda key: b"\\x89PNG" + key.encode()
-keys = Keys(settings.identity, image)
-backend = OpenAIBackend(settings, SecretStr("sk-test"), image, name=keys)
-cached = CachedBackend(backend, AnswerStore(folder / "a.sqlite"), keys)
-subjects = [Subject(f"i{i}", f"a thing {i} left of the other", f"{i}.png") for i in range(n)]
-said = judge(subjects, Decomposed(wording), cached, evaluator="teacher")
-said.transcripts.to_parquet(folder / "transcripts.parquet")
-"""
-
 
 def start(url: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
-    arguments = [sys.executable, "-c", RUN, str(ROOT / "conf" / "base"), url, str(folder), str(ITEMS)]
-    return subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    arguments = [sys.executable, "-m", "benchmarks.teacher_client", url, str(folder), str(ITEMS)]
+    return subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -62,7 +37,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         draw, stored, kills = random.Random(0), 0, 0
         folder = tmp_path / "killed"
         folder.mkdir()
-        store = AnswerStore(folder / "a.sqlite")
+        store = AnswerStore(folder / "answers.sqlite")
         for _ in range(3):
             process = start(server.url, folder)
             more = draw.randint(5, 60)

@@ -118,6 +118,7 @@ def test_parts_stand_in_the_order_that_a_reader_needs(page: Page) -> None:
         "answers",
         "differences",
         "scatter",
+        "teacher",
         "training",
         "rebalancing",
         "published",
@@ -193,3 +194,38 @@ def test_a_corrupt_image_is_named(inputs: ReportInputs) -> None:
 def test_a_summary_without_evaluators_is_refused() -> None:
     with pytest.raises(T2IEvalError, match="no 'evaluators'"):
         build_report(ReportInputs(summary={"benchmark": "shapes"}))
+
+
+TEACHER = {
+    "costs": {
+        "teacher": "openai",
+        "model": "gpt-x",
+        "currency": "USD",
+        "prices_as_of": "2026-06-01",
+        "account": {"requests": 1200, "cost": 20.5},
+        "dropped": {"a question without a question mark": 3},
+    },
+    "checks": {"contradictions": [{"what": "no and yes", "checked": 10, "found": 2}], "agreement_of_runs": []},
+    "break_even": {"currency": "USD", "building_the_training_set": 20.5, "teacher_an_image": 0.02, "images": 1579},
+}
+
+
+def test_the_teacher_its_cost_and_when_it_pays(make_summary: Callable[..., dict[str, Any]]) -> None:
+    words = Page(build_report(ReportInputs(make_summary(), teacher=TEACHER))).words()
+    assert "The teacher was openai: gpt-x." in words
+    assert "Cost20.5000" in words
+    assert "in USD at the prices of 2026-06-01" in words
+    assert "asking the teacher about 1,579 images" in words
+    assert "a question without a question mark (3)" in words
+    assert "Answers that speak against the teacher's own scores." in words
+    assert "two runs" not in words
+
+
+def test_a_student_that_never_pays_and_a_teacher_that_cost_nothing(make_summary: Callable[..., dict[str, Any]]) -> None:
+    never = TEACHER | {"break_even": TEACHER["break_even"] | {"images": None}}
+    assert "never pays for itself" in Page(build_report(ReportInputs(make_summary(), teacher=never))).words()
+    free = {"costs": {"teacher": "simulated", "model": None, "currency": "USD"}}
+    assert "It cost nothing" in Page(build_report(ReportInputs(make_summary(), teacher=free))).words()
+    human = {"costs": {"teacher": "human"}}
+    assert "they are the reference" in Page(build_report(ReportInputs(make_summary(), teacher=human))).words()
+    assert "No teacher was asked" in Page(build_report(ReportInputs(make_summary(), teacher={}))).words()

@@ -55,6 +55,7 @@ class PriceTable(BaseModel):
         currency: of all prices.
         batch_factor: what a request in a batch costs, as a share of the price.
         machine_hour: one hour of the machine that trains and runs the student.
+        student_seconds: that a student takes to judge one item on that machine.
         models: model name as it is sent -> its price.
     """
 
@@ -64,6 +65,7 @@ class PriceTable(BaseModel):
     currency: str
     batch_factor: float = Field(ge=0, le=1)
     machine_hour: float = Field(ge=0)
+    student_seconds: float = Field(ge=0)
     models: dict[str, Price]
 
     def cost(self, model: str, usage: Mapping[str, int]) -> float | None:
@@ -115,6 +117,39 @@ def account(records: Iterable[Mapping[str, Any]], prices: PriceTable) -> Account
         answer = record["answer"]
         total.add(str(record["identity"].get("model")), answer["usage"], prices, failed=answer["status"] == "failed")
     return total
+
+
+def break_even(costs: Mapping[str, Any], training_seconds: float | None, prices: PriceTable) -> dict[str, Any]:
+    """What distillation costs beside asking the teacher every time, and from how many images on it pays.
+
+    The open question of T2I-Eval. With ``build`` the cost of the teacher's answers for the training set, ``train`` that of training,
+    and ``t`` and ``s`` the cost of one image judged by teacher and student, it pays from (build + train) / (t - s) images on.
+
+    Args:
+        costs: the account of a teacher (``teacher_costs``).
+        training_seconds: of SFT and GRPO together; None where it was not measured.
+        prices: of machines.
+
+    Returns:
+        The figures, ``images`` None where distillation never pays; empty where nothing was paid to the teacher or a price
+        or time is not known.
+    """
+    paid = costs.get("account") or {}
+    judged = costs.get("items", 0) * costs.get("runs", 1)
+    if not paid.get("cost") or paid["unpriced"] or not judged or training_seconds is None:
+        return {}
+    teacher = paid["cost"] / judged
+    student = prices.machine_hour * prices.student_seconds / 3600
+    training = prices.machine_hour * training_seconds / 3600
+    return {
+        "currency": prices.currency,
+        "prices_as_of": prices.as_of.isoformat(),
+        "building_the_training_set": paid["cost"],
+        "training": training,
+        "teacher_an_image": teacher,
+        "student_an_image": student,
+        "images": math.ceil((paid["cost"] + training) / (teacher - student)) if teacher > student else None,
+    }
 
 
 class Tokens:

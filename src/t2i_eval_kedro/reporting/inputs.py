@@ -37,6 +37,8 @@ class ReportInputs:
         grpo_curve: columns ``step``, ``reward`` and, where measured, ``reward_std``, ``best_constant_reward``,
             ``zero_variance_groups`` and ``unparsed``.
         rebalancing: columns ``task``, ``aspect``, ``bin``, ``before``, ``after`` (numbers of training examples).
+        teacher: ``costs`` (the account of the teacher), ``checks`` (name -> list of records) and ``break_even`` (figures), each
+            empty where there is none.
         provenance: commit, versions, model, wall times and the like; nested mappings are allowed.
         commands: the shell commands that make this report again; by default the ``kedro run`` of the summary's
             benchmark, variant and seed.
@@ -52,6 +54,7 @@ class ReportInputs:
     sft_curve: pd.DataFrame | None = None
     grpo_curve: pd.DataFrame | None = None
     rebalancing: pd.DataFrame | None = None
+    teacher: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()
 

@@ -51,6 +51,7 @@ def build_report(inputs: ReportInputs) -> str:
         "scatters": _scatters(inputs, about, evaluators, dimensions),
         "curves": _curves(inputs),
         "rebalancing": views.rebalancing(inputs.rebalancing),
+        "teacher": views.teacher(inputs.teacher),
         "published": views.published(inputs.summary.get("published") or []),
         "commands": _commands(inputs),
         "provenance": views.pairs(inputs.provenance),

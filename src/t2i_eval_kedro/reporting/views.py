@@ -109,6 +109,44 @@ def published(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return table
 
 
+_MONEY = ("building_the_training_set", "training", "teacher_an_image", "student_an_image")
+_CHECKS = {
+    "agreement_with_people": "Agreement of the teacher with people over all items, by aspect; 95% intervals over prompts.",
+    "answers": "What became of the teacher's answers, by sub-task, as shares of those asked.",
+    "contradictions": "Answers that speak against the teacher's own scores.",
+    "leakage": "Labels that stand in the text from which they should be predicted.",
+    "agreement_of_runs": "How far two runs of the teacher agree.",
+    "stages": "How errors compound along the chain: each stage over all, and where everything before it was right or something "
+    "was wrong.",
+}
+
+
+def teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The teacher's account, checks and break-even point; None where there was no teacher."""
+    costs, checks = given.get("costs") or {}, given.get("checks") or {}
+    if not costs:
+        return None
+    paid = costs.get("account") or {}
+    money = {
+        f"{name} {costs['currency']}": value for name, value in given.get("break_even", {}).items() if name in _MONEY
+    }
+    return {
+        "kind": costs["teacher"],
+        "model": costs.get("model"),
+        "as_of": costs.get("prices_as_of"),
+        "currency": costs.get("currency"),
+        "account": [
+            (plain(name).capitalize(), tables.number(value, 4 if name == "cost" else 0)) for name, value in paid.items()
+        ]
+        if costs.get("model")
+        else [],
+        "dropped": list((costs.get("dropped") or {}).items()),
+        "break_even": [(plain(name).capitalize(), f"{value:.6g}") for name, value in money.items()],
+        "images": given.get("break_even", {}).get("images"),
+        "tables": [(name, title, records(checks[name])) for name, title in _CHECKS.items() if checks.get(name)],
+    }
+
+
 def card(given: Mapping[str, Any]) -> dict[str, Any]:
     """The data card: the known texts, the faults as sentences, everything else as labelled values and tables."""
     rest = {key: value for key, value in given.items() if key not in _CARD_KNOWN and value not in (None, "", [], {})}

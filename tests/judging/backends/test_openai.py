@@ -39,6 +39,7 @@ PRICES = PriceTable.model_validate(
         "currency": "USD",
         "batch_factor": 0.5,
         "machine_hour": 1.0,
+        "student_seconds": 1.0,
         "models": {"m": {"input": 10.0, "cached_input": 5.0, "output": 100.0}},
     }
 )

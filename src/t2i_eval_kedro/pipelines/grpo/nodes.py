@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ def train(
     launch: LaunchSettings,
     seed: int,
     folder: Path,
-) -> tuple[Path, pd.DataFrame]:
-    """The adapter's folder (moved into place by its dataset) and the reward curve."""
+) -> tuple[Path, pd.DataFrame, dict[str, float]]:
+    """The adapter's folder (moved into place by its dataset), the reward curve, and the seconds that training took."""
+    start = time.monotonic()
     job = GRPOJob(
         model=model,
         settings=settings.model_copy(update={"seed": settings.seed + seed}),
@@ -55,7 +57,7 @@ def train(
         templates=load_templates(prompts),
         data_note=data_note(card),
     )
-    return run(job, examples, images, launch, folder)
+    return *run(job, examples, images, launch, folder), {"seconds": round(time.monotonic() - start, 1)}
 
 
 def judge_grpo(

@@ -33,7 +33,7 @@ def create_pipeline() -> Pipeline:
                     "params:seed",
                     "grpo_training",
                 ],
-                outputs=["grpo_adapter", "grpo_curve"],
+                outputs=["grpo_adapter", "grpo_curve", "grpo_time"],
                 name="train_grpo",
             ),
             node(

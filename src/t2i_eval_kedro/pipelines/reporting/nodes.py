@@ -9,7 +9,9 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.judging.costs import break_even
 from t2i_eval_kedro.judging.evaluators import in_fold
+from t2i_eval_kedro.judging.teachers import TeacherSettings
 from t2i_eval_kedro.provenance import provenance
 from t2i_eval_kedro.reporting.inputs import ReportInputs
 from t2i_eval_kedro.reporting.report import build_report
@@ -26,6 +28,11 @@ def write_report(
     sft_curve: pd.DataFrame,
     grpo_curve: pd.DataFrame,
     rebalancing: pd.DataFrame,
+    sft_time: Mapping[str, float],
+    grpo_time: Mapping[str, float],
+    costs: Mapping[str, Any],
+    checks: Mapping[str, Any],
+    teacher: TeacherSettings,
     model: str,
     *transcripts: pd.DataFrame,
 ) -> str:
@@ -33,6 +40,7 @@ def write_report(
     held_out = in_fold(items, splits, summary["fold"])
     ids = set(held_out["item_id"])
     trained = len(sft_curve) > 0
+    taken = [time["seconds"] for time in (sft_time, grpo_time) if time]
     return build_report(
         ReportInputs(
             summary=summary,
@@ -47,15 +55,15 @@ def write_report(
             sft_curve=sft_curve if trained else None,
             grpo_curve=grpo_curve if len(grpo_curve) else None,
             rebalancing=rebalancing if len(rebalancing) else None,
-            provenance=provenance(model) | ({"teacher": teacher(scores)} if trained else {}),
+            provenance=provenance(model) | ({"teacher": costs["teacher"]} if costs else {}),
+            teacher={
+                "costs": costs,
+                "checks": checks,
+                "break_even": break_even(costs, sum(taken) if taken else None, teacher.prices),
+            },
             commands=commands(summary, trained),
         )
     )
-
-
-def teacher(scores: pd.DataFrame) -> str:
-    """Who taught: people's own scores are never an evaluator."""
-    return "simulated" if "teacher" in set(scores["evaluator"]) else "human"
 
 
 def commands(summary: Mapping[str, Any], trained: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ def train(
     launch: LaunchSettings,
     seed: int,
     folder: Path,
-) -> tuple[Path, pd.DataFrame]:
-    """The adapter's folder (moved into place by its dataset) and the training curve."""
+) -> tuple[Path, pd.DataFrame, dict[str, float]]:
+    """The adapter's folder (moved into place by its dataset), the training curve, and the seconds that training took."""
+    start = time.monotonic()
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
-    return run(SFTJob(model=model, settings=seeded, data_note=data_note(card)), examples, images, launch, folder)
+    return *run(SFTJob(model=model, settings=seeded, data_note=data_note(card)), examples, images, launch, folder), {
+        "seconds": round(time.monotonic() - start, 1)
+    }
 
 
 def judge_base(

@@ -24,7 +24,7 @@ def create_pipeline() -> Pipeline:
                     "params:seed",
                     "sft_training",
                 ],
-                outputs=["sft_adapter", "sft_curve"],
+                outputs=["sft_adapter", "sft_curve", "sft_time"],
                 name="train_sft",
             ),
             node(

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
-from t2i_eval_kedro.judging import teachers
+from t2i_eval_kedro.judging import teacher_checks, teachers
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.judging.teachers import TEACHER, Material, TeacherSettings
 from t2i_eval_kedro.training.examples import (
@@ -74,3 +74,23 @@ def build_examples(
         examples_from_scores(given, items, folds, phrases_of(card), wording),
     ]
     return require_training_fold(schema.EXAMPLES.check(pd.concat(parts, ignore_index=True)))
+
+
+def check_teacher(
+    items: pd.DataFrame,
+    ratings: pd.DataFrame,
+    elements: pd.DataFrame,
+    element_ratings: pd.DataFrame,
+    transcripts: pd.DataFrame,
+    scores: pd.DataFrame,
+    examples: pd.DataFrame,
+    prompts: Mapping[str, Callable[[], str]],
+    judging: JudgingSettings,
+) -> dict[str, Any]:
+    """Is the teacher worth learning from; empty for the human one, who is the reference."""
+    if not len(transcripts):
+        return {}
+    wording = judging.load_wording(load_templates(prompts))
+    return teacher_checks.check_teacher(
+        items, ratings, elements, element_ratings, transcripts, scores, examples, wording
+    )

@@ -8,7 +8,7 @@ from t2i_eval_kedro.pipelines.teacher_distillation import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Items -> the teacher's transcripts and scores -> examples."""
+    """Items -> the teacher's transcripts, scores and account -> examples and checks."""
     return pipeline(
         [
             node(
@@ -41,6 +41,22 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="examples",
                 name="build_examples",
+            ),
+            node(
+                nodes.check_teacher,
+                inputs=[
+                    "items",
+                    "ratings",
+                    "elements",
+                    "element_ratings",
+                    "teacher_transcripts",
+                    "teacher_scores",
+                    "examples",
+                    "prompts",
+                    "params:judging",
+                ],
+                outputs="teacher_checks",
+                name="check_teacher",
             ),
         ],
         tags="teacher_distillation",
