@@ -55,13 +55,13 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
         assert set(server.counted("asked").values()) == {1}  # by no run twice
 
     data = project / "data" / "03_primary" / "shapes"
-    costs = json.loads((data / "full" / "teacher_costs.json").read_text())
+    costs = json.loads((data / "teacher_costs.json").read_text())
     assert costs["account"]["requests"] == n_answered
     assert costs["account"]["cost"] == pytest.approx(n_answered * (1000 * 2.5 + 10 * 10) / 1e6)
     assert costs["spent_so_far"] == costs["account"]
-    transcripts = pd.read_parquet(data / "full" / "teacher_transcripts.parquet")
+    transcripts = pd.read_parquet(data / "teacher_transcripts.parquet")
     assert transcripts["status"].eq("ok").all()
-    examples = pd.read_parquet(project / "data/04_feature/shapes/full/examples.parquet")
+    examples = pd.read_parquet(project / "data/04_feature/shapes/full/seed_0/examples.parquet")
     tasks = {f"{t}_{i}" for t in ("appearance", "attributes", "relations", "summary") for i in "12"}
     assert set(examples["task"]) == tasks | {"extract", "score"}
 
