@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pandas as pd
@@ -13,11 +14,23 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import Subject, Wording
+from t2i_eval_kedro.judging.protocols.reasoning import Reasoning, parse_reasoned
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known
+from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
 log = logging.getLogger(__name__)
+
+SAME_AS = {
+    "SC": "alignment",
+    "prompt_matching": "alignment",
+    "PQ": "appearance",
+    "quality": "appearance",
+    "O": "overall",
+}
+"""Dimensions that people rated under another name than the protocols' own."""
 
 
 class JudgingSettings(BaseModel):
@@ -29,6 +42,7 @@ class JudgingSettings(BaseModel):
         protocols: names of the registry, such as ``levels`` (one forward pass a dimension) and ``decomposed`` (the whole
             chain, generated and parsed); docs/protocols.md lists them.
         options: what protocols leave to the settings.
+        similarity: the model that answers the protocol ``similarity``.
         fold: the fold that trained judges are measured on.
         batch_size: requests that a local model answers at once.
     """
@@ -39,6 +53,7 @@ class JudgingSettings(BaseModel):
     wordings: dict[str, WordingSettings]
     protocols: list[Annotated[str, AfterValidator(known)]]
     options: ProtocolOptions = Field(default_factory=ProtocolOptions)
+    similarity: SimilaritySettings
     fold: str = "test"
     batch_size: int = Field(64, ge=1)
 
@@ -67,10 +82,14 @@ def phrases_of(card: Mapping[str, Any]) -> dict[str, str]:
     return {dimension["name"]: dimension["description"] for dimension in card["dimensions"]}
 
 
-def subjects(items: pd.DataFrame, phrases: Mapping[str, str]) -> list[Subject]:
-    """The items that have an image, as subjects to be scored on the dimensions of ``phrases`` (name -> phrase)."""
+def subjects(items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataFrame | None = None) -> list[Subject]:
+    """The items that have an image, as subjects to be scored on the dimensions of ``phrases`` (name -> phrase).
+
+    ``elements`` is the canonical table; a prompt that is not in it has its elements extracted where a protocol needs some.
+    """
+    known_elements = {} if elements is None else elements_by_prompt(elements)
     return [
-        Subject(str(row.item_id), str(row.prompt), str(row.image), phrases)
+        Subject(str(row.item_id), str(row.prompt), str(row.image), phrases, known_elements.get(str(row.prompt_id), ()))
         for row in items.dropna(subset=["image"]).itertuples()
     ]
 
@@ -84,23 +103,85 @@ def judge_items(
     *,
     name: str,
     options: ProtocolOptions | None = None,
+    elements: pd.DataFrame | None = None,
+    similarity: Backend | None = None,
     run: int = 0,
 ) -> Judgement:
     """Let one backend judge ``items`` by each protocol.
 
     The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
-    own is not run where people rated none of them: there would be nothing to compare.
+    own is not run where people rated none of them: there would be nothing to compare. Where they rated the same thing
+    under another name (:data:`SAME_AS`), its scores take that name.
     """
-    asked = subjects(items, phrases)
+    asked = subjects(items, phrases, elements)
+    rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
     parts = []
     for chosen in protocols:
         own = PROTOCOLS[chosen].dimensions
-        if own and not set(phrases) & set(own):
+        if own and not set(rated) & set(own):
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
             continue
+        answering = similarity if chosen == "similarity" else backend
+        if answering is None:
+            continue
         evaluator = name if chosen == "levels" else f"{name}_{chosen}"
-        parts.append(judge(asked, build(chosen, wording, options), backend, evaluator=evaluator, run=run))
+        said = judge(asked, build(chosen, wording, options), answering, evaluator=evaluator, run=run)
+        if own:
+            said = replace(said, scores=said.scores.assign(dimension=said.scores["dimension"].replace(rated)))
+        parts.append(said)
     return Judgement.join(parts)
+
+
+def judge_pairs(
+    pairs: pd.DataFrame,
+    items: pd.DataFrame,
+    backend: Backend,
+    wording: Wording,
+    dimension: str,
+    phrase: str,
+    *,
+    name: str,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Let one backend compare images two by two with the ``reasoning`` protocol.
+
+    Args:
+        pairs: columns prompt_id, item_a, item_b; both items have an image.
+        items: canonical table.
+        backend: who answers.
+        wording: the words that it is asked in.
+        dimension: what is compared.
+        phrase: the same, as a judge is asked with it.
+        name: of the evaluator, which is ``<name>_reasoning``.
+
+    Returns:
+        The canonical tables ``preference_scores`` (label and margin = score of a minus score of b) and ``transcripts``, where
+        an item is called ``<item_a>|<item_b>``.
+    """
+    by_id = {str(row.item_id): row for row in items.itertuples()}
+    unique = pairs.drop_duplicates(["prompt_id", "item_a", "item_b"])
+    compared = [
+        Subject(f"{a}|{b}", str(by_id[a].prompt), str(by_id[a].image), {dimension: phrase}, rival=str(by_id[b].image))
+        for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
+    ]
+    said = judge(compared, Reasoning(wording), backend, evaluator=f"{name}_reasoning")
+    answers = said.transcripts.set_index("item_id")
+    rows = []
+    for row, subject in zip(unique.itertuples(), compared, strict=True):
+        answered = answers.loc[subject.item_id]
+        read = parse_reasoned(str(answered["answer"]), pair=True) if answered["status"] == schema.OK else None
+        margin = None if read is None else read.scores[0] - read.scores[1]
+        rows.append(
+            {
+                "prompt_id": row.prompt_id,
+                "item_a": row.item_a,
+                "item_b": row.item_b,
+                "evaluator": f"{name}_reasoning",
+                "label": None if margin is None else "a" if margin > 0 else "b" if margin < 0 else "tie",
+                "margin": margin,
+                "status": answered["status"] if answered["status"] != schema.OK or read else schema.UNPARSED,
+            }
+        )
+    return schema.PREFERENCE_SCORES.frame(rows), said.transcripts
 
 
 def in_fold(items: pd.DataFrame, splits: pd.DataFrame, *folds: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def judge_held_out(
     model: ModelSettings,
     judging: JudgingSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and transcripts of the evaluator ``name`` (and ``<name>_decomposed``) on the fold of ``judging``.
+    """Scores and transcripts of the evaluator ``name`` (and ``<name>_<protocol>``) on the fold of ``judging``.
 
     Raises:
         T2IEvalError: no item of the fold has an image.
@@ -44,8 +44,20 @@ def judge_held_out(
         )
     backend = open_backend(model, adapter, images, judging.batch_size)
     wording = judging.load_wording(load_templates(prompts))
+    similarity = None
+    if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
+        from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend
+
+        similarity = SimilarityBackend(judging.similarity, images)
     said = judge_items(
-        held_out, backend, wording, phrases_of(card), judging.protocols, name=name, options=judging.options
+        held_out,
+        backend,
+        wording,
+        phrases_of(card),
+        judging.protocols,
+        name=name,
+        options=judging.options,
+        similarity=similarity,
     )
     return said.scores, said.transcripts
 

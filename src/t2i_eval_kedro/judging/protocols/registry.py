@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, skills
+from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
@@ -18,6 +18,7 @@ from t2i_eval_kedro.judging.protocols.levels import Levels
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
+from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
 
@@ -63,6 +64,7 @@ PROTOCOLS: Mapping[str, Entry] = {
     "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
+    "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
 }
 
 

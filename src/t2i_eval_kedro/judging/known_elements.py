@@ -1,0 +1,85 @@
+"""Elements that the caller knows: from the canonical table or from a file, as subjects take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.benchmarks.files import Faults, read_json, read_table
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.protocols import Element
+
+FIELDS = ("element_id", "text", "question", "skill", "expected", "parents")
+EVERY_PROMPT = ""
+
+
+def elements_by_prompt(elements: pd.DataFrame) -> dict[str, tuple[Element, ...]]:
+    """The rows of the canonical table ``elements``, by prompt_id."""
+    rows: list[dict[str, Any]] = elements.astype(object).where(elements.notna(), "").to_dict("records")  # type: ignore[assignment]
+    return _grouped(((str(row["prompt_id"]), row) for row in rows), "table 'elements'")
+
+
+def read_elements(path: Path) -> dict[str, tuple[Element, ...]]:
+    """The elements in a CSV file or a JSON list of objects, by the text of the prompt.
+
+    Columns: ``text`` or ``question`` or both; optionally ``prompt`` (without it, an element belongs to every prompt and stands
+    under ""), ``element_id`` (else the position within the prompt), ``skill``, ``expected`` (else "yes") and ``parents``
+    (element ids, comma-separated or as a list).
+
+    Raises:
+        T2IEvalError: the file cannot be read, an element has neither text nor question, two elements of a prompt have one
+            id, or a parent is not an element of the prompt.
+    """
+    faults = Faults()
+    if path.suffix == ".json":
+        rows = read_json(path, faults)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise T2IEvalError(f"{path} holds no list of objects; write one object an element.")
+    else:
+        rows = read_table(path, (), faults)
+    table = faults.frame()
+    if len(table):
+        raise T2IEvalError(f"{table.iloc[0]['where']}: {table.iloc[0]['detail']}; correct the file of elements.")
+    found = _grouped(((str(row.get("prompt") or EVERY_PROMPT), row) for row in rows), str(path))
+    for elements in found.values():
+        names = {element.element_id for element in elements}
+        for element in elements:
+            unknown = [parent for parent in element.parents if parent not in names]
+            if unknown:
+                raise T2IEvalError(
+                    f"Element '{element.element_id}' in {path} names the parent '{unknown[0]}', which is no element of its "
+                    "prompt; correct its parents."
+                )
+    return found
+
+
+def elements_for(prompt: str, known: Mapping[str, tuple[Element, ...]]) -> tuple[Element, ...]:
+    """What :func:`read_elements` found for ``prompt``: its own elements, else those of every prompt."""
+    return known.get(prompt) or known.get(EVERY_PROMPT, ())
+
+
+def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[str, tuple[Element, ...]]:
+    found: dict[str, dict[str, Element]] = {}
+    for prompt, row in rows:
+        own = found.setdefault(prompt, {})
+        given = {name: row.get(name) or "" for name in FIELDS}
+        listed = given["parents"] if isinstance(given["parents"], list) else str(given["parents"]).split(",")
+        element = Element(
+            element_id=str(given["element_id"] or len(own) + 1),
+            text=str(given["text"] or given["question"]),
+            question=str(given["question"]),
+            skill=str(given["skill"]),
+            expected=str(given["expected"] or "yes"),
+            parents=tuple(str(parent).strip() for parent in listed if str(parent).strip()),
+        )
+        if not element.text:
+            raise T2IEvalError(f"An element in {where} has neither text nor question; give it one of them.")
+        if element.element_id in own:
+            raise T2IEvalError(
+                f"Element '{element.element_id}' stands twice for one prompt in {where}; give each an id of its own."
+            )
+        own[element.element_id] = element
+    return {prompt: tuple(own.values()) for prompt, own in found.items()}

@@ -1,0 +1,85 @@
+"""Evaluators: names, dimensions under the names that people used, elements of the caller, comparisons."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, judge_pairs
+from t2i_eval_kedro.judging.protocols import Answer, Wording
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+
+ITEMS = schema.ITEMS.frame(
+    {"item_id": i, "benchmark": "b", "prompt_id": "p", "prompt": "a cat", "generator": "g", "image": f"{i}.png"}
+    for i in ("i", "j")
+)
+ELEMENTS = schema.ELEMENTS.frame(
+    [{"prompt_id": "p", "element_id": "e1", "text": "a cat", "skill": "object", "question": "Is there a cat?"}]
+)
+
+
+class Scripted:
+    """Says the same to every request of a task."""
+
+    def __init__(self, **by_task: str) -> None:
+        self.by_task = by_task
+
+    def answer(self, requests):
+        for i, request in enumerate(requests):
+            yield i, Answer(self.by_task[request.task])
+
+
+def test_scores_take_the_names_that_people_used(full: Wording) -> None:
+    judge = Scripted(holistic_sc='{"score": [4]}', holistic_pq='{"score": [9, 9]}', yes_no="Yes", score="5")
+    phrases = {"SC": "x", "PQ": "y"}
+    said = judge_items(ITEMS, judge, full, phrases, ["levels", "holistic", "dsg"], name="m", elements=ELEMENTS)
+    found = {
+        (row.evaluator, row.dimension): row.score for row in said.scores[said.scores["item_id"] == "i"].itertuples()
+    }
+    assert found == {
+        ("m", "SC"): pytest.approx(50 / 9),
+        ("m", "PQ"): pytest.approx(50 / 9),
+        ("m_holistic", "SC"): 4,
+        ("m_holistic", "PQ"): 9,
+        ("m_holistic", "overall"): 6,
+        ("m_dsg", "SC"): 10,
+    }
+    assert said.element_scores[["element_id", "evaluator", "score"]].values.tolist() == [["e1", "m_dsg", 1.0]] * 2
+
+
+def test_a_protocol_whose_dimensions_nobody_rated_is_not_run(full: Wording) -> None:
+    said = judge_items(ITEMS, Scripted(score="5"), full, {"mood": "x"}, ["levels", "holistic", "similarity"], name="m")
+    assert set(said.scores["evaluator"]) == {"m"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "margin", "status"),
+    [
+        ('<think>x</think><answer>{"A": 8, "B": 6.5}</answer>', "a", 1.5, "ok"),
+        ('<think>x</think><answer>{"A": 2, "B": 6}</answer>', "b", -4, "ok"),
+        ('<think>x</think><answer>{"A": 6, "B": 6}</answer>', "tie", 0, "ok"),
+        ("A is better.", None, None, "unparsed"),
+    ],
+)
+def test_pairs_give_preferences(
+    full: Wording, answer: str, label: str | None, margin: float | None, status: str
+) -> None:
+    pairs = pd.DataFrame({"prompt_id": ["p", "p"], "item_a": ["i", "i"], "item_b": ["j", "j"]})
+    scores, transcripts = judge_pairs(pairs, ITEMS, Scripted(reason_pair=answer), full, "overall", "x", name="m")
+    (row,) = scores.astype(object).where(scores.notna(), None).to_dict("records")
+    assert (row["label"], row["margin"], row["status"]) == (label, margin, status)
+    assert len(transcripts) == 1
+
+
+def test_every_protocol_is_built_by_its_name(full: Wording) -> None:
+    labels = [build(name, full).label for name in PROTOCOLS]
+    assert [label.partition("@")[0] for label in labels] == list(PROTOCOLS)
+
+
+def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
+    settings = {"wording": "full", "wordings": {}, "similarity": {"model": "m"}}
+    with pytest.raises(ValidationError, match="no protocol 'dgs'; the protocols are levels, decomposed"):
+        JudgingSettings(**settings, protocols=["dgs"])
+    assert JudgingSettings(**settings, protocols=list(PROTOCOLS)).options.scale == "digits"
