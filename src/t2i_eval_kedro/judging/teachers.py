@@ -69,6 +69,10 @@ class TeacherSettings(BaseModel):
     budget: float | None = Field(ge=0)
     prices: PriceTable
 
+    def server(self, run: int) -> OpenAISettings:
+        """The server with the seed of one run."""
+        return self.openai.model_copy(update={"seed": self.openai.seed + run})
+
     def chosen(self, *, synthetic: bool) -> str:
         """The kind, with ``auto`` decided."""
         return ("simulated" if synthetic else "human") if self.kind == "auto" else self.kind
@@ -119,8 +123,7 @@ def connect(settings: TeacherSettings, material: Material, run: int = 0) -> Cach
             "The teacher has no key; set OPENAI_API_KEY, or teacher.api_key in conf/local/credentials.yml (a server that "
             "wants none takes any)."
         )
-    server = settings.openai.model_copy(update={"seed": settings.openai.seed + run})
-    keys = Keys(server.identity | {"run": run}, material.images.read)
+    server, keys = settings.server(run), keys_of(settings, material, run)
     spent = account(material.answers.every_answer(), settings.prices).cost
     budget = Budget(settings.budget, settings.prices, server.model, spent=spent)
     tokens = Tokens(settings.prices.models.get(server.model), material.images.read)
@@ -134,6 +137,11 @@ def connect(settings: TeacherSettings, material: Material, run: int = 0) -> Cach
     else:
         backend = OpenAIBackend(server, material.key, read, name=keys, budget=budget, tokens=tokens)
     return CachedBackend(backend, material.answers, keys, retry_failed=settings.retry_failed)
+
+
+def keys_of(settings: TeacherSettings, material: Material, run: int) -> Keys:
+    """What one run's requests are called in the answer store."""
+    return Keys(settings.server(run).identity | {"run": run}, material.images.read)
 
 
 def _simulated(settings: TeacherSettings, material: Material, wording: Wording, run: int) -> Backend:
