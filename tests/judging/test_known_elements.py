@@ -65,7 +65,9 @@ def test_a_faulty_file_is_refused_with_its_fault(tmp_path: Path, text: str, mess
 
 def test_json_that_is_no_list_of_objects(tmp_path: Path) -> None:
     file = tmp_path / "elements.json"
-    for text in ('{"a": 1}', "[1]", "["):
+    file.write_text('{"a cat": [{"text": "a cat"}]}')
+    assert [element.text for element in read_elements(file)["a cat"]] == ["a cat"]
+    for text in ('{"a": 1}', '{"a": [1]}', "[1]", "[", '[{"test": "a cat"}]'):
         file.write_text(text)
         with pytest.raises(T2IEvalError):
             read_elements(file)

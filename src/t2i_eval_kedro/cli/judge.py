@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,26 +19,15 @@ from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import find_evaluator, load_project, project_options
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
-from t2i_eval_kedro.judging.protocols import Element, Protocol, Subject
+from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
+from t2i_eval_kedro.judging.protocols import Protocol, Subject
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
 from t2i_eval_kedro.pipelines.judges import open_backend
 from t2i_eval_kedro.schema import FAILED, OK
 
 COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
-
-
-class ElementEntry(BaseModel):
-    """One entry of an elements file; see :class:`~t2i_eval_kedro.judging.protocols.base.Element`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    element_id: str
-    text: str
-    question: str
-    skill: str = ""
-    expected: str = "yes"
-    parents: tuple[str, ...] = ()
 
 
 @click.command("judge")
@@ -72,7 +60,7 @@ class ElementEntry(BaseModel):
     "--elements",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="JSON: a list of {element_id, text, question[, skill, expected, parents]}; with --csv {prompt: list}.",
+    help="CSV, JSON list or {prompt: list} of text, question[, prompt, element_id, skill, expected, parents].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @project_options
@@ -102,7 +90,7 @@ def judge_images(
         raise click.UsageError("--json prints the verdict on one image; with --csv the scores go to --out.")
     rows = _read_rows(table) if table is not None else pd.DataFrame([{"prompt": prompt, "image": image}])
     files = ImageFiles(table.parent if table is not None else Path())
-    known = _read_elements(elements, prompt) if elements is not None else {}
+    known = read_elements(elements) if elements is not None else {}
     if single:
         _check_single(files, str(prompt), str(image))
     found = find_evaluator(evaluator)
@@ -111,10 +99,16 @@ def judge_images(
     project = load_project(found, env, params)
     asked = build(protocol, project.wording, project.judging.options)
     subjects = [
-        Subject(str(i), text, key, project.dimensions, known.get(text, ()))
+        Subject(str(i), text, key, project.dimensions, elements_for(text, known))
         for i, (text, key) in enumerate(zip(rows["prompt"], rows["image"], strict=True))
     ]
-    backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    backend: Backend
+    if protocol == "similarity":
+        from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend  # torch is slow to import
+
+        backend = SimilarityBackend(project.judging.similarity, files)
+    else:
+        backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
     whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
     said = judge(whole, asked, backend, evaluator=found.name)
     if single:
@@ -143,28 +137,6 @@ def _read_rows(path: Path) -> pd.DataFrame:
             f"'{path}' has no column '{missing[0]}'; its columns are {', '.join(map(str, rows.columns))}."
         )
     return rows[["prompt", "image"]]
-
-
-def _read_elements(path: Path, prompt: str | None) -> dict[str, tuple[Element, ...]]:
-    """The elements of each prompt."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-        by_prompt = {prompt: read} if prompt is not None and isinstance(read, list) else read
-        return {
-            str(key): tuple(Element(**ElementEntry.model_validate(entry).model_dump()) for entry in entries)
-            for key, entries in by_prompt.items()
-        }
-    except OSError as error:
-        raise T2IEvalError(f"The elements file '{path}' cannot be read ({error.strerror}).") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise T2IEvalError(f"An element in '{path}' is not valid: {where}: {first['msg']}.") from error
-    except (ValueError, AttributeError, TypeError) as error:
-        raise T2IEvalError(
-            f"'{path}' holds no elements; write a JSON list of {{element_id, text, question}}, or with --csv an object "
-            "{prompt: list}."
-        ) from error
 
 
 def _check_single(files: ImageFiles, prompt: str, image: str) -> None:

@@ -23,7 +23,7 @@ def elements_by_prompt(elements: pd.DataFrame) -> dict[str, tuple[Element, ...]]
 
 
 def read_elements(path: Path) -> dict[str, tuple[Element, ...]]:
-    """The elements in a CSV file or a JSON list of objects, by the text of the prompt.
+    """The elements in a CSV file, a JSON list of objects, or a JSON object of such lists by prompt; by the text of the prompt.
 
     Columns: ``text`` or ``question`` or both; optionally ``prompt`` (without it, an element belongs to every prompt and stands
     under ""), ``element_id`` (else the position within the prompt), ``skill``, ``expected`` (else "yes") and ``parents``
@@ -33,11 +33,26 @@ def read_elements(path: Path) -> dict[str, tuple[Element, ...]]:
         T2IEvalError: the file cannot be read, an element has neither text nor question, two elements of a prompt have one
             id, or a parent is not an element of the prompt.
     """
+    if not path.is_file():
+        raise T2IEvalError(f"The elements file '{path}' cannot be read: it is not there; correct the path.")
     faults = Faults()
     if path.suffix == ".json":
         rows = read_json(path, faults)
+        if isinstance(rows, dict) and all(isinstance(own, list) for own in rows.values()):
+            rows = [
+                {"prompt": prompt, **row} if isinstance(row, dict) else row
+                for prompt, own in rows.items()
+                for row in own
+            ]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise T2IEvalError(f"{path} holds no list of objects; write one object an element.")
+            raise T2IEvalError(
+                f"'{path}' holds no elements; write a list of objects, one an element, or such a list a prompt."
+            )
+        strange = sorted({name for row in rows for name in row} - {"prompt", *FIELDS})
+        if strange:
+            raise T2IEvalError(
+                f"An element in '{path}' has the unknown field '{strange[0]}'; it may have {', '.join(FIELDS)}."
+            )
     else:
         rows = read_table(path, (), faults)
     table = faults.frame()
