@@ -139,6 +139,7 @@ def killed(folder: Path) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="teacher-") as name:
         folder = Path(name)
         with serving(folder, DELAY_S) as url:
@@ -161,4 +162,5 @@ def main() -> dict[str, Any]:
         "times_faster": round(alone * REQUESTS / measured["seconds"], 1),
         "killed": kills,
         "cores": multiprocessing.cpu_count(),
+        "load_average_before": round(load, 1),  # of other work: above 0, the seconds are an upper bound
     }

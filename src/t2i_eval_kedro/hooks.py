@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol, MemoryDataset
+from kedro.io import CatalogProtocol
 from pydantic import SecretStr
 
 
@@ -15,6 +15,7 @@ class TeacherKey:
 
     @hook_impl
     def after_catalog_created(self, catalog: CatalogProtocol[Any, Any], conf_creds: dict[str, Any]) -> None:
-        """Take ``teacher.api_key`` from ``conf/local/credentials.yml``, else OPENAI_API_KEY; None where there is neither."""
+        """Take ``teacher.api_key`` from ``conf/local/credentials.yml``, else OPENAI_API_KEY; it stays None where there is neither."""
         key = (conf_creds.get("teacher") or {}).get("api_key") or os.environ.get("OPENAI_API_KEY")
-        catalog["teacher_key"] = MemoryDataset(SecretStr(key) if key else None)
+        if key and "teacher_key" in catalog:
+            catalog["teacher_key"].save(SecretStr(key))

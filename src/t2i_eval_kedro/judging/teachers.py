@@ -108,6 +108,12 @@ def ask_teacher(
         )
         parts.append(judge_items(material.items, asked, wording, phrases, ["decomposed"], name=TEACHER, run=run))
     said = Judgement.join(parts)
+    failed = said.scores[said.scores["status"] == schema.FAILED]
+    if len(failed) and len(failed) == len(said.scores):
+        raise T2IEvalError(
+            f"The teacher gave no verdict about any of {failed['item_id'].nunique()} items; the first reason: "
+            f"{failed['explanation'].iloc[0]}"
+        )
     costs = _account(kind, said.transcripts, material.answers, settings) | {"dropped": dropped}
     return said, costs
 

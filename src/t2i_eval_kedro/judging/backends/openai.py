@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import math
 import queue
 import random
@@ -31,6 +32,8 @@ from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.forms import json_schema
 from t2i_eval_kedro.schema import FAILED
+
+log = logging.getLogger(__name__)
 
 ECHO = "Idempotency-Key"
 """The header that names a request: a server that knows it answers a repeated request from its memory, and says which it answers."""
@@ -55,7 +58,7 @@ class OpenAISettings(BaseModel):
         retries: how often a request is tried again after a fault of the connection.
         temperature: of sampling.
         seed: sent with every request; servers may ignore it.
-        structured: ask for JSON after a schema where the answer has one; false for servers that refuse that.
+        structured: ask for JSON after a schema where the answer has one. A server that refuses is asked in words instead.
         token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second.
     """
 
@@ -85,6 +88,7 @@ class Chat:
 
     def __init__(self, settings: OpenAISettings, key: SecretStr, read_image: Callable[[str], bytes]) -> None:
         """Take ``read_image``, the only way to an image's bytes: no path from a data file is ever opened."""
+        self.structured = settings.structured
         self._settings = settings
         self._key = key.get_secret_value()
         self._read_image = read_image
@@ -105,7 +109,7 @@ class Chat:
         }
         if request.choices:
             body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-        elif request.form is not None and settings.structured:
+        elif request.form is not None and self.structured:
             schema = {"name": "answer", "strict": True, "schema": json_schema(request.form)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
@@ -115,7 +119,7 @@ class Chat:
         if request.choices:
             return 1
         return request.max_tokens + (
-            request.max_tokens + _FORM_TOKENS if request.form is not None and self._settings.structured else 0
+            request.max_tokens + _FORM_TOKENS if request.form is not None and self.structured else 0
         )
 
     def read(self, completion: object, request: Request) -> Answer:
@@ -283,6 +287,8 @@ class OpenAIBackend:
                 return self.chat.read(reply.parse(), request)
             except openai.APIStatusError as error:
                 reason = self._reason(error)
+                if error.status_code in (400, 422) and "response_format" in body and "response_format" in reason:
+                    return await self._without_forms(request, n_tokens, stopped)
                 fault = self._fault_of_the_run(error, reason)
                 wait = retry_after(error.response.headers)
                 temporary = error.status_code in (408, 409, 429) or error.status_code >= 500
@@ -299,6 +305,13 @@ class OpenAIBackend:
             elif attempt < self._settings.retries:
                 await asyncio.sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.75, 1.0))
         return Answer(reason, FAILED)
+
+    async def _without_forms(self, request: Request, n_tokens: int, stopped: Callable[[], bool]) -> Answer:
+        """Ask a server that refuses structured outputs in words alone, this time and from now on."""
+        if self.chat.structured:
+            log.warning("The server refuses response_format; its answers are read by the strict parser instead.")
+            self.chat.structured = False
+        return await self._try(request, self.chat.body(request), n_tokens, stopped)
 
     async def _wait(self, n_tokens: float) -> None:
         """Wait as long as the server asked everybody to, then for the limits."""
