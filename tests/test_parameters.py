@@ -14,6 +14,7 @@ from t2i_eval_kedro.judging.teachers import TeacherSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
 from t2i_eval_kedro.training.settings import (
+    ExampleSettings,
     GRPOSettings,
     LaunchSettings,
     ModelSettings,
@@ -28,6 +29,7 @@ GROUPS: dict[str, type[BaseModel]] = {
     "ingestion": IngestionSettings,
     "judging": JudgingSettings,
     "teacher": TeacherSettings,
+    "examples": ExampleSettings,
     "rebalancing": RebalancingSettings,
     "sft": SFTSettings,
     "grpo": GRPOSettings,
@@ -48,11 +50,17 @@ def test_every_setting_is_named_and_valid(group: str) -> None:
     GROUPS[group].model_validate(declared)
 
 
-@pytest.mark.parametrize("variant", load()["variants"])
+@pytest.mark.parametrize("variant", [*load()["variants"], *(f"ablation/{name}" for name in load()["variants"])])
 def test_every_variant_is_valid(variant: str) -> None:
     parameters = load(variant=variant)
     for group, model in GROUPS.items():
         model.model_validate(parameters[group])
+
+
+def test_a_study_has_the_variants_that_it_compares_and_their_equal_steps() -> None:
+    for name, study in load()["studies"].items():
+        assert study["variants"][0] == "full"
+        assert len({str(load(variant=f"{name}/{variant}")["sft"]) for variant in study["variants"]}) == 1
 
 
 def test_the_test_environment_is_valid() -> None:

@@ -1,7 +1,8 @@
 """The configuration of one experiment: base, environment, the variant's overrides, then the command line.
 
 The axes of an experiment are ``benchmark``, ``variant`` and ``seed``. ``parameters_ablations.yml`` names the variants; each is
-a set of overrides of other parameters, so that one dial an ablation is turned in one place.
+a set of overrides of other parameters, so that one dial an ablation is turned in one place. ``variant=<study>/<variant>`` applies
+what all variants of a study share before the variant's own, and as the name is part of every path, keeps their files together.
 """
 
 from __future__ import annotations
@@ -33,12 +34,27 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         finally:
             self.runtime_params = given
         refuse_unknown(given, declared, "--params")
-        variant, variants = given.get("variant", declared["variant"]), declared["variants"]
-        if variant not in variants:
-            raise T2IEvalError(f"There is no variant '{variant}'; the variants are {', '.join(variants)}.")
-        overrides = variants[variant] or {}
-        refuse_unknown(overrides, declared, f"variant '{variant}'")
+        overrides = variant_overrides(str(given.get("variant", declared["variant"])), declared)
         return merge(merge(declared, overrides), given)
+
+
+def variant_overrides(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What the variant ``name``, or ``<study>/<variant>``, changes in the ``declared`` parameters.
+
+    Raises:
+        T2IEvalError: an unknown study or variant, or a parameter that no parameters file knows.
+    """
+    study, _, variant = name.rpartition("/")
+    variants, studies = declared["variants"], declared.get("studies", {})
+    if variant not in variants:
+        raise T2IEvalError(f"There is no variant '{variant}'; the variants are {', '.join(variants)}.")
+    if study and study not in studies:
+        raise T2IEvalError(f"There is no study '{study}'; the studies are {', '.join(studies)}.")
+    shared = studies[study]["overrides"] if study else {}
+    own = variants[variant] or {}
+    refuse_unknown(shared, declared, f"study '{study}'")
+    refuse_unknown(own, declared, f"variant '{variant}'")
+    return merge(shared, own)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -261,7 +261,10 @@ EXAMPLES = Table(
         "completion": _STRING,  # what the student learns to answer; the loss is on this alone
         "score": _FLOAT_NULL,  # the score that the completion states, on the wording's scale, or null
         "pair_id": _STRING,  # joins the explanation and the score of one question
-        "weight": _FLOAT,
+        "weight": _FLOAT,  # of the example's loss
+        "target": _STRING_NULL,  # JSON object level -> probability: a soft label in place of the completion's level
+        "frequency": _FLOAT_NULL,  # how often it is drawn beside the others; null: once an epoch, as every other
+        "protocol": _STRING_NULL,  # name, wording and version of what wrote the request
     },
 )
 

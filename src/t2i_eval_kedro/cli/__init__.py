@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from t2i_eval_kedro.cli.ablations import ablations
 from t2i_eval_kedro.cli.agreement import agreement, score_submission
 from t2i_eval_kedro.cli.dvc_sync import dvc_sync
-from t2i_eval_kedro.cli.estimate_teacher import estimate_teacher
 from t2i_eval_kedro.cli.fetch import fetch
 from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.cli.run import run
@@ -19,17 +19,15 @@ def cli() -> None:
     """Train and measure judges of text-to-image images."""
 
 
-COMMANDS = (
+for command in (
     run,
+    ablations,
     judge_images,
     serve_evaluator,
-    estimate_teacher,
     agreement,
     score_submission,
     fetch,
     build_tiny_vlm,
     dvc_sync,
-)
-
-for command in COMMANDS:
+):
     cli.add_command(command)

@@ -56,10 +56,11 @@ def build_report(inputs: ReportInputs) -> str:
         "commands": _commands(inputs),
         "provenance": views.pairs(inputs.provenance),
     }
-    return _environment().get_template("report.html.jinja").render(page)
+    return environment().get_template("report.html.jinja").render(page)
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of reports, and the filters that they write figures with."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("t2i_eval_kedro.reporting"),
         autoescape=True,

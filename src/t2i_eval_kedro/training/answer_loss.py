@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from trl.trainer.sft_trainer import SFTTrainer
 
 from t2i_eval_kedro.training.data import IGNORED
+from t2i_eval_kedro.training.sampling import FrequencyTrainer
+
+_OWN = ("labels", "weight", "target_ids", "target_shares")  # of a batch, not the model's
 
 
-class AnswerLossTrainer(SFTTrainer):
-    """Mean cross-entropy a token of the answers, each example's tokens times its weight.
+class AnswerLossTrainer(FrequencyTrainer):
+    """Mean cross-entropy a token of the answers, each example's tokens times its weight; soft labels by their divergence.
 
     Batches come from :class:`t2i_eval_kedro.training.data.Encoder`, whole or in parts. They are padded on the left, so that
     the answers stand in the last columns.
@@ -47,13 +49,27 @@ class AnswerLossTrainer(SFTTrainer):
 def _answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The weighted sum of the answers' cross-entropies, the tokens that are the most likely ones, and all tokens."""
     labels = inputs["labels"]
-    fields = {name: value for name, value in inputs.items() if name not in ("labels", "weight")}
+    fields = {name: value for name, value in inputs.items() if name not in _OWN}
     first = int((labels != IGNORED).any(dim=0).int().argmax())  # column of the first answer token of the batch
     answers = labels[:, first:]
     logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(answers)
+    if "target_ids" in inputs:
+        losses = _with_soft_labels(losses, logits, answers, inputs["target_ids"], inputs["target_shares"])
     if "weight" in inputs:
         losses = losses * inputs["weight"][:, None]
     return losses.sum(), (logits.argmax(dim=-1) == answers).sum(), (answers != IGNORED).sum()
+
+
+def _with_soft_labels(
+    losses: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, ids: torch.Tensor, shares: torch.Tensor
+) -> torch.Tensor:
+    """``losses`` (B, T) with the divergence KL(shares || model) at the first answer token of each example with a soft label."""
+    first = (answers != IGNORED).int().argmax(dim=1, keepdim=True)
+    row = torch.arange(len(answers), device=answers.device)
+    log_model = logits[row, first[:, 0]].float().log_softmax(dim=-1).gather(1, ids)
+    divergence = (torch.xlogy(shares, shares) - shares * log_model).sum(dim=1, keepdim=True)
+    soft = shares.sum(dim=1, keepdim=True) > 0
+    return losses.scatter(1, first, torch.where(soft, divergence, losses.gather(1, first)))

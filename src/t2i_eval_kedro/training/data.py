@@ -7,6 +7,7 @@ kept, as far as memory allows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -27,10 +28,11 @@ _PART_COST = 128  # another forward pass costs a small model as much time as abo
 
 
 def data_hash(examples: pd.DataFrame) -> str:
-    """SHA-256 of what a student is trained on: ids, folds, requests, answers and weights, in order."""
-    columns = ["example_id", "fold", "messages", "completion", "weight"]
+    """SHA-256 of what a student is trained on: ids, folds, requests, answers, weights and how often, in order."""
+    columns = ["example_id", "fold", "messages", "completion", "weight", "target", "frequency"]
     digest = hashlib.sha256()
-    for row in examples[columns].itertuples(index=False):
+    known = examples[columns].astype(object)
+    for row in known.where(known.notna(), None).itertuples(index=False):
         digest.update(json.dumps(list(row), ensure_ascii=False).encode())
     return digest.hexdigest()
 
@@ -65,19 +67,31 @@ class Encoder:
         self._names: list[str] = list(examples["example_id"])
         self._weights: list[float] = list(examples["weight"])
         self.weighted = any(weight != 1 for weight in self._weights)
+        self._targets: list[dict[str, float]] = [
+            json.loads(text) if isinstance(text, str) else {} for text in examples["target"]
+        ]
+        self.soft = any(self._targets)
+        self._frequencies: list[float] = list(examples["frequency"].fillna(1.0))
         self._processor = processor
         self._images = images
         self._cache = _Cache(cache_mb * 2**20)
+        self._tokens: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._completions)
 
     def dataset(self, rows: Sequence[int]) -> Dataset:
-        """A dataset of references to ``rows``, with the length of each in characters to group batches by."""
+        """A dataset of references to ``rows``, with the length of each in characters to group batches by.
+
+        ``frequency`` is there unless every example is drawn as often as any other.
+        """
         from datasets import Dataset
 
         lengths = [len(self._messages[row]) + len(self._completions[row]) for row in rows]
-        return Dataset.from_dict({"row": list(rows), "length": lengths})
+        columns: dict[str, list[Any]] = {"row": list(rows), "length": lengths}
+        if any(frequency != 1 for frequency in self._frequencies):
+            columns["frequency"] = [self._frequencies[row] for row in rows]
+        return Dataset.from_dict(columns)
 
     def length(self, row: int) -> int:
         """Tokens of an example, its images among them."""
@@ -87,7 +101,9 @@ class Encoder:
         """Left-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors.
 
         Padded on the left, the answers of a batch end in the same column, and only the last few columns need scoring.
-        ``weight`` of shape (B,) is there unless every example weighs the same.
+        ``weight`` of shape (B,) is there unless every example weighs the same. ``target_ids`` and ``target_shares`` of
+        shape (B, L) are there where an example has a soft label, for the first token of its answer; the shares of an
+        example without one are zero.
         """
         rows = [item["row"] for item in batch]
         return self._padded(rows, self._encode(rows))
@@ -131,28 +147,51 @@ class Encoder:
         }
         if self.weighted:
             out["weight"] = torch.tensor([self._weights[row] for row in rows])
+        if self.soft:
+            out |= self._soft_labels(rows)
         pixels = [tensors for _, tensors in encoded if tensors]
         if pixels and not all(_joins([tensors[name] for tensors in pixels]) for name in pixels[0]):
             return out | self._padded_pixels(rows, set(pixels[0]))
         return out | {name: torch.cat([tensors[name] for tensors in pixels]) for name in (pixels[0] if pixels else ())}
 
+    def _soft_labels(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        import torch
+
+        width = max(map(len, self._targets))
+        targets = [self._targets[row] for row in rows]
+        ids = [[self._token(level) for level in target] + [0] * (width - len(target)) for target in targets]
+        shares = [[*target.values()] + [0.0] * (width - len(target)) for target in targets]
+        return {"target_ids": torch.tensor(ids), "target_shares": torch.tensor(shares)}
+
+    def _token(self, level: str) -> int:
+        if level not in self._tokens:
+            ids = self._processor.tokenizer.encode(level, add_special_tokens=False)
+            if len(ids) != 1:
+                raise T2IEvalError(
+                    f"The level '{level}' is {len(ids)} tokens of this model, so its probability cannot be trained; choose "
+                    "a wording or a scale whose levels are single tokens (judging.wording, judging.options.scale)."
+                )
+            self._tokens[level] = int(ids[0])
+        return self._tokens[level]
+
     def _encode(self, rows: Sequence[int]) -> list[_Encoded]:
         """The token fields of each example, and the tensors of its images."""
         conversations = [json.loads(self._messages[row]) for row in rows]
-        texts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
+        parts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
         tokenizer = self._processor.tokenizer
-        ids = tokenizer([text for pair in texts for text in pair], add_special_tokens=False)["input_ids"]
+        flat = iter(tokenizer([text for texts in parts for text in texts], add_special_tokens=False)["input_ids"])
         encoded = []
-        for place, messages in enumerate(conversations):
-            prompt, answer = ids[2 * place], ids[2 * place + 1]
-            if tokenizer.eos_token_id not in answer:  # not every chat template ends a turn with it
-                answer = [*answer, tokenizer.eos_token_id]
-            request, pixels = self._with_images(texts[place][0], prompt, tuple(image_keys(messages)))
-            length = len(request["input_ids"])
-            tokens = {name: values + [0] * len(answer) for name, values in request.items()}
-            tokens["input_ids"] = request["input_ids"] + answer
-            tokens["attention_mask"] = [1] * (length + len(answer))
-            tokens["labels"] = [IGNORED] * length + answer
+        for messages, texts in zip(conversations, parts, strict=True):
+            prompt, *rest = [next(flat) for _ in texts]
+            if tokenizer.eos_token_id not in rest[-1]:  # not every chat template ends a turn with it
+                rest[-1] = [*rest[-1], tokenizer.eos_token_id]
+            request, pixels = self._with_images(texts[0], prompt, tuple(image_keys(messages)))
+            length, more = len(request["input_ids"]), sum(map(len, rest))
+            tokens = {name: values + [0] * more for name, values in request.items()}
+            tokens["input_ids"] = request["input_ids"] + [token for part in rest for token in part]
+            tokens["attention_mask"] = [1] * (length + more)
+            learned = [part if place % 2 == 0 else [IGNORED] * len(part) for place, part in enumerate(rest)]
+            tokens["labels"] = [IGNORED] * length + [label for part in learned for label in part]
             encoded.append((tokens, pixels))
         return encoded
 
@@ -181,17 +220,32 @@ class Encoder:
         """The token that stands for an image before its size is known; -1 where the processor does not tell."""
         return int(getattr(self._processor, "image_token_id", None) or -1)
 
-    def _texts(self, row: int, messages: list[dict[str, Any]]) -> tuple[str, str]:
-        """The request up to where the answer starts, and the answer with whatever ends the turn."""
-        prompt = render(self._processor, messages)
-        answer = {"role": "assistant", "text": self._completions[row]}
-        whole = render(self._processor, [*messages, answer], add_generation_prompt=False)
-        if not whole.startswith(prompt):
+    def _texts(self, row: int, messages: list[dict[str, Any]]) -> list[str]:
+        """The conversation cut where an answer that is learned starts or ends: request, answer, request, ..., answer.
+
+        An answer has with it whatever ends its turn. The images are all in the first part.
+        """
+        chat = [*messages, {"role": "assistant", "text": self._completions[row]}]
+        learned = [place for place, message in enumerate(messages) if message.get("learn")]
+        if any(image_keys(messages[learned[0] :]) if learned else ()):
+            raise T2IEvalError(f"Example '{self._names[row]}' shows an image after an answer that is learned.")
+        whole = render(self._processor, chat, add_generation_prompt=False)
+        cuts = [0]
+        for place in [*learned, len(messages)]:
+            last = place == len(messages)
+            cuts.append(self._cut(row, whole, chat[:place], add_generation_prompt=True))
+            cuts.append(len(whole) if last else self._cut(row, whole, chat[: place + 1], add_generation_prompt=False))
+        return [whole[start:end] for start, end in itertools.pairwise(cuts)]
+
+    def _cut(self, row: int, whole: str, chat: list[dict[str, Any]], *, add_generation_prompt: bool) -> int:
+        """Where in ``whole`` its beginning ``chat`` ends."""
+        start = render(self._processor, chat, add_generation_prompt=add_generation_prompt)
+        if not whole.startswith(start):
             raise T2IEvalError(
                 f"The chat template writes the request of example '{self._names[row]}' differently once it is "
                 "answered, so a student would be asked with other text than it was trained on; use another model."
             )
-        return prompt, whole[len(prompt) :]
+        return len(start)
 
     def _padded_pixels(self, rows: Sequence[int], names: set[str]) -> dict[str, torch.Tensor]:
         """The tensors ``names`` of the images of a batch, joined by the processor."""

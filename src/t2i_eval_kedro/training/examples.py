@@ -8,14 +8,25 @@ so that a student also learns to score in one step and bare human scores can be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.evalalign_skills import SKILLS
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
+from t2i_eval_kedro.judging.evaluators import subjects
+from t2i_eval_kedro.judging.protocols import Answer, Element, Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols.base import Request
+from t2i_eval_kedro.judging.protocols.conversation import Conversation
+from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
+from t2i_eval_kedro.judging.protocols.direct import Direct
+from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
+from t2i_eval_kedro.judging.protocols.skills import Skills
 
 TRAINING_FOLDS = ("train", "validation")
 
@@ -49,6 +60,7 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
                 "score": score,
                 "pair_id": row.pair_id,
                 "weight": 1.0,
+                "protocol": row.protocol,
             }
         )
     examples = schema.EXAMPLES.frame(rows)
@@ -56,51 +68,183 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
     return schema.EXAMPLES.check(examples.drop_duplicates(["fold", "task", "messages", "completion"]))
 
 
-def examples_from_scores(
-    scores: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], phrases: Mapping[str, str], wording: Wording
+def examples_from_conversations(
+    transcripts: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], wording: Wording
 ) -> pd.DataFrame:
-    """One direct score request for each row of ``scores`` (item_id, dimension, score on 0 to 10, or null: left out).
+    """One example an item: its decomposed chain as one chat, as the protocol ``conversation`` asks it.
 
-    ``phrases`` maps the dimensions that a judge is asked for to the words it is asked with; others are left out. The
-    completion is the level nearest to the score; the column ``score`` keeps the score itself, for a continuous reward.
+    Every answer of the chat is learned (``learn`` in its message), not the last alone. Chains with an answer that cannot be
+    read are left out.
     """
-    levels = Levels(wording)
-    by_id = {str(row.item_id): row for row in items.dropna(subset=["image"]).itertuples()}
-    rows: list[dict[str, object]] = []
-    for row in scores.dropna(subset=["score"]).itertuples():
-        item_id, dimension, score = str(row.item_id), str(row.dimension), float(row.score)  # type: ignore[arg-type]
-        fold = folds.get(item_id)
-        item = by_id.get(item_id)
-        if fold not in TRAINING_FOLDS or dimension not in phrases or item is None:
+    images = dict(zip(items["item_id"], items["image"], strict=True))
+    chains: dict[str, list[Any]] = {}
+    for row in transcripts.itertuples():
+        chains.setdefault(str(row.item_id), []).append(row)
+    rows = []
+    for item, turns in chains.items():
+        fold, last = folds.get(item), turns[-1]
+        if fold not in TRAINING_FOLDS or last.step != "merge/score" or any(turn.status != schema.OK for turn in turns):
             continue
-        subject = Subject(item_id, str(item.prompt), str(item.image))
-        request = levels.request(subject, dimension, phrases[dimension])
+        score = parse_score(Answer(str(last.answer)), wording)
+        if score.status == schema.UNPARSED:
+            continue
+        first = {turn.pair_id: place for place, turn in reversed([*enumerate(turns)])}
+        chat: list[dict[str, object]] = []
+        for turn in sorted(
+            turns, key=lambda turn: first[turn.pair_id]
+        ):  # one question is finished before the next begins
+            asked = json.loads(str(turn.messages))[-1]["text"]
+            chat.append({"role": "user", "text": asked, "images": [] if chat else [images[item]]})
+            chat.append({"role": "assistant", "text": str(turn.answer), "images": [], "learn": True})
         rows.append(
             {
-                "example_id": f"{item_id}/{request.step}",
-                "item_id": item_id,
+                "example_id": f"{item}/conversation",
+                "item_id": item,
                 "fold": fold,
-                "task": request.task,
-                "aspect": dimension,
-                "messages": request.messages_json,
-                "completion": levels.scale.level(score),
-                "score": score,
-                "pair_id": request.pair,
+                "task": "conversation",
+                "aspect": OVERALL,
+                "messages": json.dumps(chat[:-1], ensure_ascii=False),
+                "completion": last.answer,
+                "score": score.value,
+                "pair_id": f"{item}/conversation",
                 "weight": 1.0,
+                "protocol": Conversation(wording).label,
             }
         )
     return schema.EXAMPLES.frame(rows)
 
 
-def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
-    """People's mean on 0 to 10 for each item and dimension: columns item_id, dimension, score.
+def direct_examples(
+    scores: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], phrases: Mapping[str, str], wording: Wording
+) -> pd.DataFrame:
+    """One request for all scores of an item and an explanation; ``scores`` and ``phrases`` as of :func:`examples_from_scores`.
 
-    Off-scale ratings are left out; the scale of the benchmark is mapped linearly to 0 to 10.
+    The explanation is that of the overall score (column ``explanation``), where there is one.
+    """
+    protocol = Direct(wording)
+    values: dict[str, dict[str, float]] = {}
+    explanations: dict[tuple[str, str], str] = {}
+    for row in scores.dropna(subset=["score"]).itertuples():
+        item_id, dimension, explanation = str(row.item_id), str(row.dimension), getattr(row, "explanation", None)
+        values.setdefault(item_id, {})[dimension] = float(row.score)  # type: ignore[arg-type]
+        if isinstance(explanation, str):
+            explanations[item_id, dimension] = explanation
+    rows = []
+    for subject in subjects(items, phrases):
+        fold, own = folds.get(subject.item_id), values.get(subject.item_id, {})
+        if fold not in TRAINING_FOLDS:
+            continue
+        request = protocol.request(subject)
+        if request.aspect not in own:
+            continue  # a student must not learn to leave out the score that it is asked for first
+        completion = protocol.answer(subject, own, explanations.get((subject.item_id, request.aspect)))
+        rows.append(_row(request, fold, completion) | {"score": own[request.aspect], "protocol": protocol.label})
+    return schema.EXAMPLES.frame(rows)
+
+
+def examples_from_scores(
+    scores: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], phrases: Mapping[str, str], levels: Levels
+) -> pd.DataFrame:
+    """One direct score request for each row of ``scores`` (item_id, dimension, score on 0 to 10, or null: left out).
+
+    ``phrases`` maps the dimensions that a judge is asked for to the words it is asked with; others are left out. The
+    completion is the level nearest to the score; the column ``score`` keeps the score itself, for a continuous reward. Where
+    ``scores`` has a column ``target`` with shares of the levels, the first token is taught those.
+    """
+    asked = {subject.item_id: subject for subject in subjects(items, phrases)}
+    rows: list[dict[str, object]] = []
+    for row in scores.dropna(subset=["score"]).itertuples():
+        item_id, dimension, score = str(row.item_id), str(row.dimension), float(row.score)  # type: ignore[arg-type]
+        fold, subject = folds.get(item_id), asked.get(item_id)
+        if fold not in TRAINING_FOLDS or dimension not in phrases or subject is None:
+            continue
+        request = levels.request(subject, dimension, phrases[dimension])
+        shares = getattr(row, "target", None)
+        target = None if shares is None else json.dumps(dict(zip(request.choices, map(float, shares), strict=True)))
+        rows.append(
+            _row(request, fold, levels.scale.level(score))
+            | {"score": score, "target": target, "protocol": levels.label}
+        )
+    return schema.EXAMPLES.frame(rows)
+
+
+def examples_from_elements(
+    elements: pd.DataFrame, labels: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], wording: Wording
+) -> pd.DataFrame:
+    """The positive question of ``pn_vqa`` about each element that people labelled, answered as most of them did.
+
+    An element on which they are evenly split is left out.
+    """
+    no, yes = wording.scale(YES_NO).levels
+    protocol = PnVqa(wording)
+    share = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
+    rows = []
+    for row, subject, fold in _asked(share[share != 0.5].rename("label"), elements, items, folds):
+        element = Element(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
+        request, _ = protocol.pair(subject, element)
+        rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"protocol": protocol.label})
+    return schema.EXAMPLES.frame(rows)
+
+
+def examples_from_options(
+    elements: pd.DataFrame, ratings: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], wording: Wording
+) -> pd.DataFrame:
+    """EvalAlign's questions about skills, each answered by the median option of people; of two in the middle the lower (ours)."""
+    protocol = Skills(wording)
+    valid = ratings[~ratings["off_scale"].astype(bool) & ratings["dimension"].isin(SKILLS)].dropna(subset=["score"])
+    option = valid.groupby(["item_id", "dimension"], sort=True)["score"].quantile(0.5, interpolation="lower")
+    rows = []
+    for row, subject, fold in _asked(
+        option.rename("label").rename_axis(["item_id", "element_id"]), elements, items, folds
+    ):
+        request = protocol.request(subject, SKILLS[row.element_id], row.question)
+        rows.append(_row(request, fold, f"{row.label:g}") | {"protocol": protocol.label})
+    return schema.EXAMPLES.frame(rows)
+
+
+def _asked(
+    labels: pd.Series, elements: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str]
+) -> Iterator[tuple[Any, Subject, str]]:
+    """For each of ``labels`` (by item and element) that has a question and an image to train on: its row, subject and fold."""
+    pictured = items.dropna(subset=["image"])[["item_id", "prompt_id", "prompt", "image"]]
+    asked = elements.dropna(subset=["question"]).assign(expected=elements["expected"].fillna("yes"))
+    for row in (
+        labels.reset_index().merge(pictured, on="item_id").merge(asked, on=["prompt_id", "element_id"]).itertuples()
+    ):
+        fold = folds.get(str(row.item_id))
+        if fold in TRAINING_FOLDS:
+            yield row, Subject(str(row.item_id), str(row.prompt), str(row.image)), fold
+
+
+def _row(request: Request, fold: str, completion: str) -> dict[str, object]:
+    """The columns of an example that its request settles."""
+    return {
+        "example_id": f"{request.item_id}/{request.step}",
+        "item_id": request.item_id,
+        "fold": fold,
+        "task": request.task,
+        "aspect": request.aspect,
+        "messages": request.messages_json,
+        "completion": completion,
+        "pair_id": request.pair,
+        "weight": 1.0,
+    }
+
+
+def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """People's mean and spread on 0 to 10 for each item and dimension: columns item_id, dimension, score, std.
+
+    ``std`` is the population standard deviation over the raters, or the published one where only means are published; null
+    where neither is known. Off-scale ratings are left out; the scale of the benchmark is mapped linearly to 0 to 10.
     """
     valid = ratings[~ratings["off_scale"].astype(bool)].dropna(subset=["score"])
     share = (valid["score"] - valid["scale_min"]) / (valid["scale_max"] - valid["scale_min"])
-    grouped = valid.assign(score=10 * share).groupby(["item_id", "dimension"], sort=True)
-    return grouped["score"].mean().to_frame().reset_index()
+    step = 10 / (valid["scale_max"] - valid["scale_min"])
+    valid = valid.assign(score=10 * share, published=valid["std"] * step)
+    groups = valid.groupby(["item_id", "dimension"], sort=True)
+    means = groups["score"].mean().to_frame()
+    means["std"] = groups["score"].std(ddof=0).where(groups.size() > 1, groups["published"].max())
+    return means[["score", "std"]].reset_index()
 
 
 def require_training_fold(examples: pd.DataFrame) -> pd.DataFrame:

@@ -25,9 +25,9 @@ from t2i_eval_kedro.schema import EXAMPLES
 logger = logging.getLogger(__name__)
 
 BINS = (*(f"{low}-{low + 1}" for low in range(10)), "10", "N/A")
-METHODS = ("official", "oversample", "undersample", "none")
+METHODS = ("official", "oversample", "undersample", "weighted", "none")
 PAIRED = ("appearance", "attributes", "relations")  # stage 2 states the score, stage 1 the explanation
-BY_ASPECT = ("summary_2", "score")
+BY_ASPECT = ("summary_2", "score", "direct", "conversation")
 TABLE = ("task", "aspect", "bin", "before", "after")
 
 _NOT_BINNED = "all"
@@ -68,7 +68,8 @@ def rebalance(
         examples: the table ``schema.EXAMPLES``.
         method: ``official``: every filled bin to the 75th percentile (linear interpolation) of all 12 bin sizes, N/A
             counted in it and then dropped. ``oversample``: to the largest bin. ``undersample``: to the smallest filled
-            bin; both leave N/A as it is. ``none``: nothing but the repeats.
+            bin; both leave N/A as it is. ``weighted``: no copies; the column ``frequency`` makes every filled bin as likely
+            to be drawn as any other, and N/A as likely as before. ``none``: nothing but the repeats.
         seed: of the resampling.
         repeats: task -> how often its training examples are repeated after balancing; 1 where a task is not named.
         score_range: lowest and highest score of the wording.
@@ -94,11 +95,33 @@ def rebalance(
     groups: dict[str, list[_Row]] = {}
     for row in _rows(train, score_range, split_pairs):
         groups.setdefault(row.group, []).append(row)
+    if method == "weighted":
+        return _weighted(examples, groups, repeats)
     kept = [row for name in sorted(groups) for row in _resample(groups[name], method, rng)]
     kept = sorted((row for row in kept for _ in range(repeats.get(row.task, 1))), key=lambda row: row.place)
     balanced = _numbered(train.iloc[[row.place for row in kept]])
     before = [row for rows in groups.values() for row in rows]
-    return EXAMPLES.check(pd.concat([balanced, examples[examples["fold"] != "train"]])), _table(before, kept)
+    after = Counter(_cell(row) for row in kept)
+    return EXAMPLES.check(pd.concat([balanced, examples[examples["fold"] != "train"]])), _table(before, after)
+
+
+def _weighted(
+    examples: pd.DataFrame, groups: Mapping[str, list[_Row]], repeats: Mapping[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every example once, with how often it is drawn; the table's column ``after`` is what to expect of an epoch."""
+    frequency: dict[_Row, float] = {}
+    for rows in groups.values():
+        sizes = Counter(row.bin for row in rows if row.bin not in ("N/A", _NOT_BINNED))
+        even = sum(sizes.values()) / max(len(sizes), 1)
+        for row in rows:
+            frequency[row] = repeats.get(row.task, 1) * (even / sizes[row.bin] if row.bin in sizes else 1.0)
+    places = np.flatnonzero(examples["fold"] == "train")
+    drawn = examples["frequency"].to_numpy(dtype=float, copy=True)
+    after: dict[tuple[str, str, str], float] = {}
+    for row, share in frequency.items():
+        drawn[places[row.place]] = share
+        after[_cell(row)] = after.get(_cell(row), 0.0) + share
+    return EXAMPLES.check(examples.assign(frequency=drawn)), _table(list(frequency), after)
 
 
 def _scored_by(task: str) -> str | None:
@@ -185,9 +208,12 @@ def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(example_id=names)
 
 
-def _table(before: list[_Row], after: list[_Row]) -> pd.DataFrame:
-    had = Counter((row.task, row.aspect, row.bin) for row in before)
-    has = Counter((row.task, row.aspect, row.bin) for row in after)
+def _cell(row: _Row) -> tuple[str, str, str]:
+    return row.task, row.aspect, row.bin
+
+
+def _table(before: list[_Row], after: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:
+    had = Counter(_cell(row) for row in before)
     order = {name: place for place, name in enumerate((*BINS, _NOT_BINNED))}
     keys = sorted(had, key=lambda key: (key[0], key[1], order[key[2]]))
-    return pd.DataFrame([(*key, had[key], has[key]) for key in keys], columns=list(TABLE))
+    return pd.DataFrame([(*key, had[key], round(after.get(key, 0))) for key in keys], columns=list(TABLE))

@@ -194,6 +194,37 @@ class GRPOSettings(_Optimisation):
         return self
 
 
+Task = Literal["subtasks", "conversation", "direct", "score", "skills", "elements"]
+
+
+class ExampleSettings(_Settings):
+    """What the training examples are made of; each field is one dial of docs/recipes.md.
+
+    Attributes:
+        tasks: ``subtasks`` (T2I-Eval's nine), ``conversation`` (the same chain as one long chat), ``direct`` (one request for
+            all scores and an explanation), ``score`` (one request a dimension for its level alone), ``skills`` (EvalAlign's
+            options, from people) and ``elements`` (yes or no an element, from people).
+        scores: whose scores ``score`` and ``direct`` teach: ``auto`` (the teacher's, or people's means where no teacher was
+            asked) or ``people``.
+        soft: whether ``score`` teaches a distribution over the levels in place of one: ``published`` (DeQA-Score's, from
+            people's mean and spread) or ``corrected`` (ours).
+        variance_weight: weigh the examples of a prompt by how far its images' scores lie apart.
+        perturbation: standard deviation of noise on the scores that ``score`` teaches, on 0 to 10.
+        prompt_share: share of the training prompts that are used; a smaller share is a part of every larger one.
+        leave_out: generators whose images are not trained on.
+        seed: of the noise and of the choice of prompts.
+    """
+
+    tasks: tuple[Task, ...] = Field(default=("subtasks", "score"), min_length=1)
+    scores: Literal["auto", "people"] = "auto"
+    soft: Literal["published", "corrected"] | None = None
+    variance_weight: bool = False
+    perturbation: float = Field(default=0.0, ge=0)
+    prompt_share: float = Field(default=1.0, gt=0, le=1)
+    leave_out: tuple[str, ...] = ()
+    seed: int = Field(default=0, ge=0)
+
+
 class RebalancingSettings(_Settings):
     """How the training examples of each score are balanced.
 
@@ -204,7 +235,7 @@ class RebalancingSettings(_Settings):
         seed: of the resampling.
     """
 
-    method: Literal["official", "oversample", "undersample", "none"] = "official"
+    method: Literal["official", "oversample", "undersample", "weighted", "none"] = "official"
     repeats: dict[str, int] = Field(default_factory=dict)
     split_pairs: bool = False
     seed: int = Field(default=0, ge=0)

@@ -59,9 +59,9 @@ def train_sft(
     from accelerate import PartialState
     from transformers import PrinterCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
     from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
+    from t2i_eval_kedro.training.sampling import FrequencyTrainer
 
     train = examples[examples["fold"] == "train"]
     if train.empty:
@@ -88,8 +88,8 @@ def train_sft(
     hashed = data_hash(examples)
     checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
     with checkpoints as work:
-        own_loss = base.device.type == "cpu" or encoder.weighted
-        trainer = (AnswerLossTrainer if own_loss else SFTTrainer)(
+        own_loss = base.device.type == "cpu" or encoder.weighted or encoder.soft
+        trainer = (AnswerLossTrainer if own_loss else FrequencyTrainer)(
             model=base,
             args=SFTConfig(
                 **common_arguments(settings, model, work, base),

@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
+from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
+from t2i_eval_kedro.judging.protocols.direct import Direct, DirectLevels
 from t2i_eval_kedro.judging.protocols.dsg import Dsg, Zeroing
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
@@ -65,6 +67,9 @@ PROTOCOLS: Mapping[str, Entry] = {
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
+    "conversation": Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
+    "direct": Entry(lambda wording, options: Direct(wording)),
+    "direct_levels": Entry(lambda wording, options: DirectLevels(wording)),
 }
 
 

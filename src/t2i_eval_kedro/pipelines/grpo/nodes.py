@@ -11,6 +11,7 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
@@ -30,7 +31,7 @@ def build_examples(
     dimension, phrase = next(iter(phrases_of(card).items()))
     folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
     return require_training_fold(
-        examples_from_scores(mean_ratings(ratings), items, folds, {dimension: phrase}, wording)
+        examples_from_scores(mean_ratings(ratings), items, folds, {dimension: phrase}, Levels(wording))
     )
 
 

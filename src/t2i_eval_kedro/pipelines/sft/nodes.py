@@ -26,12 +26,22 @@ def train(
     seed: int,
     folder: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
-    """The adapter's folder (moved into place by its dataset), the training curve, and the seconds that training took."""
+    """The adapter's folder (moved into place by its dataset), the training curve, and what the training took.
+
+    That is its ``seconds`` on this machine, its ``steps``, and the training ``examples`` and how many of them are ``distinct``.
+    """
     start = time.monotonic()
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
-    return *run(SFTJob(model=model, settings=seeded, data_note=data_note(card)), examples, images, launch, folder), {
-        "seconds": round(time.monotonic() - start, 1)
+    job = SFTJob(model=model, settings=seeded, data_note=data_note(card))
+    adapter, curve = run(job, examples, images, launch, folder)
+    names = examples.loc[examples["fold"] == "train", "example_id"]
+    took = {
+        "seconds": round(time.monotonic() - start, 1),
+        "steps": int(curve["step"].max()),
+        "examples": len(names),
+        "distinct": int(names.str.replace(r"#\d+$", "", regex=True).nunique()),
     }
+    return adapter, curve, took
 
 
 def judge_base(

@@ -14,13 +14,10 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging import teacher_checks, teachers
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.judging.teachers import TEACHER, Material, TeacherSettings
-from t2i_eval_kedro.training.examples import (
-    examples_from_scores,
-    examples_from_transcripts,
-    mean_ratings,
-    require_training_fold,
-)
+from t2i_eval_kedro.training import recipes
+from t2i_eval_kedro.training.settings import ExampleSettings
 
 log = logging.getLogger(__name__)
 
@@ -58,22 +55,21 @@ def build_examples(
     items: pd.DataFrame,
     splits: pd.DataFrame,
     ratings: pd.DataFrame,
+    elements: pd.DataFrame,
+    element_ratings: pd.DataFrame,
     transcripts: pd.DataFrame,
     scores: pd.DataFrame,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
+    settings: ExampleSettings,
 ) -> pd.DataFrame:
-    """Sub-tasks from the transcripts, and direct score requests from the teacher's scores (or people's, if human)."""
+    """The training examples: which tasks, and from whose answers, is in the settings."""
     wording = judging.load_wording(load_templates(prompts))
-    folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
+    levels = Levels(wording, scale=judging.options.scale, categories=judging.options.categories)
     transcripts, scores = first_run(transcripts), first_run(scores)
-    given = scores if len(scores) else mean_ratings(ratings)
-    parts = [
-        examples_from_transcripts(transcripts, folds, wording),
-        examples_from_scores(given, items, folds, phrases_of(card), wording),
-    ]
-    return require_training_fold(schema.EXAMPLES.check(pd.concat(parts, ignore_index=True)))
+    tables = recipes.Sources(items, splits, ratings, elements, element_ratings, transcripts, scores)
+    return recipes.build_examples(tables, phrases_of(card), levels, settings)
 
 
 def check_teacher(

@@ -1,0 +1,48 @@
+"""The decomposed chain as one long conversation: every request sees all answers before it.
+
+Source: an ablation of T2I-Eval's sub-tasks. Questions, order inside a question, templates and verdict are those of
+:class:`~t2i_eval_kedro.judging.protocols.decomposed.Decomposed`; one question is finished before the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.wording import Wording
+
+TASK = "conversation"
+VERSION = 1
+
+
+class Conversation:
+    """Asks the requests of the decomposed protocol one after another in a single chat."""
+
+    def __init__(self, wording: Wording) -> None:
+        """Ask in the words of ``wording``."""
+        self.chain = Decomposed(wording)
+
+    @property
+    def label(self) -> str:
+        """Name, wording and version."""
+        return self.chain.wording.label(TASK, VERSION)
+
+    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """The next request, after all turns before it; the image stands in the first."""
+        # The chain is asked again from its start, because only its order tells what was said before what.
+        history: list[Message] = []
+        given: dict[str, Answer] = {}
+        while waiting := self.chain.requests(subject, given):
+            step, turn = waiting[0].step, waiting[0].messages[-1].text
+            history.append(Message("user", turn, () if history else (subject.image,)))
+            if step not in answers:
+                return [replace(waiting[0], task=TASK, messages=tuple(history))]
+            given[step] = answers[step]
+            history.append(Message("assistant", answers[step].text))
+        return []
+
+    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+        """As of the decomposed protocol."""
+        return self.chain.verdict(subject, answers)

@@ -1,0 +1,143 @@
+"""The ablation table: one HTML page that sets every variant beside the first, and says which claims of the papers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from t2i_eval_kedro.reporting import figures, views
+from t2i_eval_kedro.reporting.inputs import plain, statistic_label
+from t2i_eval_kedro.reporting.report import environment
+from t2i_eval_kedro.reporting.tables import number
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, as a difference that is to be positive: the agreement of ``a`` minus that of ``b``."""
+
+    text: str
+    source: str
+    a: str
+    b: str
+
+
+CLAIMS = (
+    Claim("Judging in sub-tasks beats one request for everything.", "T2I-Eval", "full", "no_decomposition"),
+    Claim("Sub-tasks as examples of their own beat one long conversation.", "T2I-Eval", "full", "no_subtasks"),
+    Claim("Rebalancing the scores helps.", "T2I-Eval", "full", "no_rebalancing"),
+    Claim("Words as levels beat numerals.", "Q-Align, iMatch", "levels", "full"),
+    Claim(
+        "The distribution of ratings teaches more than their mean.",
+        "DeQA-Score, NTIRE 2025",
+        "soft_levels",
+        "human_labels",
+    ),
+    Claim("Weighing prompts by the variance of their scores helps.", "EvalMuse", "variance_weight", "full"),
+    Claim("People's scores teach more than a teacher's.", "EvalAlign", "human_labels", "full"),
+    Claim("More training prompts help (all against a tenth).", "EvalAlign, EvalMuse", "full", "size_10"),
+    Claim("Training on a generator's images helps to judge that generator.", "ours", "full", "unseen_generators"),
+)
+
+
+def pairs(variants: Sequence[str], first: str) -> list[tuple[str, str]]:
+    """What to compare: every variant with the first, and what the claims need besides."""
+    wanted = [(name, first) for name in variants if name != first]
+    claimed = [(claim.a, claim.b) for claim in CLAIMS if {claim.a, claim.b} <= set(variants) - {first}]
+    return wanted + [pair for pair in claimed if pair not in wanted]
+
+
+def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each claim whose variants were compared, with its difference and verdict: ``holds``, ``fails`` or ``open``.
+
+    A claim holds (or fails) where the whole interval lies above (below) zero and the corrected p is below 0.05.
+    """
+    found = {(entry["a"], entry["b"]): entry for entry in differences if entry["difference"] is not None}
+    rows = []
+    for claim in CLAIMS:
+        entry, sign = found.get((claim.a, claim.b)), 1
+        if entry is None:
+            entry, sign = found.get((claim.b, claim.a)), -1
+        if entry is None:
+            continue
+        value, *ends = (sign * entry[name] for name in ("difference", "low", "high"))
+        low, high = sorted(ends)
+        sure = entry["p_holm"] < 0.05
+        verdict = "holds" if low > 0 and sure else "fails" if high < 0 and sure else "open"
+        rows.append(
+            {
+                "text": claim.text,
+                "source": claim.source,
+                "a": claim.a,
+                "b": claim.b,
+                "difference": value,
+                "low": low,
+                "high": high,
+                "p_holm": entry["p_holm"],
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def build_ablations(result: Mapping[str, Any]) -> str:
+    """The page of a study as one HTML string, without scripts and without anything to fetch.
+
+    Args:
+        result: as ``kedro ablations`` writes it: ``study``, ``benchmark``, ``synthetic``, ``dimension``, ``statistic``,
+            ``level``, ``first``, ``seeds``, ``variants`` (variant -> ``steps``, ``examples``, ``distinct``, ``seconds``,
+            ``measured_on``), ``strata`` (name -> ``title``, ``figures``, ``differences``; the first is all items),
+            ``generated`` (variant -> figure), ``claims`` and ``missing`` cells.
+    """
+    strata = result["strata"]
+    (_, main), *others = strata.items()
+    rows = [
+        _row(name, facts, main, result["generated"].get(name), result["first"])
+        for name, facts in result["variants"].items()
+    ]
+    drawn = pd.DataFrame(
+        {"evaluator": row["variant"], "highlight": row["variant"] != result["first"], **row["agreement"]}
+        for row in rows
+    )
+    figure = figures.forest(drawn, statistic_label(result["statistic"]), title=plain(result["dimension"]))
+    templates = environment()
+    templates.filters["cell"] = cell
+    return templates.get_template("ablations.html.jinja").render(
+        result=result,
+        rows=rows,
+        figure=figures.to_svg(
+            figure, "variants", "Agreement of each variant with its interval; the table has the figures."
+        ),
+        strata=[
+            {"title": part["title"], "rows": [_row(name, {}, part, None, result["first"]) for name in part["figures"]]}
+            for _, part in others
+        ],
+        counts={
+            verdict: sum(c["verdict"] == verdict for c in result["claims"]) for verdict in ("holds", "fails", "open")
+        },
+    )
+
+
+def _row(
+    variant: str, facts: Mapping[str, Any], part: Mapping[str, Any], generated: Mapping[str, Any] | None, first: str
+) -> dict[str, Any]:
+    difference = next((e for e in part["differences"] if (e["a"], e["b"]) == (variant, first)), None)
+    return {
+        "variant": variant,
+        "agreement": part["figures"][variant],
+        "difference": difference,
+        "generated": generated,
+        "facts": facts,
+    }
+
+
+def cell(figure: Mapping[str, Any] | None, name: str = "value", *, signed: bool = False) -> str:
+    """A figure with its interval as text; a dash with the reason where it is undefined."""
+    if figure is None:
+        return "–"
+    if figure[name] is None:
+        return f"– ({figure['reason']})"
+    value = f"{figure[name]:+.3f}" if signed else number(figure[name])
+    return f"{value} {views.interval(figure)}" if figure["low"] is not None else value

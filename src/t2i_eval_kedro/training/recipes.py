@@ -1,0 +1,166 @@
+"""Which examples a student is trained on: the recipes of the papers, one dial each (docs/recipes.md)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.protocols import Levels, Wording
+from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
+from t2i_eval_kedro.training import soft_labels
+from t2i_eval_kedro.training.examples import (
+    direct_examples,
+    examples_from_conversations,
+    examples_from_elements,
+    examples_from_options,
+    examples_from_scores,
+    examples_from_transcripts,
+    mean_ratings,
+    require_training_fold,
+)
+from t2i_eval_kedro.training.settings import ExampleSettings, Task
+
+log = logging.getLogger(__name__)
+
+_FORMS = {"published": soft_labels.published, "corrected": soft_labels.corrected}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The canonical tables that examples are made from; ``transcripts`` and ``scores`` are the teacher's, or empty."""
+
+    items: pd.DataFrame
+    splits: pd.DataFrame
+    ratings: pd.DataFrame
+    elements: pd.DataFrame
+    element_ratings: pd.DataFrame
+    transcripts: pd.DataFrame
+    scores: pd.DataFrame
+
+
+def build_examples(
+    tables: Sources, phrases: Mapping[str, str], levels: Levels, settings: ExampleSettings
+) -> pd.DataFrame:
+    """The table ``schema.EXAMPLES`` for the tasks of ``settings``.
+
+    Args:
+        tables: of one benchmark.
+        phrases: the rated dimensions: name -> the phrase that a judge is asked with.
+        levels: how the direct score request is written.
+        settings: the recipe.
+
+    Raises:
+        T2IEvalError: a generator that is not there is left out, soft labels have no spread to be made from, or a task gives
+            no training example.
+    """
+    folds = _folds(tables, settings)
+    means = mean_ratings(tables.ratings)
+    from_people = settings.scores == "people" or settings.soft is not None or tables.scores.empty
+    given = means if from_people else tables.scores
+    taught = _perturbed(given, settings)
+    if settings.soft is not None:
+        taught = _softened(taught, levels.wording, settings.soft)
+    made: dict[Task, pd.DataFrame] = {}
+    for task in settings.tasks:
+        match task:
+            case "subtasks":
+                made[task] = examples_from_transcripts(tables.transcripts, folds, levels.wording)
+            case "conversation":
+                made[task] = examples_from_conversations(tables.transcripts, tables.items, folds, levels.wording)
+            case "direct":
+                made[task] = direct_examples(given, tables.items, folds, phrases, levels.wording)
+            case "score":
+                made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels)
+            case "elements":
+                made[task] = examples_from_elements(
+                    tables.elements, tables.element_ratings, tables.items, folds, levels.wording
+                )
+            case "skills":
+                made[task] = examples_from_options(tables.elements, tables.ratings, tables.items, folds, levels.wording)
+    examples = require_training_fold(schema.EXAMPLES.check(pd.concat(made.values(), ignore_index=True)))
+    for task in made:
+        if not (made[task]["fold"] == "train").any():
+            _refuse_empty(task, tables)
+    return _weighted(examples, tables.items, given) if settings.variance_weight else examples
+
+
+def _refuse_empty(task: Task, tables: Sources) -> None:
+    """A sub-task may be empty where nobody was asked for its steps; anything else that was asked for must be there."""
+    if task == "subtasks" and tables.transcripts.empty:
+        log.info("The teacher is human and gave no steps, so there are no sub-tasks.")
+        return
+    source = {"subtasks": "the teacher's answers", "conversation": "the teacher's answers"}.get(
+        task, "people's ratings"
+    )
+    raise T2IEvalError(
+        f"The task '{task}' (examples.tasks) has no training example: {source} hold nothing for it in the training fold; "
+        "leave it out or choose another benchmark."
+    )
+
+
+def _folds(tables: Sources, settings: ExampleSettings) -> dict[str, str]:
+    """The fold of each item that may be trained or validated on."""
+    unknown = sorted(set(settings.leave_out) - set(tables.items["generator"]))
+    if unknown:
+        known = ", ".join(sorted(set(tables.items["generator"])))
+        raise T2IEvalError(
+            f"There is no generator '{unknown[0]}' to leave out (examples.leave_out); there are {known}."
+        )
+    kept = tables.items[~tables.items["generator"].isin(settings.leave_out)]
+    kept = kept.merge(tables.splits[["item_id", "fold"]], on="item_id")
+    training = kept["fold"] == "train"
+    # By prompt text, as the split is; each prompt has a place of its own between 0 and 1, so smaller shares are nested.
+    prompts = sorted(
+        set(kept.loc[training, "prompt"]), key=lambda text: (crc32(f"{settings.seed}:{text}".encode()), text)
+    )
+    used = set(prompts[: max(1, round(settings.prompt_share * len(prompts)))])
+    kept = kept[~training | kept["prompt"].isin(used)]
+    return dict(zip(kept["item_id"], kept["fold"], strict=True))
+
+
+def _perturbed(scores: pd.DataFrame, settings: ExampleSettings) -> pd.DataFrame:
+    """``scores`` with Gaussian noise, kept within 0 to 10: iMatch's score perturbation; its size is ours."""
+    if not settings.perturbation:
+        return scores
+    noise = np.random.default_rng(settings.seed).normal(0, settings.perturbation, len(scores))
+    return scores.assign(score=(scores["score"] + noise).clip(0, 10))
+
+
+def _softened(means: pd.DataFrame, wording: Wording, form: str) -> pd.DataFrame:
+    """``means`` with the column ``target``: shares of the levels, from the worst to the best."""
+    if means["std"].isna().any():
+        item, dimension = means.loc[means["std"].isna(), ["item_id", "dimension"]].iloc[0]
+        raise T2IEvalError(
+            f"Soft labels (examples.soft) need several ratings or a published spread; item '{item}' has one rating of "
+            f"'{dimension}'."
+        )
+    levels = len(wording.levels)
+    step = (levels - 1) / 10
+    shares = [
+        _FORMS[form](1 + step * mean, step * std, levels)
+        for mean, std in zip(means["score"], means["std"], strict=True)
+    ]
+    return means.assign(target=[share / share.sum() for share in shares])
+
+
+def _weighted(examples: pd.DataFrame, items: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Examples weighted by the variance of the scores of their prompt's images.
+
+    EvalMuse states that prompts with a larger variance weigh more; its formula is not public and its released loss does not
+    use it. Ours: (1 + v / mean v) / 2, where v is the sample variance of a prompt's overall scores and the mean is over
+    prompts, so weights lie above one half and are 1 on average; 1 where a prompt has a single image.
+    """
+    dimension = OVERALL if (scores["dimension"] == OVERALL).any() else scores["dimension"].iloc[0]
+    rated = scores[scores["dimension"] == dimension].merge(items[["item_id", "prompt"]], on="item_id")
+    variance = rated.groupby("prompt")["score"].var(ddof=1)
+    mean = variance[variance.index.isin(items.loc[items["item_id"].isin(examples["item_id"]), "prompt"])].mean()
+    weight = ((1 + variance / mean) / 2).fillna(1.0) if mean > 0 else variance * 0 + 1
+    by_item = items.set_index("item_id")["prompt"].map(weight).fillna(1.0)
+    return examples.assign(weight=examples["item_id"].map(by_item).to_numpy(dtype=float))

@@ -1,0 +1,42 @@
+"""trl's ``SFTTrainer`` with examples that are drawn as often as each should be, in place of copies of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from trl.trainer.sft_trainer import SFTTrainer
+
+
+class FrequencySampler(Sampler[int]):
+    """Draws positions with replacement, in proportion to ``frequencies``; an epoch is as long as their sum."""
+
+    def __init__(self, frequencies: Sequence[float], seed: int) -> None:
+        self._frequencies = torch.tensor(frequencies, dtype=torch.float64)
+        self._seed = seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, round(float(self._frequencies.sum())))
+
+    def __iter__(self) -> Iterator[int]:
+        # A generator for each epoch, so that a run that was cut off draws what it would have drawn.
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        yield from torch.multinomial(self._frequencies, len(self), replacement=True, generator=generator).tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw others than in the epoch before; the trainer calls this."""
+        self._epoch = epoch
+
+
+class FrequencyTrainer(SFTTrainer):
+    """Draws by the column ``frequency`` of the training set, where it has one."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        if "frequency" not in dataset.column_names:
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        return FrequencySampler(dataset["frequency"], self.args.seed)

@@ -1,0 +1,33 @@
+"""Two cells for real, in the test environment: too little training to learn anything, everything else as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from kedro_project import run_kedro
+
+
+def test_missing_cells_are_run_and_compared(project: Path) -> None:
+    file = project / "conf" / "base" / "parameters_ablations.yml"
+    parameters = yaml.safe_load(file.read_text())
+    parameters["studies"]["ablation"] |= {
+        "variants": ["full", "no_decomposition"],
+        "seeds": [0],
+        "overrides": {"sft": {"max_steps": 2}},
+    }
+    file.write_text(yaml.safe_dump(parameters))
+    done = run_kedro(project, "ablations", "--env=test", "--jobs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project / "data" / "08_reporting" / "shapes" / "ablation"
+    result = json.loads((folder / "ablations.json").read_text())
+    assert list(result["variants"]) == ["full", "no_decomposition"]
+    for facts in result["variants"].values():
+        assert facts["steps"] == 2
+        assert 0 < facts["distinct"] <= facts["examples"]
+        assert facts["seconds"] > 0
+    assert set(result["generated"]) == {"full", "no_decomposition"}
+    assert {"all", "longest_prompts", "most_elements"} == set(result["strata"])
+    assert result["strata"]["longest_prompts"]["figures"]["full"]["n"] < result["strata"]["all"]["figures"]["full"]["n"]
+    assert (folder / "ablations.html").read_text().count("no_decomposition") > 3

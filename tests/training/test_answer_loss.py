@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from t2i_eval_kedro.judging.models import load_model, load_processor
+from t2i_eval_kedro.schema import EXAMPLES
+from t2i_eval_kedro.training.answer_loss import _answer_loss
+from t2i_eval_kedro.training.data import IGNORED, Encoder
+from t2i_eval_kedro.training.sampling import FrequencySampler
+from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.sft import train_sft
+
+BATCH = [{"row": 0}, {"row": 1}]
+SHARES = {"3": 0.25, "4": 0.75}
+
+
+@pytest.fixture
+def two(examples: pd.DataFrame) -> pd.DataFrame:
+    """A score request with a soft label, and one without."""
+    chosen = examples[examples["task"] == "score"].iloc[[3, 7]].reset_index(drop=True)
+    return EXAMPLES.check(chosen.assign(target=[json.dumps(SHARES), None]))
+
+
+def test_a_soft_label_costs_its_divergence_and_the_rest_stays(
+    base_model: Path, two: pd.DataFrame, pictures: Any
+) -> None:
+    model, processor = load_model(base_model, device="cpu"), load_processor(base_model)
+
+    def loss(examples: pd.DataFrame) -> float:
+        return float(_answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
+
+    batch = Encoder(two.assign(target=None), processor, pictures)(BATCH)
+    fields = {name: value for name, value in batch.items() if name != "labels"}
+    first = int((batch["labels"][0] != IGNORED).int().argmax())
+    log_model = model(**fields).logits[0, first - 1].log_softmax(-1)
+    tokens = [processor.tokenizer.encode(level, add_special_tokens=False)[0] for level in SHARES]
+    shares = torch.tensor(list(SHARES.values()))
+    divergence = (shares * (shares.log() - log_model[tokens])).sum().item()
+    hard = -float(log_model[batch["labels"][0, first]])
+    assert loss(two) == pytest.approx(loss(two.assign(target=None)) - hard + divergence, rel=1e-5)
+
+
+def test_a_soft_label_with_one_level_is_the_hard_one(base_model: Path, two: pd.DataFrame, pictures: Any) -> None:
+    model, processor = load_model(base_model, device="cpu"), load_processor(base_model)
+    certain = two.assign(target=[json.dumps({completion: 1.0}) for completion in two["completion"]])
+    losses = [
+        float(_answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
+        for examples in (certain, two.assign(target=None))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_every_answer_of_a_conversation_is_learned(base_model: Path, examples: pd.DataFrame, pictures: Any) -> None:
+    processor = load_processor(base_model)
+    chat = [
+        {"role": "user", "text": "Score it.", "images": ["5"]},
+        {"role": "assistant", "text": "5", "images": [], "learn": True},
+        {"role": "user", "text": "Sure?", "images": []},
+        {"role": "assistant", "text": "quoted", "images": []},
+        {"role": "user", "text": "Why?", "images": []},
+    ]
+    one = examples.iloc[[0]].assign(messages=json.dumps(chat), completion="It is 5.").reset_index(drop=True)
+    batch = Encoder(one, processor, pictures)([{"row": 0}])
+    labels, tokens = batch["labels"][0], batch["input_ids"][0]
+    learned = labels[labels != IGNORED]
+    assert processor.tokenizer.decode(learned) == "5<|end|>It is 5.<|end|>"
+    assert (tokens[labels != IGNORED] == learned).all()
+    text = processor.tokenizer.decode(tokens).replace("<image>", "")
+    assert text == (
+        "<|user|>Score it.<|assistant|>5<|end|><|user|>Sure?<|assistant|>quoted<|end|><|user|>Why?<|assistant|>It is 5.<|end|>"
+    )
+
+
+def test_draws_follow_the_frequencies_and_the_epoch() -> None:
+    sampler = FrequencySampler([3.0, 1.0, 0.0] * 200, seed=5)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler) == 800
+    shares = torch.bincount(torch.tensor(drawn) % 3, minlength=3) / 800
+    assert shares.tolist() == pytest.approx([0.75, 0.25, 0], abs=0.06)
+    assert list(sampler) == drawn
+    sampler.set_epoch(1)
+    assert list(sampler) != drawn
+
+
+def test_a_training_draws_only_what_has_a_frequency(
+    base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path
+) -> None:
+    """Examples of frequency 0 have images that are not there, so drawing one would fail."""
+    absent = examples["item_id"] == "10"
+    messages = examples["messages"].where(~absent, examples["messages"].str.replace('"10"', '"none"'))
+    frequency = (~absent).astype(float).where(examples["fold"] == "train")
+    drawn = EXAMPLES.check(examples.assign(messages=messages, frequency=frequency))
+    settings = SFTSettings(max_steps=6, batch_size=16, eval_examples=0, lora=LoraSettings(r=2, alpha=4))
+    curve = train_sft(drawn, pictures, ModelSettings(model=str(base_model), device="cpu"), settings, tmp_path / "a")
+    assert curve["step"].max() == 6

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols.conversation import Conversation
+from t2i_eval_kedro.judging.protocols.wording import WordingSettings
+from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.training.examples import mean_ratings
+from t2i_eval_kedro.training.rebalancing import rebalance
+from t2i_eval_kedro.training.recipes import Sources, build_examples
+from t2i_eval_kedro.training.settings import ExampleSettings
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+PHRASES = {name: name for name in ("appearance", "attributes", "overall", "relations")}
+
+
+@pytest.fixture(scope="module")
+def wording() -> Wording:
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]["wordings"]["compact"]
+    return Wording.load(CONF / "prompts", "compact", WordingSettings(**settings))
+
+
+@pytest.fixture(scope="module")
+def tables(wording: Wording) -> Sources:
+    made = make_shapes(n_prompts=10, seed=3)
+    teacher = SimulatedBackend(made.items, wording, seed=0, error_rate=0.02, score_noise=0.3)
+    said = judge_items(made.items, teacher, wording, PHRASES, ["decomposed"], name="teacher")
+    splits = made.items[["item_id"]].assign(split_name="t", fold="train")
+    held_out = made.items["prompt_id"].isin(["p0008", "p0009"])
+    splits.loc[held_out, "fold"] = ["validation", "test"] * (int(held_out.sum()) // 2)
+    return Sources(made.items, splits, made.ratings, made.elements, made.element_ratings, said.transcripts, said.scores)
+
+
+@pytest.fixture(scope="module")
+def build(tables: Sources, wording: Wording) -> Callable[..., pd.DataFrame]:
+    return lambda **dials: build_examples(tables, PHRASES, Levels(wording), ExampleSettings(**dials))
+
+
+def test_nothing_is_taught_of_the_test_fold(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
+    test = set(tables.splits.loc[tables.splits["fold"] == "test", "item_id"])
+    for task in ("subtasks", "conversation", "direct", "score", "elements"):
+        examples = build(tasks=[task])
+        assert len(examples)
+        assert not test & set(examples["item_id"])
+
+
+def test_the_conversation_is_what_the_protocol_asks(
+    build: Callable[..., pd.DataFrame], tables: Sources, wording: Wording
+) -> None:
+    example = build(tasks=["conversation"]).iloc[0]
+    said = tables.transcripts[tables.transcripts["item_id"] == example["item_id"]]
+    item = tables.items.set_index("item_id").loc[example["item_id"]]
+    subject = Subject(str(example["item_id"]), item["prompt"], item["image"])
+    answers = {row.step: Answer(row.answer) for row in said.itertuples() if row.step != "merge/score"}
+    (request,) = Conversation(wording).requests(subject, answers)
+    taught = json.loads(example["messages"])
+    assert request.step == "merge/score"
+    assert [m | {"learn": None} for m in taught] == [m | {"learn": None} for m in request.chat]
+    assert all(message.get("learn") == (message["role"] == "assistant" or None) for message in taught)
+
+
+def test_a_direct_example_reads_as_the_scores_it_was_made_of(
+    build: Callable[..., pd.DataFrame], tables: Sources, wording: Wording
+) -> None:
+    from t2i_eval_kedro.judging.protocols.direct import Direct
+
+    given = tables.scores.set_index(["item_id", "dimension"])["score"]
+    for row in build(tasks=["direct"]).itertuples():
+        subject = Subject(str(row.item_id), "", "", PHRASES)
+        verdict = Direct(wording).verdict(subject, {"direct": Answer(str(row.completion))})
+        for dimension, score in verdict.scores.items():
+            expected = given[row.item_id, dimension]
+            assert (score.value is None) == pd.isna(expected)
+            assert score.value is None or score.value == pytest.approx(expected, abs=0.5)
+            assert score.explanation
+        assert str(row.completion).split()[0] in wording.levels
+
+
+def test_peoples_scores_and_the_spread_of_raters(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
+    examples = build(tasks=["score"], scores="people").set_index(["item_id", "aspect"])
+    (item, dimension), rated = next(iter(tables.ratings.groupby(["item_id", "dimension"])))
+    low, high = rated["scale_min"].iloc[0], rated["scale_max"].iloc[0]
+    assert examples["score"][item, dimension] == pytest.approx(10 * (rated["score"].mean() - low) / (high - low))
+    means = mean_ratings(tables.ratings).set_index(["item_id", "dimension"])
+    assert means["std"][item, dimension] == pytest.approx(10 / (high - low) * np.std(rated["score"]))
+
+
+def test_soft_labels_have_peoples_mean(build: Callable[..., pd.DataFrame]) -> None:
+    examples = build(tasks=["score"], soft="corrected")
+    for row in examples.itertuples():
+        shares = {float(level): share for level, share in json.loads(str(row.target)).items()}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert sum(level * share for level, share in shares.items()) == pytest.approx(row.score, abs=1e-6)
+
+
+def test_smaller_shares_of_the_prompts_are_nested(build: Callable[..., pd.DataFrame]) -> None:
+    def prompts(share: float, fold: str = "train") -> set[str]:
+        examples = build(tasks=["score"], prompt_share=share)
+        return {item[:5] for item in examples.loc[examples["fold"] == fold, "item_id"]}
+
+    assert [len(prompts(share)) for share in (0.25, 0.5, 1)] == [2, 4, 8]
+    assert prompts(0.25) < prompts(0.5) < prompts(1)
+    assert prompts(0.25, "validation") == prompts(1, "validation")
+
+
+def test_a_generator_is_left_out(build: Callable[..., pd.DataFrame]) -> None:
+    examples = build(leave_out=["shapes-misty"])
+    assert not examples["item_id"].str.endswith("misty").any()
+    with pytest.raises(T2IEvalError, match=r"no generator 'mist' to leave out"):
+        build(leave_out=["mist"])
+
+
+def test_variance_weights_rise_with_the_spread_and_are_one_on_average(
+    build: Callable[..., pd.DataFrame], tables: Sources
+) -> None:
+    examples = build(tasks=["score"], variance_weight=True)
+    by_prompt = examples.groupby(examples["item_id"].str[:5])["weight"].agg(["min", "max"])
+    assert (by_prompt["min"] == by_prompt["max"]).all()
+    overall = tables.scores[tables.scores["dimension"] == "overall"]
+    spread = overall.groupby(overall["item_id"].str[:5])["score"].var().reindex(by_prompt.index)
+    assert spread.corr(by_prompt["min"]) == pytest.approx(1)
+    assert by_prompt["min"].min() >= 0.5
+    assert by_prompt["min"].mean() == pytest.approx(1)
+
+
+def test_elements_are_answered_as_most_people_did(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
+    examples = build(tasks=["elements"]).set_index("example_id")
+    shares = tables.element_ratings.groupby(["item_id", "element_id"])["label"].mean()
+    for (item, element), share in shares.items():
+        name = f"{item}/yes_no/{element}"
+        if name in examples.index:
+            assert examples["completion"][name] == ("yes" if share > 0.5 else "no")
+    assert set(examples["completion"]) == {"yes", "no"}
+
+
+def test_skills_are_answered_by_the_median_option(tables: Sources, wording: Wording) -> None:
+    face = "faithfulness/face"
+    items = tables.items.iloc[:2].assign(prompt_id="q")
+    elements = pd.DataFrame([{"prompt_id": "q", "element_id": face, "text": "face", "skill": face, "expected": "4"}])
+    ratings = pd.concat(
+        tables.ratings.iloc[:1].assign(item_id=items["item_id"].iloc[n], rater_id=str(r), dimension=face, score=score)
+        for n, scores in enumerate([(0, 1, 4), (2, 4)])
+        for r, score in enumerate(scores)
+    )
+    own = replace(
+        tables,
+        items=items,
+        splits=items[["item_id"]].assign(split_name="t", fold="train"),
+        ratings=ratings,
+        elements=elements.assign(question="The face? 0: bad; 4: good.", parents=None),
+    )
+    examples = build_examples(own, {face: "face"}, Levels(wording), ExampleSettings(tasks=("skills",)))
+    assert list(examples["completion"]) == ["1", "2"]
+    assert examples["messages"].str.contains("0: bad; 4: good.").all()
+
+
+def test_an_empty_task_is_refused(build: Callable[..., pd.DataFrame]) -> None:
+    with pytest.raises(T2IEvalError, match=r"task 'skills' .* has no training example"):
+        build(tasks=["score", "skills"])
+
+
+def test_the_sampler_draws_filled_bins_alike(build: Callable[..., pd.DataFrame]) -> None:
+    examples = build(tasks=["subtasks", "score"])
+    balanced, table = rebalance(examples, method="weighted", repeats={"score": 10})
+    assert list(balanced["example_id"]) == list(examples["example_id"])
+    assert balanced.loc[balanced["fold"] != "train", "frequency"].isna().all()
+    own = balanced[(balanced["fold"] == "train") & (balanced["task"] == "score") & (balanced["aspect"] == "overall")]
+    mass = own.groupby(np.minimum(np.floor(own["score"]), 10))["frequency"].sum()
+    assert mass.to_numpy() == pytest.approx(mass.mean())
+    assert mass.sum() == pytest.approx(10 * len(own))
+    assert set(table.columns) == {"task", "aspect", "bin", "before", "after"}
