@@ -162,5 +162,6 @@ def main() -> dict[str, Any]:
         "times_faster": round(alone * REQUESTS / measured["seconds"], 1),
         "killed": kills,
         "cores": multiprocessing.cpu_count(),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "load_average_before": round(load, 1),  # of other work: above 0, the seconds are an upper bound
     }
