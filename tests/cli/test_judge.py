@@ -48,19 +48,18 @@ def test_one_image_as_a_table(folder: Path) -> None:
         assert word in said
 
 
-def test_one_image_as_json(folder: Path) -> None:
+def test_one_image_as_json_with_elements(folder: Path) -> None:
     elements = folder / "elements.json"
-    elements.write_text(
-        json.dumps([{"element_id": "e", "text": "a [bold]star[/bold]", "question": "is there a star ?"}])
-    )
+    entry = {"element_id": "e", "text": "a [bold]star[/bold]", "question": "is there a star ?"}
+    elements.write_text(json.dumps([entry]))
     said, noted = judge(
         folder, "--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--evaluator=base", "--json",
-        f"--elements={elements}",
+        "--protocol=dsg", f"--elements={elements}",
     )  # fmt: skip
     assert "No evaluator" not in noted
     verdict = json.loads(said)
     assert (verdict["prompt"], verdict["evaluator"]) == (PROMPT, "base")
-    assert [row["dimension"] for row in verdict["scores"]] == ["overall", "appearance", "attributes", "relations"]
+    assert [element["element_id"] for element in verdict["elements"]] == ["e"]
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
 
 
@@ -85,7 +84,8 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
     assert set(written.loc[~failed, "status"]) == {"ok"}
     first, again = written.iloc[:4], written.iloc[-4:]
     assert list(first["score"]) == list(again["score"])
-    assert "24 of 80 scores are empty" in said + noted
+    assert "24 of its 80 scores are empty" in said
+    assert "16 of 72 scores are empty because they failed" in noted
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,14 @@ from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
+def read_wording(name: str) -> Wording:
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]["wordings"]
+    return Wording.load(CONF / "prompts", name, WordingSettings(**settings[name]))
+
+
 @pytest.fixture(scope="session")
 def load_wording() -> Callable[[str], Wording]:
-    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]["wordings"]
-    return lambda name: Wording.load(CONF / "prompts", name, WordingSettings(**settings[name]))
+    return read_wording
 
 
 @pytest.fixture(scope="session", params=["compact", "full"])

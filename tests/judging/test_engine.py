@@ -1,7 +1,20 @@
 from __future__ import annotations
 
+import logging
+import os
 import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, Decomposed, Subject, Wording
 
@@ -48,3 +61,76 @@ def test_results_do_not_depend_on_the_order_of_answers_or_subjects(compact: Word
 def test_no_subjects_give_empty_tables(compact: Wording) -> None:
     said = judge([], Decomposed(compact), Counting(0), evaluator="x")
     assert len(said.scores) == len(said.transcripts) == 0
+
+
+@settings(max_examples=25)
+@given(n=st.integers(1, 9), at_once=st.one_of(st.none(), st.integers(1, 10)), seed=st.integers(0, 5))
+def test_results_and_their_order_do_not_depend_on_how_many_are_judged_at_once(
+    compact: Wording, n: int, at_once: int | None, seed: int
+) -> None:
+    backend = Counting(seed)
+    said = judge(subjects(n), Decomposed(compact), backend, evaluator="x", at_once=at_once)
+    whole = judge(subjects(n), Decomposed(compact), Counting(0), evaluator="x")
+    pd.testing.assert_frame_equal(said.scores, whole.scores)
+    pd.testing.assert_frame_equal(said.transcripts, whole.transcripts)
+    assert len(backend.texts) == len(set(backend.texts))
+
+
+def test_empty_scores_are_counted_at_the_end_with_a_reason(compact: Wording, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Counting):
+        def answer(self, requests):
+            for i, answer in super().answer(requests):
+                bad = "i3.png" in requests[i].messages_json
+                yield i, Answer("no such picture", status="failed") if bad else answer
+
+    with caplog.at_level(logging.WARNING):
+        said = judge(subjects(6), Decomposed(compact), Failing(0), evaluator="x")
+    assert "x: 4 of 24 scores are empty because they failed; 4 of them: no such picture" in caplog.text
+    assert set(said.scores.loc[said.scores["item_id"] == "i3", "status"]) == {"failed"}
+    assert "failed" not in set(said.scores.loc[said.scores["item_id"] != "i3", "status"])
+
+
+class Deadly(Counting):
+    """Notes in a file what it is asked, and kills its process before it is asked for the ``last`` time."""
+
+    def __init__(self, log: Path, last: int) -> None:
+        super().__init__(0)
+        self.log = log
+        self.left = last
+
+    def answer(self, requests):
+        for i, answer in super().answer(requests):
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.left -= 1
+            with self.log.open("a") as log:
+                log.write(f"{requests[i].messages_json}\n")
+            yield i, answer
+
+
+def judge_with_answers_kept(folder: Path, last: int, wording: Wording) -> None:
+    """Judge some subjects into ``folder``; the process dies after ``last`` questions."""
+    backend = CachedBackend(Deadly(folder / "asked", last), AnswerStore(folder / "answers.sqlite"), Keys({}))
+    said = judge(subjects(9), Decomposed(wording), backend, evaluator="x", at_once=4)
+    said.scores.to_parquet(folder / "scores.parquet")
+    said.transcripts.to_parquet(folder / "transcripts.parquet")
+
+
+def test_a_run_that_is_killed_and_started_again_asks_nothing_twice(tmp_path: Path, compact: Wording) -> None:
+    whole = judge(subjects(9), Decomposed(compact), Counting(0), evaluator="x")
+    script = (
+        "import sys; from pathlib import Path; from conftest import read_wording; import test_engine as t; "
+        "t.judge_with_answers_kept(Path(sys.argv[1]), int(sys.argv[2]), read_wording('compact'))"
+    )
+    codes = []
+    for last in (1, 7, 20, 10_000):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path), str(last)], cwd=Path(__file__).parent, check=False
+        )
+        codes.append(done.returncode)
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == len(set(asked)) > 28
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "scores.parquet"), whole.scores)
+    transcripts = pd.read_parquet(tmp_path / "transcripts.parquet")
+    pd.testing.assert_frame_equal(transcripts, whole.transcripts)

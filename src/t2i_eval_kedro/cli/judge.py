@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import find_evaluator, load_project, project_options
+from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
@@ -24,9 +23,10 @@ from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
 from t2i_eval_kedro.judging.protocols import Protocol, Subject
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
-from t2i_eval_kedro.pipelines.judges import open_backend
+from t2i_eval_kedro.pipelines.judges import open_backend, remembering
 from t2i_eval_kedro.schema import FAILED, OK
 
+SIMILARITY = "similarity"
 COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
 
 
@@ -77,7 +77,9 @@ def judge_images(
     env: str | None,
     params: Mapping[str, Any],
 ) -> None:
-    """Judge an image, or every image of a CSV. Scores are 0 to 10.
+    """Judge an image, or every image of a CSV.
+
+    Scores are 0 to 10 (cosines for the protocol similarity), those of elements 0 to 1.
 
     \b
     kedro judge --prompt "a red cube on a blue table" --image cube.png
@@ -93,7 +95,11 @@ def judge_images(
     known = read_elements(elements) if elements is not None else {}
     if single:
         _check_single(files, str(prompt), str(image))
-    found = find_evaluator(evaluator)
+    if protocol == SIMILARITY and evaluator:
+        raise click.UsageError(
+            "--protocol similarity has a model of its own (judging.similarity); name no --evaluator."
+        )
+    found = find_evaluator(BASE if protocol == SIMILARITY else evaluator)
     if found.note:
         click.echo(f"No evaluator is named: {found.note}.", err=True)
     project = load_project(found, env, params)
@@ -102,17 +108,11 @@ def judge_images(
         Subject(str(i), text, key, project.dimensions, elements_for(text, known))
         for i, (text, key) in enumerate(zip(rows["prompt"], rows["image"], strict=True))
     ]
-    backend: Backend
-    if protocol == "similarity":
-        from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend  # torch is slow to import
-
-        backend = SimilarityBackend(project.judging.similarity, files)
-    else:
-        backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    name, backend = _open(protocol, project, found, files, keep=table is not None)
     whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
-    said = judge(whole, asked, backend, evaluator=found.name)
+    said = judge(whole, asked, backend, evaluator=name, at_once=project.judging.batch_size)
     if single:
-        _print(said, subjects[0], found.name, asked, as_json=as_json)
+        _print(said, subjects[0], name, asked, as_json=as_json)
         if not (said.scores["status"] == OK).any():
             raise T2IEvalError(f"The judge gave no score: {said.scores['explanation'].iloc[0]}.")
         return
@@ -121,7 +121,20 @@ def judge_images(
     with atomic_file(out) as temporary:
         scores.to_csv(temporary, index=False, float_format="%.6g")
     click.echo(f"The scores of {len(rows)} images are in {out}.")
-    _summarise(scores)
+    if n_empty := int((scores["status"] != OK).sum()):
+        click.echo(f"{n_empty} of its {len(scores)} scores are empty; the column explanation says why.")
+
+
+def _open(protocol: str, project: Project, found: Evaluator, files: ImageFiles, *, keep: bool) -> tuple[str, Backend]:
+    """The name of the judge and who answers for it; ``keep``: with its answers on disk, for a run that may be cut off."""
+    if protocol == SIMILARITY:
+        from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend  # torch is slow to import
+
+        return project.judging.similarity.model, SimilarityBackend(project.judging.similarity, files)
+    backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    if not keep:
+        return found.name, backend
+    return found.name, remembering(backend, project.model, found.adapter, files, project.judging)
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -167,17 +180,6 @@ def _by_row(subjects: Sequence[Subject], said: Judgement, protocol: Protocol) ->
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _summarise(scores: pd.DataFrame) -> None:
-    """Say what was not scored, and why."""
-    lost = scores[scores["status"] != OK]
-    if lost.empty:
-        return
-    reasons = Counter(f"{status}: {why}" for status, why in zip(lost["status"], lost["explanation"], strict=True))
-    click.echo(f"{len(lost)} of {len(scores)} scores are empty:")
-    for reason, count in reasons.most_common(5):
-        click.echo(f"  {count} x {reason}")
-
-
 def _print(said: Judgement, subject: Subject, evaluator: str, protocol: Protocol, *, as_json: bool) -> None:
     scores, elements = said.scores, said.element_scores
     if as_json:
@@ -193,7 +195,7 @@ def _print(said: Judgement, subject: Subject, evaluator: str, protocol: Protocol
         return
     console = Console(highlight=False)
     console.print(Text(f"{subject.image}: {subject.prompt}"))
-    console.print(Text(f"judged by {evaluator}, {protocol.label}, scores 0 to 10"))
+    console.print(Text(f"judged by {evaluator}, {protocol.label}"))
     console.print(_table(scores, ("dimension", "score", "status", "explanation")))
     if len(elements):
         texts = {element.element_id: element.text for element in subject.elements}

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject, Verdict
+from t2i_eval_kedro.schema import FAILED, UNPARSED
 
 log = logging.getLogger(__name__)
 
@@ -38,47 +39,87 @@ class Judgement:
 
 
 def judge(
-    subjects: Sequence[Subject], protocol: Protocol, backend: Backend, *, evaluator: str, run: int = 0
+    subjects: Sequence[Subject],
+    protocol: Protocol,
+    backend: Backend,
+    *,
+    evaluator: str,
+    run: int = 0,
+    at_once: int | None = None,
 ) -> Judgement:
     """Ask ``backend`` about ``subjects`` round by round until ``protocol`` has no more questions.
 
-    In each round every subject's next requests are asked together. Requests with the same messages (an extraction
-    of a prompt that six images share) are asked once and answered for all. Scores and their order depend neither on the
-    order of the subjects nor on how the backend batches.
+    In each round the next requests of all subjects that are judged at once are asked together. Requests with the same
+    messages (an extraction of a prompt that six images share) are asked once and answered for all. Scores and their order
+    depend neither on the order of the subjects nor on how the backend batches.
+
+    Args:
+        subjects: what is judged.
+        protocol: how the judge is asked.
+        backend: who answers.
+        evaluator: the name that the scores get.
+        run: number of the repetition.
+        at_once: subjects that go through their rounds together; the next ones begin when these are done. None for all, which
+            suits a server that answers many requests at a time.
     """
     answers: list[dict[str, Answer]] = [{} for _ in subjects]
     asked: list[list[Request]] = [[] for _ in subjects]
     known: dict[tuple[str, tuple[str, ...], int], Answer] = {}
-    with tqdm(desc=f"{evaluator} ({protocol.label})", unit=" requests", dynamic_ncols=True) as progress:
-        while True:
-            wanted = [
-                (i, request) for i, subject in enumerate(subjects) for request in protocol.requests(subject, answers[i])
-            ]
-            if not wanted:
-                break
-            new: dict[tuple[str, tuple[str, ...], int], Request] = {}
-            for _, request in wanted:
-                key = _content(request)
-                if key not in known:
-                    new.setdefault(key, request)
-            keys = list(new)
-            progress.total = progress.n + len(keys)
-            progress.refresh()
-            for position, answer in backend.answer(list(new.values())):
-                known[keys[position]] = answer
-                progress.update()
-            for i, request in wanted:
-                answers[i][request.step] = known[_content(request)]
-                asked[i].append(request)
+    with tqdm(
+        total=len(subjects),
+        desc=f"{evaluator} ({protocol.label})",
+        unit=" items",
+        dynamic_ncols=True,
+        disable=len(subjects) < 2,
+    ) as progress:
+        for start in range(0, len(subjects), at_once or max(len(subjects), 1)):
+            going = list(range(len(subjects)))[start:][:at_once]
+            while going:
+                wanted = [(i, request) for i in going for request in protocol.requests(subjects[i], answers[i])]
+                new: dict[tuple[str, tuple[str, ...], int], Request] = {}
+                for _, request in wanted:
+                    key = _content(request)
+                    if key not in known:
+                        new.setdefault(key, request)
+                keys = list(new)
+                for position, answer in backend.answer(list(new.values())):
+                    known[keys[position]] = answer
+                    if len(known) % 16 == 0:
+                        progress.set_postfix(requests=len(known))
+                for i, request in wanted:
+                    answers[i][request.step] = known[_content(request)]
+                    asked[i].append(request)
+                unfinished = sorted({i for i, _ in wanted})
+                progress.update(len(going) - len(unfinished))
+                going = unfinished
     verdicts = [protocol.verdict(subject, given) for subject, given in zip(subjects, answers, strict=True)]
-    repairs = Counter(repair for verdict in verdicts for repair in verdict.repairs)
-    for repair, count in sorted(repairs.items()):
-        log.info("%s: %d answers were mended before they were read: %s.", evaluator, count, repair)
+    _report(evaluator, verdicts)
     return Judgement(
         _scores(subjects, verdicts, evaluator, run),
         _transcripts(answers, asked, protocol, evaluator, run),
         _element_scores(subjects, verdicts, evaluator, run),
     )
+
+
+def _report(evaluator: str, verdicts: Sequence[Verdict]) -> None:
+    """Say how many answers were mended, and how many scores are empty and why."""
+    repairs = Counter(repair for verdict in verdicts for repair in verdict.repairs)
+    for repair, count in sorted(repairs.items()):
+        log.info("%s: %d answers were mended before they were read: %s.", evaluator, count, repair)
+    scores = [score for verdict in verdicts for score in verdict.scores.values()]
+    for status in (FAILED, UNPARSED):
+        reasons = Counter(score.explanation or "no answer" for score in scores if score.status == status)
+        if reasons:
+            (often, count), *_ = reasons.most_common(1)
+            log.warning(
+                "%s: %d of %d scores are empty because they %s; %d of them: %.200s",
+                evaluator,
+                reasons.total(),
+                len(scores),
+                "failed" if status == FAILED else "could not be read",
+                count,
+                " ".join(often.split()),
+            )
 
 
 def _content(request: Request) -> tuple[str, tuple[str, ...], int]:

@@ -44,7 +44,9 @@ class JudgingSettings(BaseModel):
         options: what protocols leave to the settings.
         similarity: the model that answers the protocol ``similarity``.
         fold: the fold that trained judges are measured on.
-        batch_size: requests that a local model answers at once.
+        batch_size: requests that a local model answers at once, and items that go through a protocol together.
+        answers: file that keeps every answer of a local model, so that a run that was killed goes on where it was and nothing
+            is asked twice; null for none. It may be deleted at any time.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +58,7 @@ class JudgingSettings(BaseModel):
     similarity: SimilaritySettings
     fold: str = "test"
     batch_size: int = Field(64, ge=1)
+    answers: str | None = None
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:
         """The chosen wording from ``templates``, ``<wording>/<template>`` -> jinja source.
@@ -106,8 +109,9 @@ def judge_items(
     elements: pd.DataFrame | None = None,
     similarity: Backend | None = None,
     run: int = 0,
+    at_once: int | None = None,
 ) -> Judgement:
-    """Let one backend judge ``items`` by each protocol.
+    """Let one backend judge ``items`` by each protocol; ``run`` and ``at_once`` are the engine's.
 
     The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
     own is not run where people rated none of them: there would be nothing to compare. Where they rated the same thing
@@ -125,7 +129,7 @@ def judge_items(
         if answering is None:
             continue
         evaluator = name if chosen == "levels" else f"{name}_{chosen}"
-        said = judge(asked, build(chosen, wording, options), answering, evaluator=evaluator, run=run)
+        said = judge(asked, build(chosen, wording, options), answering, evaluator=evaluator, run=run, at_once=at_once)
         if own:
             said = replace(said, scores=said.scores.assign(dimension=said.scores["dimension"].replace(rated)))
         parts.append(said)

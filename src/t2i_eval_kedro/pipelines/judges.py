@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from t2i_eval_kedro.benchmarks.images import ImageFiles
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging import models
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, judge_items, load_templates, phrases_of
 from t2i_eval_kedro.training.settings import ModelSettings
 
@@ -42,7 +49,7 @@ def judge_held_out(
             f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
             "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
         )
-    backend = open_backend(model, adapter, images, judging.batch_size)
+    backend = remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
     wording = judging.load_wording(load_templates(prompts))
     similarity = None
     if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
@@ -58,6 +65,7 @@ def judge_held_out(
         name=name,
         options=judging.options,
         similarity=similarity,
+        at_once=judging.batch_size,
     )
     return said.scores, said.transcripts
 
@@ -82,6 +90,40 @@ def open_backend(
         images,
         batch_size=batch_size,
     )
+
+
+def remembering(
+    backend: Backend,
+    model: ModelSettings,
+    adapter: Path | None,
+    images: ImageStore | ImageFiles,
+    judging: JudgingSettings,
+) -> Backend:
+    """``backend``, with every answer on disk before it is used, where the settings say so.
+
+    An answer belongs to the weights of the model and the adapter, the precision, and the code that asked, so none outlives
+    a change of them.
+    """
+    if judging.answers is None:
+        return backend
+    identity = {
+        "model": models.fingerprint(model.model, revision=model.revision),
+        "adapter": None
+        if adapter is None
+        else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "dtype": model.dtype,
+        "code": _code(),
+    }
+    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), alone=False)
+
+
+@lru_cache
+def _code() -> str:
+    """A hash of the modules that run a model, and the versions of the libraries below them."""
+    files = [Path(models.__file__), *sorted((Path(models.__file__).parent / "backends").glob("*.py"))]
+    digest = sha256(b"".join(file.read_bytes() for file in files))
+    digest.update(" ".join(version(name) for name in ("torch", "transformers", "peft")).encode())
+    return digest.hexdigest()
 
 
 def data_note(card: Mapping[str, Any]) -> str:
