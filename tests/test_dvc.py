@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -129,3 +130,8 @@ def test_sources_are_what_is_imported_and_no_more() -> None:
     assert "src/t2i_eval_kedro/training/answer_loss.py" in sources(
         ["t2i_eval_kedro.pipelines.sft.nodes"], ROOT
     )  # lazily
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/base").glob("parameters*.yml")), ids=lambda path: path.name)
+def test_parameters_are_values_that_dvc_can_record(path: Path) -> None:
+    json.dumps(yaml.safe_load(path.read_text()))  # an unquoted date is none
