@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class _Settings(BaseModel):
@@ -43,7 +46,7 @@ class ModelSettings(_Settings):
         revision: branch, tag or commit of a hub name.
         dtype: of the base model's weights.
         device: ``auto`` (a GPU where there is one) or ``cpu``.
-        trust_remote_code: run code that the model's repository ships.
+        trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
         licence: of the base model, for the adapter's card.
     """
 
@@ -54,6 +57,12 @@ class ModelSettings(_Settings):
     device: Literal["auto", "cpu"] = "auto"
     trust_remote_code: bool = False
     licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _pinned(self) -> ModelSettings:
+        if self.trust_remote_code and not Path(self.model).is_dir() and not _COMMIT.fullmatch(self.revision or ""):
+            raise ValueError("code from the hub is run at one commit only; give its 40 digits as model.revision")
+        return self
 
 
 class LaunchSettings(_Settings):
