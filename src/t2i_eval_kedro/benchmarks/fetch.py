@@ -107,12 +107,12 @@ def fetch_benchmark(
     return paths
 
 
-def _endpoint() -> str:
+def hub_endpoint() -> str:
     """The hub's address, read when it is needed: huggingface_hub reads the variable when it is imported."""
     return os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
     """What huggingface_hub raises when the hub refuses or cannot be reached: its own error and the HTTP client's.
 
     Its own error inherits from that of the client, which is another package in every major version.
@@ -138,10 +138,10 @@ def _listing(repo_id: str, revision: str) -> tuple[str, list[Remote]]:
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi(endpoint=_endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True)
-    except _network_errors() as error:
+        info = HfApi(endpoint=hub_endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True)
+    except network_errors() as error:
         raise T2IEvalError(
-            f"{_endpoint()} does not give data set {repo_id} at revision {revision} ({_first_line(error)}); "
+            f"{hub_endpoint()} does not give data set {repo_id} at revision {revision} ({_first_line(error)}); "
             "check the connection, HF_ENDPOINT and the revision."
         ) from error
     files = []
@@ -189,11 +189,11 @@ def _download(repo_id: str, commit: str, file: Remote, part: Path) -> None:
     if have > file.size:
         part.unlink()
         have = 0
-    url = hf_hub_url(repo_id, file.name, repo_type="dataset", revision=commit, endpoint=_endpoint())
+    url = hf_hub_url(repo_id, file.name, repo_type="dataset", revision=commit, endpoint=hub_endpoint())
     try:
         with part.open("ab") as target:
             http_get(url, target, resume_size=have, headers=build_hf_headers(), expected_size=file.size)
-    except _network_errors() as error:
+    except network_errors() as error:
         raise T2IEvalError(
             f"{file.name} of {repo_id} could not be fetched ({_first_line(error)}); run the command again, "
             "it goes on where it stopped."

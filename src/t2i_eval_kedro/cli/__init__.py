@@ -9,6 +9,7 @@ from t2i_eval_kedro.cli.agreement import agreement, score_submission
 from t2i_eval_kedro.cli.dvc_sync import dvc_sync
 from t2i_eval_kedro.cli.fetch import fetch
 from t2i_eval_kedro.cli.judge import judge_images
+from t2i_eval_kedro.cli.push_adapter import push
 from t2i_eval_kedro.cli.run import run
 from t2i_eval_kedro.cli.serve import serve_evaluator
 from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
@@ -29,5 +30,6 @@ for command in (
     fetch,
     build_tiny_vlm,
     dvc_sync,
+    push,
 ):
     cli.add_command(command)

@@ -63,7 +63,8 @@ The whole curve is in `curve.csv`, all settings are in `settings.json`. Librarie
 
 {agreement_heading}
 
-Not part of this card: the pipeline `meta_evaluation` measures it on held-out prompts, with intervals.
+Not measured yet. The pipeline `meta_evaluation` measures it on held-out prompts, with intervals, and
+`kedro push-adapter --summary` writes the figures here.
 
 ## Licence
 

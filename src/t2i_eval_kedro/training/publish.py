@@ -1,0 +1,107 @@
+"""Publishes an adapter folder to the Hugging Face hub, with the agreement that was measured written into its card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from t2i_eval_kedro.benchmarks.fetch import hub_endpoint, network_errors
+from t2i_eval_kedro.datasets.adapter import CARD, check_folder
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.training.adapters import AGREEMENT_HEADING
+
+
+def push_adapter(
+    folder: Path,
+    repo: str,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Upload the files of adapter ``folder`` to the model repository ``repo`` in one commit; make the repository if there is none.
+
+    The folder itself is not changed. The token is read from ``HF_TOKEN``, the hub's address from ``HF_ENDPOINT``.
+
+    Args:
+        folder: an adapter folder, checked to be whole; its name is the evaluator's in ``summary``.
+        repo: ``owner/name``.
+        summary: what ``meta_evaluation`` measured, for the card that is uploaded.
+        private: of a repository that is made.
+        dry_run: say what would be uploaded, and reach no network.
+        say: is told what is done, a line at a time; never the token.
+
+    Raises:
+        T2IEvalError: the folder is not whole, there is no token, or the hub refuses or cannot be reached.
+    """
+    check_folder(folder)
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise T2IEvalError(f"'{repo}' is no name of a repository; write OWNER/NAME.")
+    files: dict[str, Path | bytes] = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    if summary is not None:
+        files[CARD] = with_agreement((folder / CARD).read_text(encoding="utf-8"), summary, folder.name).encode()
+    for name, content in files.items():
+        say(f"{name} ({len(content) if isinstance(content, bytes) else content.stat().st_size:,} bytes)")
+    if dry_run:
+        say(f"Nothing was uploaded; these {len(files)} files would go to {repo}.")
+        return
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise T2IEvalError("There is no token to write to the hub with; put one into the environment as HF_TOKEN.")
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(endpoint=hub_endpoint(), token=token)
+    added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
+    # ValueError: the hub refuses a card whose head is no YAML.
+    faults: tuple[type[Exception], ...] = (*network_errors(), ValueError)
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.create_commit(repo, added, commit_message="Adapter and card")
+    except faults as error:
+        said = str(error).strip().split("\n")[0].replace(token, "...")
+        raise T2IEvalError(
+            f"{hub_endpoint()} did not take the adapter as {repo} ({said}); check HF_TOKEN and the name."
+        ) from None
+    say(f"{len(files)} files are at {hub_endpoint()}/{repo}, commit {commit.oid}.")
+
+
+def with_agreement(card: str, summary: Mapping[str, Any], evaluator: str) -> str:
+    """``card`` with the section on agreement filled from a ``summary.json``: Spearman of each evaluator of the adapter.
+
+    Args:
+        card: the text of an adapter's ``README.md``.
+        summary: what the pipeline ``meta_evaluation`` wrote.
+        evaluator: the adapter's, such as ``sft``; ``sft_decomposed`` is taken along.
+
+    Raises:
+        T2IEvalError: the card has no such section, or the summary does not measure the evaluator.
+    """
+    measured = {name: figures for name, figures in summary["evaluators"].items() if name.startswith(evaluator)}
+    if evaluator not in measured:
+        raise T2IEvalError(f"The summary measures no '{evaluator}'; it measures {', '.join(summary['evaluators'])}.")
+    before, heading, rest = card.partition(AGREEMENT_HEADING)
+    if not heading:
+        raise T2IEvalError(f"The card has no section '{AGREEMENT_HEADING}'; it was not written by this project.")
+    settings = summary["settings"]
+    lines = [
+        f"Spearman correlation with people's mean score on the fold `{summary['fold']}` of `{summary['benchmark']}`"
+        + (", a **synthetic** benchmark" if summary["synthetic"] else "")
+        + f"; {settings['level']:.0%} interval, {settings['interval']}.",
+        "",
+        "| asked by | dimension | Spearman | items |",
+        "|---|---|---|---|",
+    ]
+    for name, dimensions in measured.items():
+        how = name.removeprefix(evaluator).strip("_") or "levels"
+        for dimension, statistics in dimensions.items():
+            figure = statistics["spearman"]
+            if figure["value"] is not None:
+                shown = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+                lines.append(f"| {how} | {dimension} | {shown} | {figure['n']} |")
+    _, _, after = rest.partition("\n## ")
+    return f"{before}{heading}\n\n" + "\n".join(lines) + (f"\n\n## {after}" if after else "\n")
