@@ -7,6 +7,7 @@ import click
 from t2i_eval_kedro.cli.ablations import ablations
 from t2i_eval_kedro.cli.agreement import agreement, score_submission
 from t2i_eval_kedro.cli.dvc_sync import dvc_sync
+from t2i_eval_kedro.cli.estimate_teacher import estimate_teacher
 from t2i_eval_kedro.cli.fetch import fetch
 from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.cli.push_adapter import push
@@ -25,6 +26,7 @@ for command in (
     ablations,
     judge_images,
     serve_evaluator,
+    estimate_teacher,
     agreement,
     score_submission,
     fetch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -16,18 +16,22 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.backends.batch import BatchBackend
 from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Account, Budget, PriceTable, Tokens, account
-from t2i_eval_kedro.judging.engine import Judgement
-from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.evaluators import judge_items, subjects
 from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.judging.protocols.registry import build
 
 log = logging.getLogger(__name__)
 
 TEACHER = "teacher"
+VIESCORE = {"alignment": "SC", "appearance": "PQ", "overall": "O"}
+"""What the holistic protocol's dimensions are called where VIEScore's own judges and raters are recorded."""
 
 
 class TeacherSettings(BaseModel):
@@ -43,6 +47,8 @@ class TeacherSettings(BaseModel):
         runs: how often the teacher judges everything, each time with another seed; the student learns from the first.
         recorded: the recorded judge whose answers are taken; null where there is only one.
         openai: the server, and how hard it is asked.
+        batch: ask through the Batch API, at its lower price; each step of the chain may then take a day.
+        poll_s: seconds between two looks at a batch.
         retry_failed: ask again for answers that were refused, cut off or unreadable.
         budget: money, in the currency of the prices, that all answers in the store may have cost; null for no limit.
         prices: a dated price table.
@@ -57,9 +63,15 @@ class TeacherSettings(BaseModel):
     runs: int = Field(ge=1)
     recorded: str | None
     openai: OpenAISettings
+    batch: bool
+    poll_s: float = Field(gt=0)
     retry_failed: bool
     budget: float | None = Field(ge=0)
     prices: PriceTable
+
+    def server(self, run: int) -> OpenAISettings:
+        """The server with the seed of one run."""
+        return self.openai.model_copy(update={"seed": self.openai.seed + run})
 
     def chosen(self, *, synthetic: bool) -> str:
         """The kind, with ``auto`` decided."""
@@ -117,18 +129,25 @@ def connect(settings: TeacherSettings, material: Material, run: int = 0) -> Cach
             "The teacher has no key; set OPENAI_API_KEY, or teacher.api_key in conf/local/credentials.yml (a server that "
             "wants none takes any)."
         )
-    server = settings.openai.model_copy(update={"seed": settings.openai.seed + run})
-    keys = Keys(server.identity | {"run": run}, material.images.read)
+    server, keys = settings.server(run), keys_of(settings, material, run)
     spent = account(material.answers.every_answer(), settings.prices).cost
-    backend = OpenAIBackend(
-        server,
-        material.key,
-        material.images.read,
-        name=keys,
-        budget=Budget(settings.budget, settings.prices, server.model, spent=spent),
-        tokens=Tokens(settings.prices.models.get(server.model), material.images.read),
-    )
+    budget = Budget(settings.budget, settings.prices, server.model, spent=spent)
+    tokens = Tokens(settings.prices.models.get(server.model), material.images.read)
+    read = material.images.read
+    backend: Backend
+    if settings.batch:
+        store, poll_s = material.answers, settings.poll_s
+        backend = BatchBackend(
+            server, material.key, read, store, name=keys, budget=budget, tokens=tokens, poll_s=poll_s
+        )
+    else:
+        backend = OpenAIBackend(server, material.key, read, name=keys, budget=budget, tokens=tokens)
     return CachedBackend(backend, material.answers, keys, retry_failed=settings.retry_failed)
+
+
+def keys_of(settings: TeacherSettings, material: Material, run: int) -> Keys:
+    """What one run's requests are called in the answer store."""
+    return Keys(settings.server(run).identity | {"run": run}, material.images.read)
 
 
 def _simulated(settings: TeacherSettings, material: Material, wording: Wording, run: int) -> Backend:
@@ -144,11 +163,17 @@ def _simulated(settings: TeacherSettings, material: Material, wording: Wording, 
 def recorded_judgement(
     backend: RecordedBackend, items: pd.DataFrame, wording: Wording, phrases: Mapping[str, str]
 ) -> Judgement:
-    """What is recorded, as a judgement; items of one prompt are judged apart, because each has an extraction of its own here."""
+    """What is recorded, as a judgement: T2I-Eval's chains, or VIEScore's two answers an item.
+
+    Items of one prompt are judged apart in chains, because each has an extraction of its own here.
+    """
+    if not backend.in_steps:
+        said = judge(subjects(items, phrases), build("holistic", wording), backend, evaluator=TEACHER)
+        names = {ours: theirs for ours, theirs in VIESCORE.items() if theirs in phrases}
+        return replace(said, scores=said.scores.replace({"dimension": names}))
     turns = items.groupby("prompt", sort=False).cumcount()
-    protocol = "decomposed" if backend.in_steps else "holistic"
     return Judgement.join(
-        judge_items(schema.ITEMS.check(some), backend, wording, phrases, [protocol], name=TEACHER)
+        judge_items(schema.ITEMS.check(some), backend, wording, phrases, ["decomposed"], name=TEACHER)
         for _, some in items.groupby(turns)
     )
 

@@ -130,6 +130,23 @@ def test_what_is_not_recorded_is_failed(distill: Benchmark, load_wording: Any) -
     assert set(said.scores["status"]) == {"failed"}
 
 
+def test_viescores_gpt_4o_answers_are_a_teacher(shared_data: Path, load_wording: Any) -> None:
+    """The real answers, as examples in this project's words; the images are not in the release, so keys stand for them."""
+    wording: Wording = load_wording("full")
+    made = read_benchmark("viescore_imagenhub", shared_data)
+    items = made.items.assign(image=made.items["item_id"])
+    phrases = {"SC": "a", "PQ": "b", "O": "c"}
+    backend = RecordedBackend(made.transcripts, wording, evaluator="GPT-4o 0-shot")
+    said = recorded_judgement(backend, items, wording, phrases)
+    ours = said.scores.set_index(["item_id", "dimension"])["score"]
+    theirs = made.scores.query("evaluator == 'GPT-4o 0-shot'").set_index(["item_id", "dimension"])["score"]
+    both = pd.concat({"ours": ours, "theirs": theirs}, axis=1).dropna()
+    assert len(both) > 2500
+    assert (both["ours"] - both["theirs"]).abs().max() < 1e-9
+    assert ours.notna().sum() >= theirs.notna().sum()
+    assert set(said.transcripts["task"]) == {"holistic_sc", "holistic_pq"}
+
+
 @given(st.lists(st.text(max_size=12), unique=True, max_size=6), st.lists(st.text(max_size=12), unique=True, max_size=6))
 def test_alignment_pairs_each_entity_once_at_most(names: list[str], entities: list[str]) -> None:
     found = align(names, entities)

@@ -31,6 +31,8 @@ _SECTIONS = {
     "Relationship Attribute Consistency Questions": "relations",
 }
 
+_VIESCORE = {"holistic_sc": "SC", "holistic_pq": "PQ"}  # what VIEScore's release calls the two steps
+
 
 class RecordedBackend:
     """Answers requests from the transcripts of one recorded evaluator."""
@@ -88,7 +90,7 @@ class RecordedBackend:
         said = self._said.get(request.item_id, {})
         if request.task == "extract" and "extract" in said:
             return self._extraction(request.item_id, said["extract"])
-        text = said.get(request.step)
+        text = said.get(_VIESCORE.get(request.step, request.step))
         if "question" in request.context:
             stage = f"{request.aspect}/{request.step.rpartition('/')[2]}"
             text = self._questions.get(request.item_id, {}).get(

@@ -1,0 +1,38 @@
+"""``kedro estimate-teacher``: what a teacher behind a server would cost; nothing is sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from kedro.framework.session import KedroSession
+
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.evaluators import project_options
+from t2i_eval_kedro.judging.estimate import estimate, sentence
+from t2i_eval_kedro.judging.evaluators import load_templates, phrases_of
+from t2i_eval_kedro.judging.teachers import Material
+
+
+@click.command("estimate-teacher")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@project_options
+@readable_errors
+def estimate_teacher(as_json: bool, params: Mapping[str, Any], env: str | None) -> None:
+    """Say what asking the teacher of teacher.openai about all items would cost. Nothing is sent.
+
+    Answers that the store holds already cost nothing. The benchmark must have been ingested.
+    """
+    logging.getLogger("kedro").setLevel(logging.WARNING)
+    with KedroSession.create(env=env, runtime_params=dict(params)) as session:
+        assert isinstance(session, KedroSession)
+        context = session.load_context()
+        load, teacher, judging = context.catalog.load, context.params["teacher"], context.params["judging"]
+        material = Material(load("items"), load("images"), load("recorded_transcripts"), load("teacher_answers"), None)
+        wording = judging.load_wording(load_templates(load("prompts")))
+        found = estimate(teacher, material, wording, phrases_of(load("data_card")))
+        material.answers.close()
+    click.echo(json.dumps(found.as_dict()) if as_json else sentence(found, teacher.prices))

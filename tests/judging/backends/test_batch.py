@@ -1,0 +1,192 @@
+"""The Batch API over a real socket: submit, poll, fetch, and going on after a kill at any of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+from werkzeug import Request as HTTPRequest
+from werkzeug import Response
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.batch import BatchBackend
+from t2i_eval_kedro.judging.backends.openai import OpenAISettings
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
+from t2i_eval_kedro.judging.protocols.base import Message, Request
+from t2i_eval_kedro.schema import FAILED
+
+PRICES = PriceTable.model_validate(
+    {
+        "as_of": "2026-06-01",
+        "currency": "USD",
+        "batch_factor": 0.5,
+        "machine_hour": 1.0,
+        "student_seconds": 1.0,
+        "models": {"m": {"input": 10.0, "cached_input": 10.0, "output": 0.0}},
+    }
+)
+
+
+def ask(*texts: str) -> list[Request]:
+    return [Request("i", "s", "t", "", (Message("user", text),), 8) for text in texts]
+
+
+class Server:
+    """A Batch API: answers what ``answers`` says, one look at a batch late; ``status`` is what its batches end with."""
+
+    def __init__(self, httpserver: HTTPServer) -> None:
+        self.files: dict[str, str] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
+        self.status, self.answers, self.extra = "completed", lambda text: f"re {text}", ""
+        self.lost_reply = False
+        httpserver.expect_request("/v1/files", method="POST").respond_with_handler(self.upload)
+        httpserver.expect_request("/v1/batches", method="POST").respond_with_handler(self.create)
+        httpserver.expect_request("/v1/batches", method="GET").respond_with_handler(self.list)
+        for number in range(9):
+            path = f"/v1/batches/b{number}"
+            httpserver.expect_request(path).respond_with_handler(lambda _, n=number: self.retrieve(f"b{n}"))
+            path = f"/v1/files/out-b{number}/content"
+            httpserver.expect_request(path).respond_with_handler(lambda _, n=number: self.output(f"b{n}"))
+
+    def upload(self, request: HTTPRequest) -> Response:
+        name = f"f{len(self.files)}"
+        self.files[name] = request.files["file"].read().decode()
+        return self.json({"id": name, "object": "file", "purpose": "batch"})
+
+    def create(self, request: HTTPRequest) -> Response:
+        given = request.get_json()
+        name = f"b{len(self.batches)}"
+        self.batches[name] = {"id": name, "object": "batch", "status": "in_progress"} | given
+        if self.lost_reply:
+            return Response("", 400)
+        return self.json(self.batches[name])
+
+    def list(self, _: HTTPRequest) -> Response:
+        return self.json({"object": "list", "data": list(self.batches.values()), "has_more": False})
+
+    def retrieve(self, name: str) -> Response:
+        shown = dict(self.batches[name])
+        self.batches[name] |= {"status": self.status, "output_file_id": f"out-{name}"}
+        return self.json(shown)
+
+    def output(self, name: str) -> Response:
+        lines = []
+        for line in self.files[self.batches[name]["input_file_id"]].splitlines():
+            asked = json.loads(line)
+            text = self.answers(asked["body"]["messages"][0]["content"])
+            if text is not None:
+                message = {"role": "assistant", "content": text}
+                body = {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [{"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}],
+                    "usage": {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21},
+                }
+                lines.append(
+                    json.dumps({"custom_id": asked["custom_id"], "response": {"status_code": 200, "body": body}})
+                )
+        return Response("\n".join([*lines, self.extra]), content_type="application/jsonl")
+
+    @staticmethod
+    def json(body: dict[str, Any]) -> Response:
+        return Response(json.dumps(body), content_type="application/json")
+
+
+@pytest.fixture
+def server(httpserver: HTTPServer) -> Server:
+    return Server(httpserver)
+
+
+@pytest.fixture
+def connect(httpserver: HTTPServer, tmp_path: Path) -> Callable[..., CachedBackend]:
+    def make(budget: float | None = None) -> CachedBackend:
+        settings = OpenAISettings(
+            model="m",
+            base_url=httpserver.url_for("/v1"),
+            requests_per_minute=None,
+            tokens_per_minute=None,
+            in_flight=1,
+            timeout_s=5,
+            retries=0,
+            temperature=0,
+            seed=0,
+            structured=True,
+            token_limit="max_tokens",
+        )
+        keys, store = Keys(settings.identity), AnswerStore(tmp_path / "a.sqlite")
+        watched, tokens = Budget(budget, PRICES, "m"), Tokens(None, str.encode)
+        backend = BatchBackend(
+            settings, SecretStr("sk-planted"), str.encode, store, name=keys, budget=watched, tokens=tokens, poll_s=0.01
+        )
+        return CachedBackend(backend, store, keys)
+
+    return make
+
+
+def texts(backend: CachedBackend, *asked: str) -> list[str]:
+    answers = dict(backend.answer(ask(*asked)))
+    return [answers[i].text for i in range(len(asked))]
+
+
+def test_submit_poll_fetch(server: Server, connect: Callable[..., CachedBackend], tmp_path: Path) -> None:
+    assert texts(connect(), "a", "b") == ["re a", "re b"]
+    assert texts(connect(), "b", "c") == ["re b", "re c"]
+    assert [len(file.splitlines()) for file in server.files.values()] == [2, 1]  # nothing twice
+    records = list(AnswerStore(tmp_path / "a.sqlite").every_answer())
+    assert {record["answer"]["usage"]["batch"] for record in records} == {1}  # the lower price
+    assert b"sk-planted" not in (tmp_path / "a.sqlite").read_bytes()
+
+
+def test_partial_results_are_kept_and_the_rest_asked_again(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    server.status, server.answers = "expired", lambda text: None if text == "b" else f"re {text}"
+    server.extra = '{"custom_id": "of nobody", "response": {}}\n{"broken'
+    answers = dict(connect().answer(ask("a", "b")))
+    assert answers[0].text == "re a"
+    assert answers[1].status == FAILED
+    server.status, server.answers = "completed", lambda text: f"again {text}"
+    assert texts(connect(), "a", "b") == ["re a", "again b"]
+    assert len(server.files["f1"].splitlines()) == 1
+
+
+def test_a_run_that_was_killed_while_waiting_goes_on(server: Server, connect: Callable[..., CachedBackend]) -> None:
+    class KilledError(BaseException):
+        pass
+
+    backend = connect()
+    inner = backend._backend
+    inner._collect = lambda *_: (_ for _ in ()).throw(KilledError())  # type: ignore[attr-defined]
+    with pytest.raises(KilledError):
+        list(backend.answer(ask("a", "b")))
+    assert texts(connect(), "a", "b") == ["re a", "re b"]
+    assert len(server.batches) == 1
+
+
+def test_a_batch_whose_number_was_lost_is_found_by_its_hash(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    server.lost_reply = True
+    with pytest.raises(T2IEvalError, match="run again to go on"):
+        texts(connect(), "a", "b")
+    server.lost_reply = False
+    assert texts(connect(), "a", "b") == ["re a", "re b"]
+    assert len(server.batches) == 1
+
+
+def test_a_batch_that_could_break_the_budget_is_not_submitted(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    with pytest.raises(T2IEvalError, match="budget"):
+        texts(connect(budget=0.0002), "a", "b")
+    assert not server.batches
+    assert texts(connect(budget=0.01), "a", "b") == ["re a", "re b"]
