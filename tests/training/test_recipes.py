@@ -17,7 +17,7 @@ from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 from t2i_eval_kedro.shapes.make import make_shapes
-from t2i_eval_kedro.training.examples import mean_ratings
+from t2i_eval_kedro.training.examples import mean_ratings, require_protocols
 from t2i_eval_kedro.training.rebalancing import rebalance
 from t2i_eval_kedro.training.recipes import Sources, build_examples
 from t2i_eval_kedro.training.settings import ExampleSettings
@@ -181,3 +181,12 @@ def test_the_sampler_draws_filled_bins_alike(build: Callable[..., pd.DataFrame])
     assert mass.to_numpy() == pytest.approx(mass.mean())
     assert mass.sum() == pytest.approx(10 * len(own))
     assert set(table.columns) == {"task", "aspect", "bin", "before", "after"}
+
+
+def test_examples_of_another_version_are_refused(build: Callable[..., pd.DataFrame]) -> None:
+    examples = build(tasks=["score"])
+    label = examples["protocol"].iloc[0]
+    assert require_protocols(examples, [label]) is examples
+    with pytest.raises(T2IEvalError, match=rf"{len(examples)} training examples were written by '{label}'"):
+        require_protocols(examples, [label.replace("compact@1", "compact@2")])
+    assert len(require_protocols(examples.assign(protocol=None), [])) == len(examples)

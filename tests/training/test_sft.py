@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -182,6 +183,50 @@ def test_a_loss_that_is_no_number_stops(base_model: Path, examples, pictures, tm
     with pytest.raises(T2IEvalError, match=r"no number at step \d+ of 6; lower the learning rate"):
         train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_good_checkpoint_outlives_a_loss_that_is_no_number(
+    base_model: Path, examples, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss turns at step 3; a row of the curve is due only at step 6, a checkpoint at every step."""
+    from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
+
+    plain = AnswerLossTrainer.compute_loss
+
+    def breaks(self: AnswerLossTrainer, *args: Any, **kwargs: Any) -> Any:
+        loss = plain(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step >= 2 else loss
+
+    monkeypatch.setattr(AnswerLossTrainer, "compute_loss", breaks)
+    settings = SHORT.model_copy(update={"save_steps": 1, "logging_steps": 6, "eval_examples": 0})
+    work = tmp_path / "work"
+    with pytest.raises(T2IEvalError, match=r"no number at step 3 of 6.* the last good checkpoint is in '.*work'"):
+        train_sft(
+            examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a", checkpoint_dir=work
+        )
+    assert {path.name for path in work.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+
+
+def test_training_stops_early_and_keeps_the_best(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    """With a learning rate that undoes what was learned, the validation loss rises from the first step on."""
+    settings = SFTSettings(
+        max_steps=12,
+        batch_size=8,
+        learning_rate=0.5,
+        schedule="constant",
+        eval_steps=1,
+        eval_examples=8,
+        patience=2,
+        lora=LoraSettings(r=2, alpha=4),
+    )
+    curve = train_sft(examples, pictures, ModelSettings(model=str(base_model), device="cpu"), settings, tmp_path / "a")
+    losses = curve.set_index("step")["validation_loss"].dropna()
+    stopped, best = int(losses.index[-1]), int(losses.idxmin())
+    assert stopped == best + 2 < 12
+    one = settings.model_copy(update={"max_steps": best, "patience": None})
+    train_sft(examples, pictures, ModelSettings(model=str(base_model), device="cpu"), one, tmp_path / "b")
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
 
 
 def test_the_vision_tower_can_be_left_alone(base_model: Path, examples, pictures, tmp_path: Path) -> None:

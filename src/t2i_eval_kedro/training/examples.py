@@ -9,7 +9,7 @@ so that a student also learns to score in one step and bare human scores can be 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -257,5 +257,26 @@ def require_training_fold(examples: pd.DataFrame) -> pd.DataFrame:
         raise T2IEvalError(
             "There is no training example: the benchmark has no item with both an image and a rating in its training fold; "
             "measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting, or choose a benchmark with images."
+        )
+    return examples
+
+
+def require_protocols(examples: pd.DataFrame, labels: Collection[str]) -> pd.DataFrame:
+    """``examples`` as they are, if each was written by one of the protocols that a judge can be asked by now.
+
+    Args:
+        examples: the table ``schema.EXAMPLES``; a null ``protocol`` is not checked.
+        labels: names, wordings and versions, as protocols give them.
+
+    Raises:
+        T2IEvalError: some were written in another wording, scale or version.
+    """
+    other = sorted(set(examples["protocol"].dropna()) - set(labels))
+    if other:
+        count = int((examples["protocol"] == other[0]).sum())
+        raise T2IEvalError(
+            f"{count} training examples were written by '{other[0]}', but judges are asked by other words now, so a student "
+            "would not know what it is asked; make the examples again with --pipelines=teacher_distillation, or set "
+            "judging.wording and judging.options as they were."
         )
     return examples

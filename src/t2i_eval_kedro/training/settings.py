@@ -136,6 +136,8 @@ class SFTSettings(_Optimisation):
             two parts anyhow.
         eval_steps: steps between two validations, 0 for one at the end.
         eval_examples: at most so many validation examples, drawn once with the seed; 0 for no validation.
+        patience: stop after so many validations in a row without a lower loss on held-out prompts, and keep the adapter of the
+            lowest; None to train to the end.
         image_cache_mb: memory for images that are already processed, in MiB.
         max_length: longer examples are left out and counted, never cut; None for no limit.
         lora: of the adapter.
@@ -149,6 +151,7 @@ class SFTSettings(_Optimisation):
     group_by_length: bool = False
     eval_steps: int = Field(default=0, ge=0)
     eval_examples: int = Field(default=256, ge=0)
+    patience: int | None = Field(default=None, ge=1)
     image_cache_mb: int = Field(default=512, ge=0)
     max_length: int | None = Field(default=None, ge=1)
     lora: LoraSettings = LoraSettings()
@@ -157,6 +160,8 @@ class SFTSettings(_Optimisation):
     def _one_length(self) -> SFTSettings:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give either max_steps or epochs")
+        if self.patience is not None and not (self.eval_steps and self.eval_examples):
+            raise ValueError("patience needs eval_steps and eval_examples")
         return self
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.judging.protocols.direct import TASK as DIRECT
 from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
 from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
@@ -57,12 +58,14 @@ def train_sft(
         T2IEvalError: nothing to train on, a model that cannot be loaded, or a loss that is no number.
     """
     from accelerate import PartialState
-    from transformers import PrinterCallback, set_seed
+    from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
     from trl.trainer.sft_config import SFTConfig
 
     from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
     from t2i_eval_kedro.training.sampling import FrequencyTrainer
 
+    if settings.patience is not None:  # the best validation is gone back to, from its checkpoint
+        settings = settings.model_copy(update={"save_steps": settings.eval_steps})
     train = examples[examples["fold"] == "train"]
     if train.empty:
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
@@ -74,6 +77,7 @@ def train_sft(
     validation_rows = [row for row in rows if row >= len(train)]
     if not train_rows:
         raise T2IEvalError(f"Every training example is longer than max_length={settings.max_length} tokens; raise it.")
+    stops_early = settings.patience is not None and bool(validation_rows)
     state = PartialState()
     batch_size, passes = per_process(settings.batch_size, settings.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
@@ -101,6 +105,9 @@ def train_sft(
                 train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
                 eval_strategy="steps" if settings.eval_steps and validation_rows else "no",
                 eval_steps=settings.eval_steps or None,
+                load_best_model_at_end=stops_early,
+                metric_for_best_model="eval_loss" if stops_early else None,
+                greater_is_better=False if stops_early else None,
                 prediction_loss_only=True,
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
@@ -110,7 +117,10 @@ def train_sft(
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,
             peft_config=lora_config(settings.lora, base, score_tokens(train, processor)),
-            callbacks=[watch("fine-tuning", checkpoint_dir)],
+            callbacks=[
+                watch("fine-tuning", checkpoint_dir),
+                *([EarlyStoppingCallback(settings.patience)] if settings.patience and stops_early else []),
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
@@ -167,9 +177,13 @@ def lora_config(lora: LoraSettings, base: Any, tokens: list[int]) -> LoraConfig:
 
 
 def score_tokens(examples: pd.DataFrame, processor: Any) -> list[int]:
-    """The tokens of the answers to direct score requests, those of one token."""
-    words = sorted(set(examples.loc[examples["task"] == DIRECT_SCORE, "completion"]))
-    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
+    """The tokens of the levels that examples are answered with, those of one token: the answers to direct score requests.
+
+    An answer to the request for everything at once begins with one.
+    """
+    words = set(examples.loc[examples["task"] == DIRECT_SCORE, "completion"])
+    words |= {text.split()[0] for text in examples.loc[examples["task"] == DIRECT, "completion"]}
+    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in sorted(words)]
     return [tokens[0] for tokens in ids if len(tokens) == 1]
 
 

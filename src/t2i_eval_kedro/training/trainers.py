@@ -106,6 +106,8 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)
+            if control.should_save:  # the loss is looked at before the weights that it belongs to are kept
+                control.should_log = True
 
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             shown = {name: kwargs["logs"][name] for name in ("loss", "reward", "eval_loss") if name in kwargs["logs"]}

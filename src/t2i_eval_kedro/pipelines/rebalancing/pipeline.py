@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.balance,
-                inputs=["examples", "params:rebalancing", "params:seed"],
+                inputs=["examples", "prompts", "params:judging", "params:rebalancing", "params:seed"],
                 outputs=["balanced_examples", "rebalancing_table"],
                 name="rebalance_examples",
             )
