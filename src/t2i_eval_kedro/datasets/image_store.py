@@ -53,6 +53,11 @@ class ImageStore:
         """The keys, in the order in which the images were written."""
         return list(self._places)
 
+    def shards(self) -> list[Path]:
+        """The tar files that hold the images, for whatever streams them."""
+        names = dict.fromkeys(shard for shard, _, _ in self._places.values())
+        return [] if self.folder is None else [self.folder / name for name in names]
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -78,6 +78,7 @@ class Wording:
 
     def __init__(self, name: str, templates: Mapping[str, str], settings: WordingSettings) -> None:
         """Take ``templates`` (template name -> jinja source) and ``settings``."""
+        self._made_from = (name, dict(templates), settings)
         self.name = name
         self.version = settings.version
         self.levels = tuple(settings.levels)
@@ -95,6 +96,10 @@ class Wording:
             finalize=_as_data,
         )
         self._templates = {key: environment.get_template(key) for key in templates}
+
+    def __reduce__(self) -> tuple[type[Wording], tuple[str, dict[str, str], WordingSettings]]:
+        """What it was made from: compiled templates cannot travel to another process."""
+        return Wording, self._made_from
 
     @classmethod
     def load(cls, folder: Path, name: str, settings: WordingSettings) -> Wording:

@@ -1,0 +1,152 @@
+"""The same engine beyond one machine: Ray Data streams the shards of an image store past actors that each hold the judge.
+
+An optional extra (``pip install 't2i-eval-kedro[ray]'``). The shards must lie where every machine reads them. Each actor judges
+one batch of items after the other, so a request that items share (the extraction of a prompt) is asked once a batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+from PIL.Image import Image
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.image_store import ImageStore, decode
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.protocols import Protocol, Subject
+
+_TABLES = {"scores": schema.SCORES, "transcripts": schema.TRANSCRIPTS, "element_scores": schema.ELEMENT_SCORES}
+
+
+@dataclass
+class BatchImages:
+    """The encoded images of one batch by their key, as an image store."""
+
+    data: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, key: str) -> bytes:
+        """The encoded image; raises KeyError."""
+        return self.data[key]
+
+    def image(self, key: str) -> Image:
+        """The image as RGB; raises KeyError."""
+        return decode(self.data[key])
+
+
+def judge_shards(
+    subjects: Sequence[Subject],
+    store: ImageStore,
+    protocol: Protocol,
+    make_backend: Callable[[BatchImages], Backend],
+    *,
+    evaluator: str,
+    workers: int,
+    batch_size: int = 128,
+    run: int = 0,
+    gpus: float = 0,
+) -> Judgement:
+    """Let ``workers`` actors judge ``subjects``; the tables are those of :func:`~t2i_eval_kedro.judging.engine.judge`.
+
+    Call ``ray.init`` first to join a cluster; otherwise Ray starts on this machine.
+
+    Args:
+        subjects: what is judged, each with an image in ``store``.
+        store: the image store whose shards are streamed.
+        protocol: how the judge is asked.
+        make_backend: makes an actor's backend; it travels to the actors, so it is a function of a module or a partial of one.
+        evaluator: the name that the scores get.
+        workers: actors at most; one processor of the cluster is left to whatever reads the shards, without which
+            Ray Data waits for ever.
+        batch_size: items that an actor judges at once.
+        run: number of the repetition.
+        gpus: GPUs an actor takes.
+
+    Raises:
+        T2IEvalError: Ray is not installed, or ``store`` lacks an image.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise T2IEvalError("Judging with Ray needs the extra 'ray': pip install 't2i-eval-kedro[ray]'.") from error
+    missing = [subject.image for subject in subjects if subject.image not in store]
+    if missing:
+        raise T2IEvalError(f"The image store holds no image '{missing[0]}'; ingest the benchmark again.")
+    if not subjects:
+        return judge([], protocol, make_backend(BatchImages()), evaluator=evaluator, run=run)
+    if not ray.is_initialized():
+        ray.init()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    actors, cpus = _share(int(resources.get("CPU", 1)), workers)
+    judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=False).map_batches(
+        _Actor,
+        fn_constructor_args=(make_backend, protocol, list(subjects), evaluator, run),
+        batch_size=batch_size,
+        batch_format="pandas",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+        num_gpus=gpus,
+    )
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
+    for part in judged.iter_rows():
+        rows[part["table"]] += json.loads(part["rows"])
+    place = {subject.item_id: number for number, subject in enumerate(subjects)}
+    return Judgement(**{name: _ordered(table.frame(rows[name]), place) for name, table in _TABLES.items()})
+
+
+def _share(cpus: int, workers: int) -> tuple[int, float]:
+    """Actors, and processors for each of them, such that of ``cpus`` one is left, or half of the only one."""
+    return (min(workers, cpus - 1), 1.0) if cpus > 1 else (1, 0.5)
+
+
+def _ordered(table: pd.DataFrame, place: Mapping[str, int]) -> pd.DataFrame:
+    """``table`` in the order of its items, whatever the order in which actors were done; rows of an item stay as they are."""
+    return table.sort_values("item_id", key=lambda ids: ids.map(place), kind="stable", ignore_index=True)
+
+
+class _Actor:
+    """Holds one backend and judges the items whose images come by."""
+
+    def __init__(
+        self,
+        make_backend: Callable[[BatchImages], Backend],
+        protocol: Protocol,
+        subjects: Sequence[Subject],
+        evaluator: str,
+        run: int,
+    ) -> None:
+        self._images = BatchImages()
+        self._backend = make_backend(self._images)
+        self._protocol, self._evaluator, self._run = protocol, evaluator, run
+        self._subjects: dict[str, list[Subject]] = {}
+        for subject in subjects:
+            self._subjects.setdefault(subject.image, []).append(subject)
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """The tables of one batch of samples, each as JSON."""
+        self._images.data = {unquote(row["__key__"]): _encoded(row) for row in _rows(batch)}
+        asked = [subject for key in self._images.data for subject in self._subjects.get(key, [])]
+        said = judge(asked, self._protocol, self._backend, evaluator=self._evaluator, run=self._run)
+        tables = {name: getattr(said, name).astype(object) for name in _TABLES}
+        return pd.DataFrame(
+            [
+                {"table": name, "rows": json.dumps(_rows(table.where(table.notna(), None)))}
+                for name, table in tables.items()
+            ]
+        )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.to_dict("records")  # type: ignore[return-value]
+
+
+def _encoded(sample: Mapping[str, Any]) -> bytes:
+    """The image of a sample, whose column is named after its kind of file."""
+    return next(value for name, value in sample.items() if not name.startswith("__") and isinstance(value, bytes))

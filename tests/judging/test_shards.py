@@ -1,0 +1,92 @@
+"""The engine over Ray Data on a local Ray: real actors, the embedded model, shards on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.models import ImageStore as AnyImages
+from t2i_eval_kedro.judging.protocols import Levels, Subject, Wording
+from t2i_eval_kedro.judging.shards import BatchImages, _share, judge_shards
+from t2i_eval_kedro.pipelines.judges import open_backend
+from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.training.settings import ModelSettings
+
+MODEL = ModelSettings(model=str(Path(__file__).parents[2] / "data/06_models/tiny_vlm"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def backend_of(images: AnyImages, batch_size: int) -> Backend:
+    return open_backend(MODEL, None, images, batch_size)
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Path, compact: Wording) -> None:
+    shapes = make_shapes(8)
+    write_image_store(tmp_path / "store", shapes.images, shard_bytes=20_000)
+    store = ImageStore(tmp_path / "store")
+    assert len(store.shards()) > 2
+    asked = [
+        Subject(row.item_id, row.prompt, row.image, {"overall": "", "appearance": ""})
+        for row in shapes.items.itertuples()
+    ][::-1]
+    alone = judge(asked, Levels(compact), backend_of(store, 16), evaluator="x")
+    # Eight workers would take every processor, and two are what three processors leave room for.
+    for workers in (2, 8):
+        said = judge_shards(
+            asked,
+            store,
+            Levels(compact),
+            partial(backend_of, batch_size=5),
+            evaluator="x",
+            workers=workers,
+            batch_size=7,
+        )
+        pd.testing.assert_frame_equal(said.scores, alone.scores, atol=1e-5, rtol=0)
+        pd.testing.assert_frame_equal(said.transcripts.drop(columns="usage"), alone.transcripts.drop(columns="usage"))
+        assert len(said.element_scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "actors"),
+    [(1, 1, (1, 0.5)), (1, 4, (1, 0.5)), (2, 2, (1, 1.0)), (3, 2, (2, 1.0)), (64, 8, (8, 1.0))],
+)
+def test_one_processor_is_left_to_whatever_reads(cpus: int, workers: int, actors: tuple[int, float]) -> None:
+    assert _share(cpus, workers) == actors
+    assert actors[0] * actors[1] < cpus
+
+
+def test_an_image_that_is_not_in_the_store_is_named(tmp_path: Path, compact: Wording) -> None:
+    write_image_store(tmp_path / "store", make_shapes(1).images)
+    asked = [Subject("i", "p", "none.png", {"overall": ""})]
+    with pytest.raises(T2IEvalError, match=r"no image 'none\.png'"):
+        judge_shards(
+            asked,
+            ImageStore(tmp_path / "store"),
+            Levels(compact),
+            partial(backend_of, batch_size=1),
+            evaluator="x",
+            workers=1,
+        )
+
+
+def test_a_batch_of_images_is_a_store() -> None:
+    key, data = make_shapes(1).images[0]
+    images = BatchImages({key: data})
+    assert images.read(key) == data
+    assert images.image(key).size == (64, 64)
