@@ -85,7 +85,7 @@ def judge_shards(
         ray.init()
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     actors, cpus = _share(int(resources.get("CPU", 1)), workers)
-    judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=False).map_batches(
+    judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=None).map_batches(
         _Actor,
         fn_constructor_args=(make_backend, protocol, list(subjects), evaluator, run),
         batch_size=batch_size,
