@@ -54,6 +54,15 @@ def test_a_protocol_whose_dimensions_nobody_rated_is_not_run(full: Wording) -> N
     assert set(said.scores["evaluator"]) == {"m"}
 
 
+def test_elements_are_scored_where_people_labelled_them_though_nobody_rated_alignment(full: Wording) -> None:
+    judge = Scripted(yes_no="Yes", score="5")
+    said = judge_items(ITEMS, judge, full, {"mood": "x"}, ["levels", "dsg"], name="m", elements=ELEMENTS)
+    assert said.element_scores[["item_id", "evaluator", "score"]].values.tolist() == [
+        ["i", "m_dsg", 1.0],
+        ["j", "m_dsg", 1.0],
+    ]
+
+
 @pytest.mark.parametrize(
     ("answer", "label", "margin", "status"),
     [

@@ -196,6 +196,37 @@ def test_a_summary_without_evaluators_is_refused() -> None:
         build_report(ReportInputs(summary={"benchmark": "shapes"}))
 
 
+def test_labels_of_elements_and_preferences_have_their_tables(make_summary: Callable[..., dict[str, Any]]) -> None:
+    figure = {"value": 0.812, "low": 0.71, "high": 0.9, "n": 216}
+    nothing = {"value": None, "low": None, "high": None, "n": 0, "reason": "no element has both a label and a score"}
+    four = ("accuracy", "precision", "recall", "f1")
+    html = build_report(
+        ReportInputs(
+            make_summary(sft=0.5)
+            | {
+                "elements": {
+                    "sft_pn_vqa": {**dict.fromkeys(four, figure), "missing": 3},
+                    "silent": {**dict.fromkeys(four, nothing), "missing": 219},
+                },
+                "preferences": {
+                    "sft": {
+                        "overall": {
+                            "missing": 2,
+                            "accuracy": figure,
+                            "accuracy_without_ties": figure | {"value": 0.934},
+                        }
+                    }
+                },
+            }
+        )
+    )
+    words = Page(html).words()
+    assert "sft_pn_vqa2163" in words
+    assert "silent" not in words
+    assert "sftoverall21620.812 [0.710, 0.900]0.934" in words
+    assert "Labels of single" not in Page(build_report(ReportInputs(make_summary(sft=0.5)))).words()
+
+
 TEACHER = {
     "costs": {
         "teacher": "openai",

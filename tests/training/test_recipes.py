@@ -12,9 +12,10 @@ import yaml
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
-from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.evaluators import judge_items, subjects
 from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
+from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.training.examples import mean_ratings, require_protocols
@@ -190,3 +191,27 @@ def test_examples_of_another_version_are_refused(build: Callable[..., pd.DataFra
     with pytest.raises(T2IEvalError, match=rf"{len(examples)} training examples were written by '{label}'"):
         require_protocols(examples, [label.replace("compact@1", "compact@2")])
     assert len(require_protocols(examples.assign(protocol=None), [])) == len(examples)
+
+
+def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
+    tables: Sources, wording: Wording
+) -> None:
+    levels = ProtocolOptions(categories=True).levels(wording)
+    examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"]))
+    item = tables.items.set_index("item_id").loc[examples["item_id"].iloc[0]]
+    skills = set(tables.elements.loc[tables.elements["prompt_id"] == item["prompt_id"], "skill"])
+    text = json.loads(examples["messages"].iloc[0])[0]["text"]
+    assert skills
+    assert all(skill in text for skill in skills)
+    asked = subjects(tables.items, PHRASES, tables.elements)
+    (same,) = (s for s in asked if s.item_id == examples["item_id"].iloc[0])
+    assert examples["messages"].iloc[0] in {request.messages_json for request in levels.requests(same, {})}
+
+
+@pytest.mark.parametrize("scale", ["words", "yes_no"])
+def test_soft_labels_are_over_the_words_of_the_scale(tables: Sources, wording: Wording, scale: str) -> None:
+    levels = Levels(wording, scale=scale)
+    examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"], soft="corrected"))
+    shares = json.loads(examples["target"].iloc[0])
+    assert list(shares) == list(levels.scale.levels)
+    assert sum(shares.values()) == pytest.approx(1)

@@ -114,15 +114,16 @@ def judge_items(
     """Let one backend judge ``items`` by each protocol; ``run`` and ``at_once`` are the engine's.
 
     The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
-    own is not run where people rated none of them: there would be nothing to compare. Where they rated the same thing
-    under another name (:data:`SAME_AS`), its scores take that name.
+    own is not run where people rated none of them and there is no element whose score could be compared. Where they rated
+    the same thing under another name (:data:`SAME_AS`), its scores take that name.
     """
     asked = subjects(items, phrases, elements)
     rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
     parts = []
     for chosen in protocols:
         own = PROTOCOLS[chosen].dimensions
-        if own and not set(rated) & set(own):
+        on_elements = PROTOCOLS[chosen].elements and elements is not None and len(elements)
+        if own and not set(rated) & set(own) and not on_elements:
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
             continue
         answering = similarity if chosen == "similarity" else backend

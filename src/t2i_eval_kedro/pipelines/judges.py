@@ -24,21 +24,22 @@ from t2i_eval_kedro.training.settings import ModelSettings
 if TYPE_CHECKING:
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 
-JUDGE_INPUTS = ["items", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
+JUDGE_INPUTS = ["items", "elements", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
 
 
 def judge_held_out(
     name: str,
     adapter: Path | None,
     items: pd.DataFrame,
+    elements: pd.DataFrame,
     splits: pd.DataFrame,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and transcripts of the evaluator ``name`` (and ``<name>_<protocol>``) on the fold of ``judging``.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores, transcripts and element scores of ``name`` (and ``<name>_<protocol>``) on the fold of ``judging``.
 
     Raises:
         T2IEvalError: no item of the fold has an image.
@@ -64,10 +65,11 @@ def judge_held_out(
         judging.protocols,
         name=name,
         options=judging.options,
+        elements=elements,
         similarity=similarity,
         at_once=judging.batch_size,
     )
-    return said.scores, said.transcripts
+    return said.scores, said.transcripts, said.element_scores
 
 
 def open_backend(

@@ -46,6 +46,7 @@ def build_report(inputs: ReportInputs) -> str:
         "agreement": views.agreement(about, dimensions, lower),
         "breakdown": views.breakdown(inputs.summary, about, evaluators, dimensions),
         "people": views.people(inputs.summary, about, evaluators, dimensions),
+        "labels": views.labels(inputs.summary),
         "counts": views.counts(about, evaluators),
         "differences": views.differences(about),
         "scatters": _scatters(inputs, about, evaluators, dimensions),

@@ -45,6 +45,9 @@ _BREAKDOWN = {
     "ranking of generators": ("ranking",),
 }
 
+_ON_ELEMENTS = ("accuracy", "precision", "recall", "f1")
+_ON_PREFERENCES = ("accuracy", "accuracy_without_ties")
+
 
 def text(value: object) -> str:
     """Any value of a card or of a record on one line; a figure is printed with its interval."""
@@ -310,6 +313,34 @@ def breakdown(
             shown = [row for row in rows if any(row[1])]
             blocks.append({"dimension": dimension, "columns": columns, "rows": shown})
     return blocks
+
+
+def labels(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How often evaluators agree with people's labels of elements, and with their preferences between two images."""
+    elements = {
+        evaluator: ([cells.get(key) for key in _ON_ELEMENTS], cells["missing"])
+        for evaluator, cells in (summary.get("elements") or {}).items()
+    }
+    preferences = {
+        (evaluator, dimension): ([cells.get(key) for key in _ON_PREFERENCES], cells["missing"])
+        for evaluator, dimensions in (summary.get("preferences") or {}).items()
+        for dimension, cells in dimensions.items()
+    }
+    return {
+        "element_columns": _ON_ELEMENTS,
+        "elements": _labelled(elements),
+        "preference_columns": _ON_PREFERENCES,
+        "preferences": _labelled(preferences),
+    }
+
+
+def _labelled(found: Mapping[Any, tuple[list[Any], int]]) -> list[dict[str, Any]]:
+    """Rows from the best to the worst by the first figure; without those that have none."""
+    rows = [
+        {"of": key, "n": cells[0]["n"], "missing": missing, "cells": [_figure(cell) for cell in cells]}
+        for key, (cells, missing) in found.items()
+    ]
+    return sorted((row for row in rows if row["cells"][0]), key=lambda row: -row["cells"][0]["value"])
 
 
 def people(

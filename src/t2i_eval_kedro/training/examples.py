@@ -143,15 +143,21 @@ def direct_examples(
 
 
 def examples_from_scores(
-    scores: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], phrases: Mapping[str, str], levels: Levels
+    scores: pd.DataFrame,
+    items: pd.DataFrame,
+    folds: Mapping[str, str],
+    phrases: Mapping[str, str],
+    levels: Levels,
+    elements: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """One direct score request for each row of ``scores`` (item_id, dimension, score on 0 to 10, or null: left out).
 
     ``phrases`` maps the dimensions that a judge is asked for to the words it is asked with; others are left out. The
     completion is the level nearest to the score; the column ``score`` keeps the score itself, for a continuous reward. Where
-    ``scores`` has a column ``target`` with shares of the levels, the first token is taught those.
+    ``scores`` has a column ``target`` with shares of the levels, the first token is taught those. ``elements`` is the
+    canonical table, of which ``levels`` may name the categories.
     """
-    asked = {subject.item_id: subject for subject in subjects(items, phrases)}
+    asked = {subject.item_id: subject for subject in subjects(items, phrases, elements)}
     rows: list[dict[str, object]] = []
     for row in scores.dropna(subset=["score"]).itertuples():
         item_id, dimension, score = str(row.item_id), str(row.dimension), float(row.score)  # type: ignore[arg-type]

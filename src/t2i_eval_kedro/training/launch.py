@@ -86,10 +86,10 @@ class GRPOJob(_Job):
         """Train an adapter into ``out_dir`` and return the curve."""
         from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
 
-        wording = self.judging.load_wording(self.templates)
+        scale = self.judging.options.levels(self.judging.load_wording(self.templates)).scale
 
         def parse(text: str) -> float | None:
-            return parse_score(Answer(text), wording).value
+            return parse_score(Answer(text), scale).value
 
         return train_grpo(
             examples,

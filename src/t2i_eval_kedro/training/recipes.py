@@ -12,7 +12,7 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols import Levels, Wording
+from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.training import soft_labels
 from t2i_eval_kedro.training.examples import (
@@ -66,7 +66,7 @@ def build_examples(
     given = means if from_people else tables.scores
     taught = _perturbed(given, settings)
     if settings.soft is not None:
-        taught = _softened(taught, levels.wording, settings.soft)
+        taught = _softened(taught, len(levels.scale.levels), settings.soft)
     made: dict[Task, pd.DataFrame] = {}
     for task in settings.tasks:
         match task:
@@ -77,7 +77,7 @@ def build_examples(
             case "direct":
                 made[task] = direct_examples(given, tables.items, folds, phrases, levels.wording)
             case "score":
-                made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels)
+                made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels, tables.elements)
             case "elements":
                 made[task] = examples_from_elements(
                     tables.elements, tables.element_ratings, tables.items, folds, levels.wording
@@ -133,7 +133,7 @@ def _perturbed(scores: pd.DataFrame, settings: ExampleSettings) -> pd.DataFrame:
     return scores.assign(score=(scores["score"] + noise).clip(0, 10))
 
 
-def _softened(means: pd.DataFrame, wording: Wording, form: str) -> pd.DataFrame:
+def _softened(means: pd.DataFrame, levels: int, form: str) -> pd.DataFrame:
     """``means`` with the column ``target``: shares of the levels, from the worst to the best."""
     if means["std"].isna().any():
         item, dimension = means.loc[means["std"].isna(), ["item_id", "dimension"]].iloc[0]
@@ -141,7 +141,6 @@ def _softened(means: pd.DataFrame, wording: Wording, form: str) -> pd.DataFrame:
             f"Soft labels (examples.soft) need several ratings or a published spread; item '{item}' has one rating of "
             f"'{dimension}'."
         )
-    levels = len(wording.levels)
     step = (levels - 1) / 10
     shares = [
         _FORMS[form](1 + step * mean, step * std, levels)

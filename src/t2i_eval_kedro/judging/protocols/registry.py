@@ -40,6 +40,10 @@ class ProtocolOptions(BaseModel):
     categories: bool = False
     zeroing: Zeroing = "direct"
 
+    def levels(self, wording: Wording) -> Levels:
+        """The protocol ``levels``, which also writes the direct score requests that students learn from."""
+        return Levels(wording, scale=self.scale, categories=self.categories)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -48,22 +52,24 @@ class Entry:
     Attributes:
         build: makes it from a wording and the options.
         dimensions: what it scores, whatever people rated; empty where it scores whatever it is asked for.
+        elements: whether it scores the elements of a prompt one by one, which can be compared with people's labels of them.
     """
 
     build: Callable[[Wording, ProtocolOptions], Protocol]
     dimensions: tuple[str, ...] = ()
+    elements: bool = False
 
 
 PROTOCOLS: Mapping[str, Entry] = {
-    "levels": Entry(lambda wording, options: Levels(wording, scale=options.scale, categories=options.categories)),
+    "levels": Entry(lambda wording, options: options.levels(wording)),
     "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
     "decomposed_flat": Entry(lambda wording, options: DecomposedGrouped(wording, by_aspect=False), (OVERALL, *ASPECTS)),
     "decomposed_by_aspect": Entry(
         lambda wording, options: DecomposedGrouped(wording, by_aspect=True), (OVERALL, *ASPECTS)
     ),
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
-    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS),
-    "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS),
+    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, elements=True),
+    "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS, elements=True),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),

@@ -11,7 +11,6 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
@@ -20,6 +19,7 @@ from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, Model
 
 def build_examples(
     items: pd.DataFrame,
+    elements: pd.DataFrame,
     splits: pd.DataFrame,
     ratings: pd.DataFrame,
     card: Mapping[str, Any],
@@ -31,7 +31,9 @@ def build_examples(
     dimension, phrase = next(iter(phrases_of(card).items()))
     folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
     return require_training_fold(
-        examples_from_scores(mean_ratings(ratings), items, folds, {dimension: phrase}, Levels(wording))
+        examples_from_scores(
+            mean_ratings(ratings), items, folds, {dimension: phrase}, judging.options.levels(wording), elements
+        )
     )
 
 
@@ -64,12 +66,13 @@ def train(
 def judge_grpo(
     adapter: Path,
     items: pd.DataFrame,
+    elements: pd.DataFrame,
     splits: pd.DataFrame,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The student's scores and transcripts of the held-out items after GRPO."""
-    return judge_held_out("grpo", adapter, items, splits, images, card, prompts, model, judging)
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The student's scores, transcripts and element scores of the held-out items after GRPO."""
+    return judge_held_out("grpo", adapter, items, elements, splits, images, card, prompts, model, judging)

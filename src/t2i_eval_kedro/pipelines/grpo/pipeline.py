@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.build_examples,
-                inputs=["items", "splits", "ratings", "data_card", "prompts", "params:judging"],
+                inputs=["items", "elements", "splits", "ratings", "data_card", "prompts", "params:judging"],
                 outputs="grpo_examples",
                 name="build_grpo_examples",
             ),
@@ -39,7 +39,7 @@ def create_pipeline() -> Pipeline:
             node(
                 nodes.judge_grpo,
                 inputs=["grpo_adapter", *JUDGE_INPUTS],
-                outputs=["grpo_scores", "grpo_transcripts"],
+                outputs=["grpo_scores", "grpo_transcripts", "grpo_element_scores"],
                 name="judge_grpo",
             ),
         ],

@@ -43,6 +43,11 @@ def gather_scores(*tables: pd.DataFrame) -> pd.DataFrame:
     return schema.SCORES.check(pd.concat(tables, ignore_index=True))
 
 
+def gather_element_scores(*tables: pd.DataFrame) -> pd.DataFrame:
+    """The scores of single elements by all evaluators that give some, in one table."""
+    return schema.ELEMENT_SCORES.check(pd.concat(tables, ignore_index=True))
+
+
 def measure(
     items: pd.DataFrame,
     splits: pd.DataFrame,

@@ -18,6 +18,12 @@ def create_pipeline() -> Pipeline:
                 name="gather_scores",
             ),
             node(
+                nodes.gather_element_scores,
+                inputs=["recorded_element_scores", "base_element_scores", "sft_element_scores", "grpo_element_scores"],
+                outputs="element_scores",
+                name="gather_element_scores",
+            ),
+            node(
                 nodes.measure,
                 inputs=[
                     "items",
@@ -26,7 +32,7 @@ def create_pipeline() -> Pipeline:
                     "scores",
                     "elements",
                     "element_ratings",
-                    "recorded_element_scores",
+                    "element_scores",
                     "preferences",
                     "data_card",
                     "params:meta_evaluation",

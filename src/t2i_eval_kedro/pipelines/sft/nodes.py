@@ -46,26 +46,28 @@ def train(
 
 def judge_base(
     items: pd.DataFrame,
+    elements: pd.DataFrame,
     splits: pd.DataFrame,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The untrained model's scores and transcripts of the held-out items."""
-    return judge_held_out("base", None, items, splits, images, card, prompts, model, judging)
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The untrained model's scores, transcripts and element scores of the held-out items."""
+    return judge_held_out("base", None, items, elements, splits, images, card, prompts, model, judging)
 
 
 def judge_sft(
     adapter: Path,
     items: pd.DataFrame,
+    elements: pd.DataFrame,
     splits: pd.DataFrame,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The trained student's scores and transcripts of the held-out items."""
-    return judge_held_out("sft", adapter, items, splits, images, card, prompts, model, judging)
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The trained student's scores, transcripts and element scores of the held-out items."""
+    return judge_held_out("sft", adapter, items, elements, splits, images, card, prompts, model, judging)

@@ -30,13 +30,13 @@ def create_pipeline() -> Pipeline:
             node(
                 nodes.judge_base,
                 inputs=JUDGE_INPUTS,
-                outputs=["base_scores", "base_transcripts"],
+                outputs=["base_scores", "base_transcripts", "base_element_scores"],
                 name="judge_base",
             ),
             node(
                 nodes.judge_sft,
                 inputs=["sft_adapter", *JUDGE_INPUTS],
-                outputs=["sft_scores", "sft_transcripts"],
+                outputs=["sft_scores", "sft_transcripts", "sft_element_scores"],
                 name="judge_sft",
             ),
         ],

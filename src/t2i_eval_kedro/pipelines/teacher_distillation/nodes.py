@@ -14,7 +14,6 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging import teacher_checks, teachers
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.judging.teachers import TEACHER, Material, TeacherSettings
 from t2i_eval_kedro.training import recipes
 from t2i_eval_kedro.training.settings import ExampleSettings
@@ -66,10 +65,9 @@ def build_examples(
 ) -> pd.DataFrame:
     """The training examples: which tasks, and from whose answers, is in the settings."""
     wording = judging.load_wording(load_templates(prompts))
-    levels = Levels(wording, scale=judging.options.scale, categories=judging.options.categories)
     transcripts, scores = first_run(transcripts), first_run(scores)
     tables = recipes.Sources(items, splits, ratings, elements, element_ratings, transcripts, scores)
-    return recipes.build_examples(tables, phrases_of(card), levels, settings)
+    return recipes.build_examples(tables, phrases_of(card), judging.options.levels(wording), settings)
 
 
 def check_teacher(
