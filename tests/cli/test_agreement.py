@@ -214,6 +214,23 @@ def test_alignment_submission(tmp_path):
     assert score("alignment", *sides, "--mode", "corrected")["PLCC"] > found["PLCC"]
 
 
+def test_several_submissions_are_compared_over_all_weights(tmp_path):
+    vector = json.loads((GOLDEN / "ntire_track1.json").read_text())
+    flat = [{**entry, "total_score": 3.0} for entry in vector["submission"]]
+    sides = {"truth": vector["truth"], "mine": vector["submission"], "same": vector["truth"], "flat": flat}
+    paths = {name: tmp_path / f"{name}.json" for name in sides}
+    for name, side in sides.items():
+        paths[name].write_text(json.dumps(side))
+    given = [word for name in ("mine", "same", "flat") for word in ("--submission", paths[name])]
+    found = score("alignment", "--truth", paths["truth"], *given)
+    assert found["submissions"][str(paths["mine"])]["Final_Score"] == pytest.approx(
+        vector["expected"]["Final"], abs=1e-9
+    )
+    assert found["weights"]["reference"]["winners"] == [str(paths["same"])]
+    assert found["weights"]["winners"][str(paths["same"])] == 1
+    assert found["weights"]["left_out"] == [str(paths["flat"])]
+
+
 def folder(path, side):
     path.mkdir()
     scores = {}

@@ -17,6 +17,7 @@ from PIL import Image
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement import challenge, regions, summarise
 from t2i_eval_kedro.agreement.samples import Missing
+from t2i_eval_kedro.agreement.sensitivity import weight_sweep
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
@@ -332,7 +333,14 @@ def _page(tables: Sequence[tuple[str, pd.DataFrame]], notes: Input) -> str:
 @click.option(
     "--truth", required=True, type=click.Path(path_type=Path), help="JSON list (alignment) or folder (structure)."
 )
-@click.option("--submission", required=True, type=click.Path(path_type=Path), help="The same form as the truth.")
+@click.option(
+    "--submission",
+    "submissions",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The same form as the truth; may be repeated to learn which weights of the final score change the winner.",
+)
 @click.option(
     "--mode",
     type=click.Choice(challenge.MODES),
@@ -341,17 +349,36 @@ def _page(tables: Sequence[tuple[str, pd.DataFrame]], notes: Input) -> str:
     help="As the organisers' released script computes it, or with its faults corrected.",
 )
 @readable_errors
-def score_submission(track: str, truth: Path, submission: Path, mode: str) -> None:
-    """Score a submission to the NTIRE 2025 text-to-image quality challenge; prints JSON.
+def score_submission(track: str, truth: Path, submissions: tuple[Path, ...], mode: str) -> None:
+    """Score submissions to the NTIRE 2025 text-to-image quality challenge; prints JSON.
+
+    One submission gives its figures. Several give the figures of each under ``submissions``, and under ``weights`` who wins
+    at which share of all weights of the final score, and the nearest weights to the official ones that change the winner.
 
     Alignment files are JSON lists of {img_path, total_score, element_score}. A structure side is a folder with
     scores.json ({name: score}) and one PNG mask an image, <name>.png, in which a pixel that is not 0 is flawed.
     """
-    if track == "alignment":
-        result = challenge.ntire_alignment(_entries(truth), _entries(submission), mode)  # type: ignore[arg-type]
-    else:
-        result = regions.ntire_structure(_flaws(truth), _flaws(submission), mode)  # type: ignore[arg-type]
-    click.echo(json.dumps(result, indent=2, allow_nan=False))
+    found: dict[str, dict[str, Any]] = {}
+    for path in dict.fromkeys(submissions):
+        if track == "alignment":
+            result = challenge.ntire_alignment(_entries(truth), _entries(path), mode)  # type: ignore[arg-type]
+        else:
+            result = regions.ntire_structure(_flaws(truth), _flaws(path), mode)  # type: ignore[arg-type]
+        found[str(path)] = result
+    weights = challenge.ALIGNMENT_WEIGHTS if track == "alignment" else regions.STRUCTURE_WEIGHTS
+    one, *others = found.values()
+    said = {"submissions": found, "weights": _sweep(found, weights)} if others else one
+    click.echo(json.dumps(said, indent=2, allow_nan=False))
+
+
+def _sweep(found: dict[str, dict[str, Any]], weights: dict[str, float]) -> dict[str, Any]:
+    """The sweep over weights; a submission with an undefined component takes no part and is named."""
+    entries = {name: [figures[part] for part in weights] for name, figures in found.items()}
+    whole = {name: values for name, values in entries.items() if None not in values}
+    left_out = [name for name in entries if name not in whole]
+    if not whole:
+        return {"left_out": left_out, "reason": "every submission has an undefined component"}
+    return {**weight_sweep(whole, list(weights), list(weights.values())), "left_out": left_out}
 
 
 def _refuse_pickle(path: Path) -> None:
