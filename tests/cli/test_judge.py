@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -33,14 +34,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-def judge(folder: Path, *arguments: str) -> tuple[str, str]:
-    done = run_kedro(folder, "judge", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, done.stderr
+@pytest.fixture
+def judge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
+    """The command in this process, from the project's folder: what it prints on its two streams."""
+    monkeypatch.chdir(folder)
+    bootstrap_project(folder)
+
+    def run(*arguments: str) -> tuple[str, str]:
+        done = CliRunner().invoke(judge_images, arguments)
+        assert done.exit_code == 0, done.output
+        return done.stdout, done.stderr
+
+    return run
 
 
 def test_one_image_as_a_table(folder: Path) -> None:
-    said, noted = judge(folder, "--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
+    done = run_kedro(folder, "judge", "--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said, noted = done.stdout, done.stderr
     assert "No evaluator is named: no adapter is trained yet, so the base model judges" in noted
     assert PROMPT in said
     assert "judged by base, levels@" in said
@@ -48,14 +59,13 @@ def test_one_image_as_a_table(folder: Path) -> None:
         assert word in said
 
 
-def test_one_image_as_json_with_elements(folder: Path) -> None:
+def test_one_image_as_json_with_elements(folder: Path, judge: Callable[..., tuple[str, str]]) -> None:
     elements = folder / "elements.json"
     entry = {"element_id": "e", "text": "a [bold]star[/bold]", "question": "is there a star ?"}
     elements.write_text(json.dumps([entry]))
-    said, noted = judge(
-        folder, "--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--evaluator=base", "--json",
-        "--protocol=dsg", f"--elements={elements}",
-    )  # fmt: skip
+    image = "pictures/p0000-careful.png"
+    options = ("--evaluator=base", "--json", "--protocol=dsg", f"--elements={elements}")
+    said, noted = judge("--prompt", PROMPT, "--image", image, *options)
     assert "No evaluator" not in noted
     verdict = json.loads(said)
     assert (verdict["prompt"], verdict["evaluator"]) == (PROMPT, "base")
@@ -63,7 +73,9 @@ def test_one_image_as_json_with_elements(folder: Path) -> None:
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
 
 
-def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone(folder: Path) -> None:
+def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone(
+    folder: Path, judge: Callable[..., tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
     items = SHAPES.items
     rows = [(row.prompt, row.image) for row in items.itertuples()]
     bad = [("a", "none.png"), ("b", "cut.png"), ("", items["image"][0]), ("c", ""), ("d", "/dev/zero"), ("e", "..")]
@@ -73,7 +85,7 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
     )
     asked = [*rows[:3], *bad, *rows[3:], hostile, rows[0]]
     pd.DataFrame(asked, columns=["prompt", "image"]).to_csv(folder / "pictures" / "in.csv", index=False)
-    said, noted = judge(folder, "--csv=pictures/in.csv", "--out=out/scores.csv", "--evaluator=base")
+    said, _ = judge("--csv=pictures/in.csv", "--out=out/scores.csv", "--evaluator=base")
     written = pd.read_csv(folder / "out/scores.csv", keep_default_na=False)
     assert list(written.columns) == list(COLUMNS)
     assert list(zip(written["prompt"], written["image"], strict=True)) == [row for row in asked for _ in range(4)]
@@ -85,7 +97,7 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
     first, again = written.iloc[:4], written.iloc[-4:]
     assert list(first["score"]) == list(again["score"])
     assert "24 of its 80 scores are empty" in said
-    assert "16 of 72 scores are empty because they failed" in noted
+    assert "16 of 72 scores are empty because they failed" in caplog.text
 
 
 @pytest.mark.parametrize(

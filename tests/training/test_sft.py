@@ -14,6 +14,7 @@ import pytest
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.models import load_model, load_processor
+from t2i_eval_kedro.training.adapters import _card
 from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
 from t2i_eval_kedro.training.sft import score_tokens, train_sft
@@ -66,6 +67,38 @@ def test_plain_peft_loads_it_and_it_changes_the_model(trained: tuple[Path, pd.Da
         expected = plain(input_ids=ids).logits
         torch.testing.assert_close(ours(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-4)
         assert (base(input_ids=ids).logits - expected).abs().max() > 1e-3
+
+
+def loading_code(card: str) -> str:
+    return card.partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_code_on_the_card_loads_the_adapter(
+    trained: tuple[Path, pd.DataFrame], base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    folder, _ = trained
+    (tmp_path / "tiny-llava").symlink_to(base_model)
+    (tmp_path / "path/to/this").mkdir(parents=True)
+    (tmp_path / "path/to/this/folder").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(loading_code((folder / "README.md").read_text()), names)
+    ids = names["processor"].tokenizer("Score the image.", return_tensors="pt")["input_ids"]
+    ours = load_model(base_model, adapter=folder, merge=True, device="cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"](ids).logits, ours(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_the_code_on_the_card_takes_the_revision_and_says_where_code_is_run(
+    trained: tuple[Path, pd.DataFrame],
+) -> None:
+    folder, curve = trained
+    resolved = json.loads((folder / "settings.json").read_text())
+    base = ModelSettings(model="somebody/model", revision="0" * 40, trust_remote_code=True)
+    code = loading_code(_card(resolved, base, curve, ""))
+    assert code.count(f'.from_pretrained("tiny-llava", revision="{base.revision}", trust_remote_code=True)') == 2
 
 
 def test_the_same_seed_gives_the_same_bytes(

@@ -46,9 +46,9 @@ A LoRA adapter of `{base}` ({revision}) that judges text-to-image images, traine
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-base = AutoModelForImageTextToText.from_pretrained({base_literal})  # or the folder where the base model lies
+base = AutoModelForImageTextToText.from_pretrained({base_arguments})  # or the folder where the base model lies
 model = PeftModel.from_pretrained(base, "path/to/this/folder").eval()
-processor = AutoProcessor.from_pretrained({base_literal})
+processor = AutoProcessor.from_pretrained({base_arguments})
 ```
 
 ## Training data
@@ -138,9 +138,14 @@ def _counts(examples: pd.DataFrame) -> dict[str, int]:
 
 def _card(resolved: Mapping[str, Any], base: ModelSettings, curve: pd.DataFrame, data_note: str) -> str:
     name, method, counts = resolved["base_model"]["name"], resolved["method"], resolved["data"]["examples"]
+    arguments = [json.dumps(name)]
+    if base.revision:
+        arguments.append(f"revision={json.dumps(base.revision)}")
+    if base.trust_remote_code:
+        arguments.append("trust_remote_code=True")
     return _CARD.format(
         base=name,
-        base_literal=json.dumps(name),
+        base_arguments=", ".join(arguments),
         licence=base.licence,
         licence_tag=base.licence.lower(),
         method=method,
