@@ -32,8 +32,8 @@ class Pictures:
         return self.images[key]
 
 
-def build_model(folder: Path, seed: int = 0) -> Path:
-    """Save a LLaVA of random weights, with its processor, to ``folder``."""
+def build_model(folder: Path, seed: int = 0, width: int = 32) -> Path:
+    """Save a LLaVA of random weights, with its processor, to ``folder``; its text model is ``width`` wide."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import (
@@ -76,13 +76,13 @@ def build_model(folder: Path, seed: int = 0) -> Path:
             ),
             text_config=Qwen2Config(
                 vocab_size=len(words),
-                hidden_size=32,
-                intermediate_size=64,
+                hidden_size=width,
+                intermediate_size=2 * width,
                 num_hidden_layers=2,
                 num_attention_heads=2,
                 num_key_value_heads=2,
                 tie_word_embeddings=True,
-                initializer_range=0.3,  # a flat random head would need long to learn anything
+                initializer_range=0.3 * (32 / width) ** 0.5,  # a flat random head would need long to learn anything
                 bos_token_id=None,
                 eos_token_id=1,
                 pad_token_id=0,

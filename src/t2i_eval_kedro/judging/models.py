@@ -25,6 +25,7 @@ Message = Mapping[str, Any]
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _WHOLE_FILE = 256 * 2**20
 _BLOCK = 2**20
+_QUANTIZED_BLOCK = 64  # weights that share a scale, bitsandbytes' default
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -162,6 +163,7 @@ def load_model(
     *,
     adapter: Path | None = None,
     dtype: str = "float32",
+    quantize: str | None = None,
     device: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -174,11 +176,15 @@ def load_model(
         model: a folder or a hub name.
         adapter: an adapter folder that peft reads.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
+        quantize: ``4bit`` stores the linear layers of the text model in 4 bits and computes in ``dtype``; the rest (vision
+            tower, projector, embeddings, output layer), a small part of the memory, stays in ``dtype``, and so do layers whose inputs are no
+            multiple of 64 wide. Ours.
         device: ``auto`` (a GPU where there is one), ``cpu`` or a torch device.
         revision: branch, tag or commit of a hub name.
         trust_remote_code: run code that the model's repository ships.
         trainable: leave the adapter's weights trainable, and the model in training mode.
-        merge: add the adapter into the weights, which makes inference faster and rules out training it further.
+        merge: add the adapter into the weights, which makes inference faster and rules out training it further. Weights of
+            4 bits are too coarse for that, so beside them the adapter stays.
 
     Raises:
         T2IEvalError: the model cannot be loaded, or the adapter is incomplete or belongs to another base model.
@@ -189,26 +195,83 @@ def load_model(
     folder = model_folder(model)
     if dtype not in _DTYPES:
         raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
+    if quantize and find_spec("bitsandbytes") is None:
+        raise T2IEvalError(
+            f"Model '{model}' cannot be loaded in 4 bits without bitsandbytes; install it with pip install "
+            "'t2i-eval-kedro[quantize]', or set model.quantize=null."
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    source: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": folder is not None,
+    }
     try:
         loaded = AutoModelForImageTextToText.from_pretrained(
             str(model),
             dtype=getattr(torch, dtype),
-            device_map=None if device == "cpu" else device,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            local_files_only=folder is not None,
+            device_map=None if device == "cpu" and not quantize else device,
+            quantization_config=_in_4_bits(model, dtype, source) if quantize else None,
             use_safetensors=True,
+            **source,
         )
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
     if adapter is not None:
         check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
-        if merge:
+        if merge and not quantize:
             loaded = loaded.merge_and_unload()
     return loaded.train(trainable)
+
+
+def _in_4_bits(model: str | Path, dtype: str, source: Mapping[str, Any]) -> Any:
+    """How the linear layers of the text model are stored in 4 bits; its name is read off a model without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
+
+    loader: Any = AutoModelForImageTextToText
+    settings: Any = BitsAndBytesConfig
+    config = AutoConfig.from_pretrained(str(model), **source)
+    with torch.device("meta"):
+        empty = loader.from_config(config, trust_remote_code=source["trust_remote_code"])
+    outside = outside_text_model(empty)
+    widths = {
+        name: module.in_features
+        for name, module in empty.named_modules()
+        if isinstance(module, torch.nn.Linear) and not re.fullmatch(outside, name)
+    }
+    # On a CPU, bitsandbytes 0.50 gives the weights of a block that runs over the end of a row a wrong scale.
+    broken = [re.escape(name) for name, width in widths.items() if width % _QUANTIZED_BLOCK]
+    if len(broken) == len(widths):
+        raise T2IEvalError(
+            f"No linear layer of the text model of '{model}' has inputs a multiple of {_QUANTIZED_BLOCK} wide, so none can be "
+            "stored in 4 bits; set model.quantize=null."
+        )
+    return settings(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+        llm_int8_skip_modules=[outside, *broken],  # named so, but read for 4 bits too
+    )
+
+
+def outside_text_model(model: Any) -> str:
+    """A regular expression for the names of all modules that are not within the text model (``model.get_decoder()``).
+
+    Raises:
+        T2IEvalError: the model does not tell its text model from the rest.
+    """
+    decoder = model.get_decoder()
+    if decoder is model:
+        raise T2IEvalError(
+            f"The code of {type(model).__name__} does not tell its text model from the rest; set model.quantize=null and "
+            "sft.lora.vision=true."
+        )
+    name = next(name for name, module in model.named_modules() if module is decoder)
+    return rf"(?!{re.escape(name)}\.).*"
 
 
 def _with_adapter(loaded: Any, adapter: Path, model: str | Path, *, trainable: bool) -> Any:

@@ -83,6 +83,7 @@ def open_backend(
             model.model,
             adapter=adapter,
             dtype=model.dtype,
+            quantize=model.quantize,
             device=model.device,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
@@ -114,6 +115,7 @@ def remembering(
         if adapter is None
         else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
         "dtype": model.dtype,
+        "quantize": model.quantize,
         "code": _code(),
     }
     return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), alone=False)

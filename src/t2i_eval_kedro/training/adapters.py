@@ -106,6 +106,7 @@ def save_adapter(
             "name": name,
             "revision": base.revision,
             "dtype": base.dtype,
+            "quantize": base.quantize,
             "fingerprint": fingerprint(base.model, revision=base.revision),
         },
         "data": {"sha256": data_hash, "examples": _counts(examples)},

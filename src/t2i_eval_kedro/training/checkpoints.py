@@ -26,6 +26,7 @@ def run_hash(method: str, model: ModelSettings, settings: SFTSettings | GRPOSett
         "method": method,
         "base": fingerprint(model.model, revision=model.revision),
         "dtype": model.dtype,
+        "quantize": model.quantize,
         "settings": settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
         "parts": parts,
     }

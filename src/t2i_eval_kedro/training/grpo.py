@@ -30,7 +30,14 @@ from t2i_eval_kedro.training.rewards import (
     total_reward,
 )
 from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
-from t2i_eval_kedro.training.trainers import common_arguments, expose_bias, per_process, watch, whole_weights
+from t2i_eval_kedro.training.trainers import (
+    common_arguments,
+    expose_bias,
+    in_float32,
+    per_process,
+    watch,
+    whole_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +106,7 @@ def train_grpo(
         model.model,
         adapter=sft_adapter,
         dtype=model.dtype,
+        quantize=model.quantize,
         device=model.device,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
@@ -136,6 +144,7 @@ def train_grpo(
         )
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
+        in_float32(trainer.model)
         start = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - start

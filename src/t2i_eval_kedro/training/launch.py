@@ -128,6 +128,11 @@ def run(
     adapter = _adapter(folder)
     if launch.total == 1 and launch.accelerate is None:
         curve = job.train(examples, images, adapter, folder / _CHECKPOINTS)
+    elif job.model.quantize and launch.accelerate:
+        raise T2IEvalError(
+            "A base model in 4 bits is held whole by each process; set launch.accelerate=null, or model.quantize=null to train "
+            "it in shares."
+        )
     else:
         _describe(job, examples, images, folder)
         _start(launch, folder)

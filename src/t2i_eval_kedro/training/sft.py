@@ -11,14 +11,21 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor, outside_text_model
 from t2i_eval_kedro.judging.protocols.direct import TASK as DIRECT
 from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
 from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
 from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
-from t2i_eval_kedro.training.trainers import common_arguments, expose_bias, per_process, watch, whole_weights
+from t2i_eval_kedro.training.trainers import (
+    common_arguments,
+    expose_bias,
+    in_float32,
+    per_process,
+    watch,
+    whole_weights,
+)
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -84,6 +91,7 @@ def train_sft(
     base = load_model(
         model.model,
         dtype=model.dtype,
+        quantize=model.quantize,
         device=model.device,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
@@ -124,6 +132,7 @@ def train_sft(
         )
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
+        in_float32(trainer.model)
         start = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - start
@@ -156,21 +165,16 @@ def lora_config(lora: LoraSettings, base: Any, tokens: list[int]) -> LoraConfig:
     """The peft configuration of an adapter of ``base``.
 
     ``tokens`` are those whose embeddings are trained if ``lora.score_tokens`` says so. Without ``lora.vision`` everything
-    outside the text model (``base.get_decoder()``) is left as it is.
+    outside the text model is left as it is.
     """
     from peft import LoraConfig
 
-    exclude = None
-    if not lora.vision:
-        decoder = base.get_decoder()
-        name = next(name for name, module in base.named_modules() if module is decoder)
-        exclude = rf"(?!{name}\.).*"
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
-        exclude_modules=exclude,
+        exclude_modules=None if lora.vision else outside_text_model(base),
         trainable_token_indices=tokens if lora.score_tokens and tokens else None,
         task_type="CAUSAL_LM",
     )

@@ -83,6 +83,17 @@ def expose_bias(model: Any) -> None:
         head.bias = getattr(head.original_module, "bias", None)
 
 
+def in_float32(model: Any) -> None:
+    """Train in float32, whatever the base model is stored in: trl makes the adapter of a 4-bit model bfloat16.
+
+    bfloat16 has 8 significant bits, so that steps below a 256th of a weight would be lost. The float32 adapter is what
+    other models get from peft.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
     """A callback that shows progress, and ends a training whose loss is no number before another checkpoint is written.
 
