@@ -94,6 +94,19 @@ def test_what_stages_depend_on_and_none_of_them_makes_is_there() -> None:
             assert (ROOT / next(iter(entry))).is_file()
 
 
+def test_dvc_reads_it_and_the_default_run_needs_no_cell() -> None:
+    repo = pytest.importorskip("dvc.repo").Repo(str(ROOT))
+    repo.index.check_graph()  # no circles, no file of two stages
+
+    def with_deps(target: str) -> set[str]:
+        return {stage.addressing for stage in repo.stage.collect(target, with_deps=True)}
+
+    cells = [f"{study}@{v}-{s}" for study, of in STUDIES.items() for v in of["variants"] for s in of["seeds"]]
+    assert {stage.addressing for stage in repo.index.stages} == {*NAMES, *cells}
+    assert with_deps("reporting") <= set(NAMES)
+    assert with_deps(cells[-1]) == {"ingestion", "teacher_distillation", cells[-1]}
+
+
 def test_ingestion_depends_on_the_raw_files_of_its_benchmark() -> None:
     assert "${raw_root}/${benchmark}" in DVC["stages"]["ingestion"]["deps"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ PACKAGE = "t2i_eval_kedro"
 PARAMETERS = "conf/base/parameters.yml"
 VARIANTS = "conf/base/parameters_ablations.yml"
 AXES = ("benchmark", "variant", "seed")
+MARKS = {axis: f"<{axis}>" for axis in AXES}
+"""What stands for an axis in the catalog's paths: OmegaConf would take DVC's own ``${...}`` for its own."""
 HEADER = """\
 # Written by `kedro dvc-sync` from the pipelines, the catalog and the parameters; a test fails when they disagree. docs/dvc.md says
 # how it is used. --env=base is fixed, because an uncommitted conf/local would change results unseen.
@@ -58,20 +61,25 @@ def dvc_yaml(root: Path) -> str:
     """The text of ``dvc.yaml`` for the project at ``root``."""
     pipelines = register_pipelines()
     parameters = _loader(root)["parameters"]
+    catalog = _loader(root, **MARKS)["catalog"]
     stages: dict[str, Any] = {}
-    for name, pipeline in pipelines.items():
+
+    def stage(name: str, axes: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
+        return _stage(name, pipelines[name], axes, root, overrides, _files(catalog, axes), parameters["model"]["model"])
+
+    for name in pipelines:
         if name not in ("__default__", CELL):
             axes = {axis: f"${{{axis}}}" for axis in AXES}
-            stages[name] = _stage(name, pipeline, axes, root, [f"variants.{axes['variant']}"])
+            stages[name] = stage(name, axes, [f"variants.{axes['variant']}"])
     for study, settings in parameters.get("studies", {}).items():
         axes = {"benchmark": "${benchmark}", "variant": f"{study}/${{item.variant}}", "seed": "${item.seed}"}
         overrides = ["variants.${item.variant}", f"studies.{study}.overrides"]
         matrix = {"variant": settings["variants"], "seed": settings["seeds"]}
-        stages[study] = {"matrix": matrix} | _stage(CELL, pipelines[CELL], axes, root, overrides)
-    made = {path for stage in stages.values() for path in _paths(stage["outs"] + stage.get("metrics", []))}
-    for stage in stages.values():  # what no stage makes and git does not hold is an optional table that is not there
-        stage["deps"] = [
-            path for path in stage["deps"] if path in made or not path.startswith("data/0") or _kept(path, root)
+        stages[study] = {"matrix": matrix} | stage(CELL, axes, overrides)
+    made = {path for entry in stages.values() for path in _paths(entry["outs"] + entry.get("metrics", []))}
+    for entry in stages.values():  # what no stage makes and git does not hold is an optional table that is not there
+        entry["deps"] = [
+            path for path in entry["deps"] if path in made or not path.startswith("data/0") or _kept(path, root)
         ]
     variables = [f"{PARAMETERS}:{','.join([*AXES, 'raw_root'])}"]
     return HEADER + yaml.safe_dump({"vars": variables, "stages": stages}, sort_keys=False, width=1000)
@@ -82,9 +90,16 @@ def _loader(root: Path, **runtime: str) -> ExperimentConfigLoader:
     return ExperimentConfigLoader(str(root / "conf"), "base", runtime, **arguments)
 
 
-def _stage(name: str, pipeline: Pipeline, axes: Mapping[str, str], root: Path, overrides: list[str]) -> dict[str, Any]:
+def _stage(
+    name: str,
+    pipeline: Pipeline,
+    axes: Mapping[str, str],
+    root: Path,
+    overrides: list[str],
+    catalog: Mapping[str, dict[str, Any]],
+    model: str,
+) -> dict[str, Any]:
     """One stage: ``axes`` are the values of benchmark, variant and seed, ``overrides`` the keys that change its parameters."""
-    catalog = _catalog(root, axes)
     kept = {dataset for dataset in pipeline.inputs() & set(catalog) if _note(catalog[dataset]) == "persist"}
     outs: list[Any] = [{_path(catalog[dataset]): {"persist": True}} for dataset in sorted(kept)]
     metrics: list[Any] = []
@@ -100,7 +115,6 @@ def _stage(name: str, pipeline: Pipeline, axes: Mapping[str, str], root: Path, o
         *AXES
     }
     if "model" in groups:
-        model = _loader(root)["parameters"]["model"]["model"]
         reads += [model] if (root / model).is_dir() else []
     if "raw_root" in groups:
         reads.append("${raw_root}/${benchmark}")
@@ -117,14 +131,13 @@ def _stage(name: str, pipeline: Pipeline, axes: Mapping[str, str], root: Path, o
     } | ({"metrics": metrics} if metrics else {})
 
 
-def _catalog(root: Path, axes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The catalog's datasets that lie in a file or folder, with ``axes`` in their paths."""
-    marks = {axis: f"<{axis}>" for axis in axes}  # OmegaConf would take DVC's own ${...} for its own
+def _files(catalog: Mapping[str, dict[str, Any]], axes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The datasets of ``catalog`` that lie in a file or folder, with ``axes`` in place of ``MARKS`` in their paths."""
     entries = {}
-    for name, entry in _loader(root, **marks)["catalog"].items():
+    for name, entry in catalog.items():
         if not name.startswith("_") and _path(entry) and _note(entry) != "ignore":
             path = _path(entry)
-            for axis, mark in marks.items():
+            for axis, mark in MARKS.items():
                 path = path.replace(mark, axes[axis])
             entries[name] = entry | {"filepath": path}
     return entries
@@ -188,7 +201,8 @@ def _file(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _imports(file: Path) -> list[str]:
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
     """The project's modules that a source file imports."""
     found: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -198,7 +212,7 @@ def _imports(file: Path) -> list[str]:
             found += modules or {node.module}
         elif isinstance(node, ast.Import):
             found += [name for name in names if name.split(".")[0] == PACKAGE]
-    return [name for name in found if name != PACKAGE]
+    return tuple(name for name in found if name != PACKAGE)
 
 
 def _is_module(name: str) -> bool:
