@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.training.rebalancing import BINS, rebalance
+from t2i_eval_kedro.training.rebalancing import BINS, METHODS, rebalance
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/golden/rebalance.json").read_text())
 
@@ -110,6 +110,22 @@ def test_only_the_training_fold_is_resampled_and_repeated() -> None:
         ["e", *(f"e#{n}" for n in range(2, 9))]
     )
     assert after(table, "extract") == {"all": 8}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_copy_crosses_into_another_fold(method: str) -> None:
+    rows = scored("score", {name: n + 1 for n, name in enumerate(BINS)}, aspect="overall")
+    folds = {
+        fold: [r | {"example_id": f"{fold}-{r['example_id']}", "item_id": fold, "fold": fold} for r in rows]
+        for fold in ("train", "validation", "test")
+    }
+    balanced, _ = rebalance(
+        EXAMPLES.frame([r for of in folds.values() for r in of]), method=method, repeats={"score": 3}
+    )
+    assert (balanced["item_id"] == balanced["fold"]).all()
+    for fold in ("validation", "test"):
+        left = balanced.loc[balanced["fold"] == fold, "example_id"]
+        assert sorted(left) == sorted(r["example_id"] for r in folds[fold])
 
 
 @pytest.mark.parametrize(("method", "size"), [("oversample", 6), ("undersample", 2)])
