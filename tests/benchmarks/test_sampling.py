@@ -92,3 +92,5 @@ def test_sizes_that_cannot_be_are_refused(size: int) -> None:
         balanced_sample(prompts(5, 0), size)
     with pytest.raises(T2IEvalError, match="stands twice"):
         balanced_sample(pd.concat([prompts(5, 0)] * 2), 3)
+    with pytest.raises(T2IEvalError, match=r"needs a dimension to even out; .*ingestion\.sample\.dimensions"):
+        balanced_sample(prompts(5, 0)[[]], 3)

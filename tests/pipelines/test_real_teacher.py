@@ -12,11 +12,15 @@ import yaml
 from chat_server import serving
 from kedro_project import run_kedro
 
+from t2i_eval_kedro.cli.dvc_sync import dvc_yaml
+
 PLANTED = "sk-planted-0123456789"
-TEACHER = "--pipelines=teacher_distillation"
+TEACHER = ("run", "--env=test", "--pipelines=teacher_distillation")
+SAMPLE = "ingestion.shapes.n_prompts=4,ingestion.sample.prompts=3,ingestion.sample.dimensions.element_skills=1.0"
+AFTER = "--pipelines=rebalancing,sft,meta_evaluation,reporting"
 
 
-def ask(project: Path, url: str, *more: str) -> subprocess.CompletedProcess[str]:
+def ask(project: Path, url: str, *more: str, command: tuple[str, ...] = TEACHER) -> subprocess.CompletedProcess[str]:
     given = [
         "teacher.kind=openai",
         f"teacher.openai.base_url={url}",
@@ -25,18 +29,25 @@ def ask(project: Path, url: str, *more: str) -> subprocess.CompletedProcess[str]
         "teacher.openai.tokens_per_minute=null",
         *more,
     ]
-    return run_kedro(project, "run", "--env=test", TEACHER, f"--params={','.join(given)}")
+    return run_kedro(project, *command, f"--params={','.join(given)}")
 
 
 @pytest.mark.slow
 def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    made = run_kedro(project, "run", "--env=test", "--pipelines=ingestion", "--params=ingestion.shapes.n_prompts=3")
+    made = run_kedro(project, "run", "--env=test", "--pipelines=ingestion", f"--params={SAMPLE}")
     assert made.returncode == 0, made.stderr
+    splits = pd.read_parquet(project / "data/02_intermediate/shapes/splits.parquet")
+    sampled = set(splits.loc[splits["fold"] != "unused", "item_id"])
+    assert 0 < len(sampled) < len(splits)
     with serving(tmp_path, 0.0) as server:
         without = ask(project, server.url)
         assert without.returncode == 1
         assert "The teacher has no key" in without.stderr.splitlines()[-1]
+
+        estimated = ask(project, server.url, command=("estimate-teacher", "--env=test", "--json"))
+        assert json.loads(estimated.stdout.splitlines()[-1])["items"] == len(sampled)
+        assert not server.counted("asked")
 
         credentials = project / "conf" / "test" / "credentials.yml"
         credentials.write_text(yaml.safe_dump({"teacher": {"api_key": PLANTED}}))
@@ -61,13 +72,29 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     assert costs["spent_so_far"] == costs["account"]
     transcripts = pd.read_parquet(data / "teacher_transcripts.parquet")
     assert transcripts["status"].eq("ok").all()
+    assert set(transcripts["item_id"]) == sampled  # what is in no fold is not asked about
     examples = pd.read_parquet(project / "data/04_feature/shapes/full/seed_0/examples.parquet")
     tasks = {f"{t}_{i}" for t in ("appearance", "attributes", "relations", "summary") for i in "12"}
     assert set(examples["task"]) == tasks | {"extract", "score"}
 
+    settings = project / "conf/test/parameters.yml"
+    short = yaml.safe_load(settings.read_text()) | {"judging": {"protocols": ["levels"], "batch_size": 64}}
+    settings.write_text(yaml.safe_dump(short))
+    learned = ask(project, server.url, "sft.max_steps=2", command=("run", "--env=test", AFTER))
+    assert learned.returncode == 0, learned.stderr
+    (project / "dvc.yaml").write_text(dvc_yaml(project))
+    report = (project / "data/08_reporting/shapes/full/seed_0/report.html").read_text()
+    assert "Building the training set and training cost as much as asking the teacher about" in report
+    assert "How errors compound along the chain" in report
+    cards = [
+        *project.glob("data/02_intermediate/**/data_card.json"),
+        *project.glob("data/06_models/shapes/**/README.md"),
+    ]
+    assert len(cards) == 2
+
     credentials.unlink()
-    outputs = [run.stdout + run.stderr for run in (without, broke, first, second)]
+    outputs = [run.stdout + run.stderr for run in (without, broke, first, second, learned)]
     assert not any(PLANTED in output for output in outputs)
     files = [path for path in project.rglob("*") if path.is_file()]
-    assert (data / "teacher_answers.sqlite") in files
+    assert {data / "teacher_answers.sqlite", project / "dvc.yaml", *cards} <= set(files)
     assert not [path for path in files if PLANTED.encode() in path.read_bytes()]

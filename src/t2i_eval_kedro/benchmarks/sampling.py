@@ -79,9 +79,14 @@ def balanced_sample(
     Raises:
         T2IEvalError: there are fewer than ``size`` prompts, a prompt is named twice, or no dimension is there.
     """
-    if not 0 < size <= len(categories) or not len(categories.columns):
+    if not len(categories.columns):
         raise T2IEvalError(
-            f"{size} prompts cannot be chosen from {len(categories)} with {len(categories.columns)} dimensions."
+            "A balanced sample needs a dimension to even out; name one or more in ingestion.sample.dimensions, such as an "
+            "attribute of the items or element_skills."
+        )
+    if not 0 < size <= len(categories):
+        raise T2IEvalError(
+            f"{size} prompts cannot be chosen from {len(categories)}; choose fewer with ingestion.sample.prompts."
         )
     if categories.index.has_duplicates:
         raise T2IEvalError("A prompt stands twice in the table of categories; keep one row for each prompt.")

@@ -112,6 +112,12 @@ def with_unused(splits: pd.DataFrame, item_ids: pd.Series) -> pd.DataFrame:
     return schema.SPLITS.check(pd.concat([splits, *rest], ignore_index=True))
 
 
+def in_use(items: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """The ``items`` that count in some fold of ``splits``; nobody needs to be asked about the others."""
+    counting = splits.loc[splits["fold"] != UNUSED, "item_id"]
+    return schema.ITEMS.check(items[items["item_id"].isin(set(counting))])
+
+
 def _deal(groups: list[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Deal shuffled ``groups`` to folds: largest remainders, at least one for each fold that has a share."""
     if any(share < 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:

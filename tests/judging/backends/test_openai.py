@@ -6,10 +6,12 @@ import base64
 import io
 import json
 import logging
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,14 @@ def test_a_form_is_asked_for_and_read(httpserver: HTTPServer, connect: Callable[
     schema = bodies(httpserver)[0]["response_format"]["json_schema"]
     assert schema["strict"] is True
     assert schema["schema"]["properties"]["score"]["enum"] == ["6", "7", "n/a"]
+
+
+def test_a_word_in_the_place_of_a_key_stays_in_the_answers(
+    httpserver: HTTPServer, settings: OpenAISettings, images: ImageStore
+) -> None:
+    httpserver.expect_request(PATH).respond_with_json(reply("there are none"))
+    backend = OpenAIBackend(settings, SecretStr("none"), images.read, name=Keys(settings.identity, images.read))
+    assert one(backend).text == "there are none"
 
 
 def test_a_server_without_forms_is_read_by_the_strict_parser(
@@ -406,6 +416,41 @@ def test_what_is_in_flight_is_answered_and_kept_when_the_budget_ends(
     assert len(store) == len(httpserver.log) > 0
     assert budget.spent == pytest.approx(len(store) * paid)
     assert budget.spent <= 10.5 * paid
+
+
+def test_a_full_disk_ends_the_run_and_what_was_kept_is_not_asked_again(
+    httpserver: HTTPServer, connect: Callable[..., OpenAIBackend], tmp_path: Path
+) -> None:
+    httpserver.expect_request(PATH).respond_with_json(reply("x" * 4000))
+    path, requests = tmp_path / "a.sqlite", [ask(str(i)) for i in range(80)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = AnswerStore(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, before[1]))  # the kernel refuses the write, as a full disk does
+    try:
+        with pytest.raises(T2IEvalError, match="free some space"):
+            list(CachedBackend(connect(), store, Keys({})).answer(requests))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    store.close()
+    again, n_asked = AnswerStore(path), len(httpserver.log)
+    n_kept = len(again)
+    assert 0 < n_kept < 80
+    assert len(dict(CachedBackend(connect(), again, Keys({})).answer(requests))) == 80
+    assert len(httpserver.log) - n_asked == 80 - n_kept
+
+
+def test_two_runs_at_once_ask_each_request_once(
+    httpserver: HTTPServer, connect: Callable[..., OpenAIBackend], tmp_path: Path
+) -> None:
+    httpserver.expect_request(PATH).respond_with_json(reply())
+    requests = [ask(str(i)) for i in range(30)]
+
+    def run(_: int) -> int:
+        return len(dict(CachedBackend(connect(), AnswerStore(tmp_path / "a.sqlite"), Keys({})).answer(requests)))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, range(2))) == [30, 30]
+    assert len(httpserver.log) == 30
 
 
 def test_a_limit_on_requests_is_kept(httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]) -> None:

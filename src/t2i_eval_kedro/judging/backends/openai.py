@@ -41,6 +41,7 @@ ECHO = "Idempotency-Key"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 120.0
 _GIVE_UP_AFTER = 25  # requests in a row without an answer
 _FORM_TOKENS = 32  # what the braces and names of a JSON answer may take
+_SHORTEST_SECRET = 8  # "none" or "EMPTY", for a server that wants no key, is a word that answers may hold
 _TOP_LOGPROBS = 20  # the most that OpenAI gives
 _IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
 
@@ -90,7 +91,8 @@ class Chat:
         """Take ``read_image``, the only way to an image's bytes: no path from a data file is ever opened."""
         self.structured = settings.structured
         self._settings = settings
-        self._key = key.get_secret_value()
+        given = key.get_secret_value()
+        self._key = given if len(given) >= _SHORTEST_SECRET else ""
         self._read_image = read_image
 
     def body(self, request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import SecretStr
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import in_use
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging import teacher_checks, teachers
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 def ask_teacher(
     items: pd.DataFrame,
+    splits: pd.DataFrame,
     images: ImageStore,
     recorded: pd.DataFrame,
     card: Mapping[str, Any],
@@ -32,14 +34,17 @@ def ask_teacher(
     teacher: TeacherSettings,
     judging: JudgingSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """The teacher's transcripts, scores and account; the first two empty for the human teacher, who gave no steps."""
+    """The teacher's transcripts, scores and account; the first two empty for the human teacher, who gave no steps.
+
+    Items that count in no fold (outside a sample, or with a generator that is left out) are not asked about, nor paid for.
+    """
     kind = teacher.chosen(synthetic=card["synthetic"])
     if kind == "human":
         log.info("The teacher is human: examples are made from people's mean scores.")
         return schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
     said, costs = teachers.ask_teacher(
-        kind, teacher, Material(items, images, recorded, answers, key), wording, phrases_of(card)
+        kind, teacher, Material(in_use(items, splits), images, recorded, answers, key), wording, phrases_of(card)
     )
     answers.close()
     return said.transcripts, said.scores.assign(evaluator=TEACHER), costs

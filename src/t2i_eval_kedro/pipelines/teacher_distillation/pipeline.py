@@ -15,6 +15,7 @@ def create_pipeline() -> Pipeline:
                 nodes.ask_teacher,
                 inputs=[
                     "items",
+                    "splits",
                     "images",
                     "recorded_transcripts",
                     "data_card",
