@@ -102,13 +102,14 @@ def test_a_budget_wants_a_price_and_counts_what_was_spent() -> None:
 
 def test_when_distillation_pays() -> None:
     costs = {"account": {"cost": 20.0, "unpriced": 0}, "items": 500, "runs": 2}  # 0.02 an image; the student 0.001
-    found = break_even(costs, 10_000, PRICES)
+    found = break_even(costs, 400, 10_000, PRICES)
+    assert found["building_the_training_set"] == pytest.approx(8)  # 400 images, once: not what the checks cost
     assert found["training"] == pytest.approx(10)
     assert (found["teacher_an_image"], found["student_an_image"]) == pytest.approx((0.02, 0.001))
-    assert found["images"] == 1579  # 30 / 0.019, rounded up
+    assert found["images"] == 948  # 18 / 0.019, rounded up
     json.dumps(found)
     cheap = {"account": {"cost": 0.5, "unpriced": 0}, "items": 500, "runs": 1}
-    assert break_even(cheap, 1, PRICES)["images"] is None
+    assert break_even(cheap, 400, 1, PRICES)["images"] is None
 
 
 @pytest.mark.parametrize(
@@ -121,5 +122,5 @@ def test_when_distillation_pays() -> None:
     ],
 )
 def test_nothing_is_said_where_nothing_was_paid_or_a_price_is_unknown(costs: dict) -> None:
-    assert break_even(costs, 100, PRICES) == {}
-    assert break_even({"account": {"cost": 1.0, "unpriced": 0}, "items": 1}, None, PRICES) == {}
+    assert break_even(costs, 1, 100, PRICES) == {}
+    assert break_even({"account": {"cost": 1.0, "unpriced": 0}, "items": 1}, 1, None, PRICES) == {}

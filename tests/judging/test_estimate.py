@@ -12,10 +12,12 @@ from pydantic import SecretStr
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.judging.cache import CachedBackend
 from t2i_eval_kedro.judging.estimate import estimate, sentence
-from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.judging.teachers import Material, TeacherSettings, ask_teacher
-from t2i_eval_kedro.schema import TRANSCRIPTS
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.protocols import Answer, Wording
+from t2i_eval_kedro.judging.teachers import Material, TeacherSettings, ask_teacher, keys_of
+from t2i_eval_kedro.schema import FAILED, TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -53,6 +55,22 @@ def test_an_estimate_before_and_after(material: Material, load_wording: Any, tmp
         after = estimate(chosen, material, wording, PHRASES)
         assert (after.requests, after.cost) == (0, 0.0)
         assert after.known == 1 + n_items * (2 + 3 + 3 + 4 * 2)  # the server asks three questions
+
+
+def test_a_failed_answer_is_asked_for_again_on_request_alone(material: Material, load_wording: Any) -> None:
+    wording, chosen = load_wording("full"), settings("http://127.0.0.1:9/v1")
+    before = estimate(chosen, material, wording, PHRASES).requests
+
+    class Refusing:
+        def answer(self, requests: Any) -> Any:
+            for i, _ in enumerate(requests):
+                yield i, Answer("refused: no", FAILED, usage={"prompt_tokens": 9})
+
+    backend = CachedBackend(Refusing(), material.answers, keys_of(chosen, material, 0))
+    judge_items(material.items, backend, wording, PHRASES, ["decomposed"], name="t")
+    assert estimate(chosen, material, wording, PHRASES).requests == 0
+    again = chosen.model_copy(update={"retry_failed": True})
+    assert estimate(again, material, wording, PHRASES).requests == before
 
 
 def test_without_a_price_there_is_no_cost(material: Material, load_wording: Any) -> None:

@@ -18,6 +18,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 BY_PROMPT, BY_GENERATOR = "prompt", "generator"
 UNUSED = "unused"
+TRAINING_FOLDS = ("train", "validation")
+"""What a student learns from and is stopped by; every other fold is not shown to it."""
 
 
 def normalised(prompt: str) -> str:

@@ -76,7 +76,7 @@ class CachedBackend:
             asked: dict[str, list[int]] = {}
             for i, request in enumerate(requests):
                 key = self._keys(request)
-                known = self._known(key)
+                known = known_answer(self._store, key, retry_failed=self._retry_failed)
                 if known is None:
                     asked.setdefault(key, []).append(i)
                 else:
@@ -90,8 +90,10 @@ class CachedBackend:
                 for i in asked[keys[position]]:
                     yield i, answer
 
-    def _known(self, key: str) -> Answer | None:
-        kept = self._store.get(key)
-        if kept is None and not self._retry_failed:
-            kept = self._store.failure(key)
-        return None if kept is None else Answer(**{**kept["answer"], "tokens": ()})
+
+def known_answer(store: AnswerStore, key: str, *, retry_failed: bool) -> Answer | None:
+    """The answer that ``store`` holds; a failed one too, unless it is to be asked for again."""
+    kept = store.get(key)
+    if kept is None and not retry_failed:
+        kept = store.failure(key)
+    return None if kept is None else Answer(**{**kept["answer"], "tokens": ()})

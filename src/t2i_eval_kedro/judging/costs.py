@@ -119,7 +119,9 @@ def account(records: Iterable[Mapping[str, Any]], prices: PriceTable) -> Account
     return total
 
 
-def break_even(costs: Mapping[str, Any], training_seconds: float | None, prices: PriceTable) -> dict[str, Any]:
+def break_even(
+    costs: Mapping[str, Any], n_learned: int, training_seconds: float | None, prices: PriceTable
+) -> dict[str, Any]:
     """What distillation costs beside asking the teacher every time, and from how many images on it pays.
 
     The open question of T2I-Eval. With ``build`` the cost of the teacher's answers for the training set, ``train`` that of training,
@@ -127,6 +129,7 @@ def break_even(costs: Mapping[str, Any], training_seconds: float | None, prices:
 
     Args:
         costs: the account of a teacher (``teacher_costs``).
+        n_learned: items that it judged in the folds that a student learns from; what it was paid for the others checks it.
         training_seconds: of SFT and GRPO together; None where it was not measured.
         prices: of machines.
 
@@ -140,15 +143,16 @@ def break_even(costs: Mapping[str, Any], training_seconds: float | None, prices:
         return {}
     teacher = paid["cost"] / judged
     student = prices.machine_hour * prices.student_seconds / 3600
+    building = teacher * n_learned
     training = prices.machine_hour * training_seconds / 3600
     return {
         "currency": prices.currency,
         "prices_as_of": prices.as_of.isoformat(),
-        "building_the_training_set": paid["cost"],
+        "building_the_training_set": building,
         "training": training,
         "teacher_an_image": teacher,
         "student_an_image": student,
-        "images": math.ceil((paid["cost"] + training) / (teacher - student)) if teacher > student else None,
+        "images": math.ceil((building + training) / (teacher - student)) if teacher > student else None,
     }
 
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.openai import Chat
-from t2i_eval_kedro.judging.cache import Keys
+from t2i_eval_kedro.judging.cache import Keys, known_answer
 from t2i_eval_kedro.judging.costs import PriceTable, Tokens
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
@@ -56,15 +56,16 @@ class _StandIn:
 
     def __init__(self, settings: TeacherSettings, material: Material, chat: Chat, keys: Keys, total: Estimate) -> None:
         self._model, self._prices, self._batch = settings.openai.model, settings.prices, settings.batch
+        self._retry_failed = settings.retry_failed
         self._tokens = Tokens(settings.prices.models.get(self._model), material.images.read)
         self._store, self._chat, self._keys, self._total = material.answers, chat, keys, total
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         for i, request in enumerate(requests):
-            kept = self._store.get(self._keys(request))
-            if kept is not None:
+            known = known_answer(self._store, self._keys(request), retry_failed=self._retry_failed)
+            if known is not None:
                 self._total.known += 1
-                yield i, Answer(**kept["answer"])
+                yield i, known
             else:
                 self._count(request)
                 yield i, Answer(_made_up(request))

@@ -16,6 +16,7 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.evalalign_skills import SKILLS
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import subjects
 from t2i_eval_kedro.judging.protocols import Answer, Element, Levels, Subject, Wording
@@ -27,8 +28,6 @@ from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.skills import Skills
-
-TRAINING_FOLDS = ("train", "validation")
 
 
 def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording) -> pd.DataFrame:

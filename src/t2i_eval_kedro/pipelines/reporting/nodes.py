@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.costs import break_even
 from t2i_eval_kedro.judging.evaluators import in_fold
@@ -40,6 +41,7 @@ def write_report(
     held_out = in_fold(items, splits, summary["fold"])
     ids = set(held_out["item_id"])
     trained = len(sft_curve) > 0
+    learned = in_fold(items, splits, *TRAINING_FOLDS)["image"].notna().sum()
     taken = [time["seconds"] for time in (sft_time, grpo_time) if time]
     return build_report(
         ReportInputs(
@@ -59,7 +61,7 @@ def write_report(
             teacher={
                 "costs": costs,
                 "checks": checks,
-                "break_even": break_even(costs, sum(taken) if taken else None, teacher.prices),
+                "break_even": break_even(costs, int(learned), sum(taken) if taken else None, teacher.prices),
             },
             commands=commands(summary, trained),
         )
