@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.models import ImageStore as AnyImages
 from t2i_eval_kedro.judging.protocols import Levels, Subject, Wording
 from t2i_eval_kedro.judging.shards import BatchImages, _share, judge_shards
-from t2i_eval_kedro.pipelines.judges import open_backend
+from t2i_eval_kedro.pipelines.judges import on_ray, open_backend
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.training.settings import ModelSettings
 
+CONF = Path(__file__).parents[2] / "conf" / "base"
 MODEL = ModelSettings(model=str(Path(__file__).parents[2] / "data/06_models/tiny_vlm"), device="cpu")
 
 
@@ -47,21 +51,17 @@ def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Pat
         for row in shapes.items.itertuples()
     ][::-1]
     alone = judge(asked, Levels(compact), backend_of(16)(store), evaluator="x")
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
     # Eight workers would take every processor, and two are what three processors leave room for.
-    for workers in (2, 8):
-        said = judge_shards(
-            asked,
-            store,
-            Levels(compact),
-            backend_of(5),
-            evaluator="x",
-            workers=workers,
-            batch_size=7,
-        )
-        # Scores run from 0 to 10, and other batches round otherwise: equal to 1e-5 of the scale.
-        pd.testing.assert_frame_equal(said.scores, alone.scores, atol=1e-4, rtol=0)
-        pd.testing.assert_frame_equal(said.transcripts.drop(columns="usage"), alone.transcripts.drop(columns="usage"))
-        assert len(said.element_scores) == 0
+    changed = {"ray_workers": 8, "batch_size": 7, "answers": str(tmp_path / "answers.sqlite")}
+    judging = JudgingSettings.model_validate(settings | changed)
+    said = on_ray(MODEL, None, store, judging)(asked, Levels(compact), "x")
+    # Scores run from 0 to 10, and other batches round otherwise: equal to 1e-5 of the scale.
+    pd.testing.assert_frame_equal(said.scores, alone.scores, atol=1e-4, rtol=0)
+    pd.testing.assert_frame_equal(said.transcripts.drop(columns="usage"), alone.transcripts.drop(columns="usage"))
+    assert len(said.element_scores) == 0
+    (kept,) = tmp_path.glob("answers_*.sqlite")
+    assert len(AnswerStore(kept)) == len(asked) * 2
 
 
 @pytest.mark.parametrize(

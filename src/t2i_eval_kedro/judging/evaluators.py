@@ -15,13 +15,16 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
-from t2i_eval_kedro.judging.protocols import Subject, Wording
+from t2i_eval_kedro.judging.protocols import Protocol, Subject, Wording
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning, parse_reasoned
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
 log = logging.getLogger(__name__)
+
+Elsewhere = Callable[[Sequence[Subject], Protocol, str], Judgement]
+"""Judges subjects by a protocol under an evaluator's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
 
 SAME_AS = {
     "SC": "alignment",
@@ -47,6 +50,8 @@ class JudgingSettings(BaseModel):
         batch_size: requests that a local model answers at once, and items that go through a protocol together.
         answers: file that keeps every answer of a local model, so that a run that was killed goes on where it was and nothing
             is asked twice; null for none. It may be deleted at any time.
+        ray_workers: processes that judge, on this machine or on the Ray cluster that RAY_ADDRESS names
+            (:mod:`t2i_eval_kedro.judging.shards`); 0 to judge in this process.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -59,6 +64,7 @@ class JudgingSettings(BaseModel):
     fold: str = "test"
     batch_size: int = Field(64, ge=1)
     answers: str | None = None
+    ray_workers: int = Field(0, ge=0)
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:
         """The chosen wording from ``templates``, ``<wording>/<template>`` -> jinja source.
@@ -99,7 +105,7 @@ def subjects(items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataF
 
 def judge_items(
     items: pd.DataFrame,
-    backend: Backend,
+    backend: Backend | None,
     wording: Wording,
     phrases: Mapping[str, str],
     protocols: Sequence[str],
@@ -108,10 +114,13 @@ def judge_items(
     options: ProtocolOptions | None = None,
     elements: pd.DataFrame | None = None,
     similarity: Backend | None = None,
+    elsewhere: Elsewhere | None = None,
     run: int = 0,
     at_once: int | None = None,
 ) -> Judgement:
     """Let one backend judge ``items`` by each protocol; ``run`` and ``at_once`` are the engine's.
+
+    Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
 
     The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
     own is not run where people rated none of them and there is no element whose score could be compared. Where they rated
@@ -126,11 +135,15 @@ def judge_items(
         if own and not set(rated) & set(own) and not on_elements:
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
             continue
-        answering = similarity if chosen == "similarity" else backend
-        if answering is None:
-            continue
         evaluator = name if chosen == "levels" else f"{name}_{chosen}"
-        said = judge(asked, build(chosen, wording, options), answering, evaluator=evaluator, run=run, at_once=at_once)
+        protocol = build(chosen, wording, options)
+        answering = similarity if chosen == "similarity" else backend
+        if answering is not None:
+            said = judge(asked, protocol, answering, evaluator=evaluator, run=run, at_once=at_once)
+        elif chosen != "similarity" and elsewhere is not None:
+            said = elsewhere(asked, protocol, evaluator)
+        else:
+            continue
         if own:
             said = replace(said, scores=said.scores.assign(dimension=said.scores["dimension"].replace(rated)))
         parts.append(said)

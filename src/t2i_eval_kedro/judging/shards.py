@@ -50,11 +50,10 @@ def judge_shards(
     workers: int,
     batch_size: int = 128,
     run: int = 0,
-    gpus: float = 0,
 ) -> Judgement:
     """Let ``workers`` actors judge ``subjects``; the tables are those of :func:`~t2i_eval_kedro.judging.engine.judge`.
 
-    Call ``ray.init`` first to join a cluster; otherwise Ray starts on this machine.
+    Ray joins the cluster that ``RAY_ADDRESS`` names, or starts on this machine. Where the cluster has GPUs, an actor takes one.
 
     Args:
         subjects: what is judged, each with an image in ``store``.
@@ -66,7 +65,6 @@ def judge_shards(
             Ray Data waits for ever.
         batch_size: items that an actor judges at once.
         run: number of the repetition.
-        gpus: GPUs an actor takes.
 
     Raises:
         T2IEvalError: Ray is not installed, or ``store`` lacks an image.
@@ -92,7 +90,7 @@ def judge_shards(
         batch_format="pandas",
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=cpus,
-        num_gpus=gpus,
+        num_gpus=1 if resources.get("GPU") else 0,
     )
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for part in judged.iter_rows():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,11 +19,21 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging import models
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, judge_items, load_templates, phrases_of
+from t2i_eval_kedro.judging.engine import Judgement
+from t2i_eval_kedro.judging.evaluators import (
+    Elsewhere,
+    JudgingSettings,
+    in_fold,
+    judge_items,
+    load_templates,
+    phrases_of,
+)
+from t2i_eval_kedro.judging.protocols import Protocol, Subject
 from t2i_eval_kedro.training.settings import ModelSettings
 
 if TYPE_CHECKING:
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+    from t2i_eval_kedro.judging.shards import BatchImages
 
 JUDGE_INPUTS = ["items", "elements", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
 
@@ -50,7 +61,11 @@ def judge_held_out(
             f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
             "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
         )
-    backend = remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
+    backend, elsewhere = None, None
+    if judging.ray_workers:
+        elsewhere = on_ray(model, adapter, images, judging)
+    else:
+        backend = remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
     wording = judging.load_wording(load_templates(prompts))
     similarity = None
     if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
@@ -67,6 +82,7 @@ def judge_held_out(
         options=judging.options,
         elements=elements,
         similarity=similarity,
+        elsewhere=elsewhere,
         at_once=judging.batch_size,
     )
     return said.scores, said.transcripts, said.element_scores
@@ -95,11 +111,51 @@ def open_backend(
     )
 
 
+def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
+    """What lets actors judge, each with a model of its own, as ``judging.ray_workers`` says.
+
+    Actors of other machines find everything by absolute paths, so the machines share a file system. The answers of each machine are
+    in a file of its own, because SQLite's is not safe between machines.
+    """
+    from t2i_eval_kedro.judging.shards import judge_shards  # Ray is an extra, and slow to import
+
+    path = models.model_folder(model.model)
+    make_backend = partial(
+        _on_actor,
+        model=model if path is None else model.model_copy(update={"model": str(path.resolve())}),
+        adapter=adapter and adapter.resolve(),
+        judging=judging.model_copy(
+            update={"answers": judging.answers and str(Path(judging.answers).resolve()), "ray_workers": 0}
+        ),
+    )
+
+    def judge(subjects: Sequence[Subject], protocol: Protocol, evaluator: str) -> Judgement:
+        return judge_shards(
+            subjects,
+            images,
+            protocol,
+            make_backend,
+            evaluator=evaluator,
+            workers=judging.ray_workers,
+            batch_size=judging.batch_size,
+        )
+
+    return judge
+
+
+def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None, judging: JudgingSettings) -> Backend:
+    """The backend of one actor, on the machine where it is."""
+    if judging.answers is not None:
+        answers = Path(judging.answers)
+        judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
+    return remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
+
+
 def remembering(
     backend: Backend,
     model: ModelSettings,
     adapter: Path | None,
-    images: ImageStore | ImageFiles,
+    images: ImageStore | ImageFiles | BatchImages,
     judging: JudgingSettings,
 ) -> Backend:
     """``backend``, with every answer on disk before it is used, where the settings say so.
