@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +18,12 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.models import ImageStore, image_keys, render, to_chat
+from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+    from PIL.Image import Image
 
 IGNORED = -100  # label of a token that the loss leaves out
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
@@ -61,7 +63,27 @@ class Encoder:
     along the first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them.
     """
 
-    def __init__(self, examples: pd.DataFrame, processor: Any, images: ImageStore, cache_mb: int = 512) -> None:
+    def __init__(
+        self,
+        examples: pd.DataFrame,
+        processor: Any,
+        images: ImageStore,
+        cache_mb: int = 512,
+        *,
+        augment: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Encode ``examples``.
+
+        Args:
+            examples: the table ``schema.EXAMPLES``.
+            processor: from ``load_processor``.
+            images: where the images of the requests are.
+            cache_mb: memory for processed images, in MiB.
+            augment: strength of the changes to the images of the fold ``train``, see
+                :mod:`t2i_eval_kedro.training.augment`; other folds see them as they are.
+            seed: of the changes.
+        """
         self._messages: list[str] = list(examples["messages"])
         self._completions: list[str] = list(examples["completion"])
         self._names: list[str] = list(examples["example_id"])
@@ -72,6 +94,11 @@ class Encoder:
         ]
         self.soft = any(self._targets)
         self._frequencies: list[float] = list(examples["frequency"].fillna(1.0))
+        self._augment, self._seed = augment, seed
+        self._versions = [
+            version_of(name, seed) if augment and fold == "train" else 0
+            for name, fold in zip(self._names, examples["fold"], strict=True)
+        ]
         self._processor = processor
         self._images = images
         self._cache = _Cache(cache_mb * 2**20)
@@ -181,11 +208,11 @@ class Encoder:
         tokenizer = self._processor.tokenizer
         flat = iter(tokenizer([text for texts in parts for text in texts], add_special_tokens=False)["input_ids"])
         encoded = []
-        for messages, texts in zip(conversations, parts, strict=True):
+        for row, messages, texts in zip(rows, conversations, parts, strict=True):
             prompt, *rest = [next(flat) for _ in texts]
             if tokenizer.eos_token_id not in rest[-1]:  # not every chat template ends a turn with it
                 rest[-1] = [*rest[-1], tokenizer.eos_token_id]
-            request, pixels = self._with_images(texts[0], prompt, tuple(image_keys(messages)))
+            request, pixels = self._with_images(row, texts[0], prompt, tuple(image_keys(messages)))
             length, more = len(request["input_ids"]), sum(map(len, rest))
             tokens = {name: values + [0] * more for name, values in request.items()}
             tokens["input_ids"] = request["input_ids"] + [token for part in rest for token in part]
@@ -195,19 +222,25 @@ class Encoder:
             encoded.append((tokens, pixels))
         return encoded
 
-    def _with_images(self, text: str, ids: list[int], keys: tuple[str, ...]) -> _Encoded:
+    def _pictures(self, row: int, keys: Iterable[str]) -> list[Image]:
+        """The images of an example, in its version of them."""
+        version = self._versions[row]
+        return [augmented(self._images.image(key), key, version, self._augment, self._seed) for key in keys]
+
+    def _with_images(self, row: int, text: str, ids: list[int], keys: tuple[str, ...]) -> _Encoded:
         """The token fields of a request whose placeholders stand for its images, and the images' tensors."""
         if not keys:
             return {"input_ids": ids}, {}
-        kept = self._cache.get(keys)
+        name = (str(self._versions[row]), *keys)
+        kept = self._cache.get(name)
         if kept is None or kept.expanded is None:
-            images = [[self._images.image(key) for key in keys]]
+            images = [self._pictures(row, keys)]
             fields = self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
             fields.pop("attention_mask")
             shape = tuple(fields["input_ids"].shape)
             tokens = {name: value[0].tolist() for name, value in fields.items() if tuple(value.shape) == shape}
             tensors = {name: value for name, value in fields.items() if name not in tokens}
-            self._cache.put(keys, _Pictures(_expanded(ids, tokens, self._placeholder), tensors))
+            self._cache.put(name, _Pictures(_expanded(ids, tokens, self._placeholder), tensors))
             return tokens, tensors
         at = ids.index(self._placeholder)
         before, after = [0] * at, [0] * (len(ids) - at - 1)
@@ -252,7 +285,9 @@ class Encoder:
         conversations = [json.loads(self._messages[row]) for row in rows]
         fields = self._processor(
             text=[render(self._processor, messages) for messages in conversations],
-            images=[[self._images.image(key) for key in image_keys(messages)] for messages in conversations],
+            images=[
+                self._pictures(row, image_keys(messages)) for row, messages in zip(rows, conversations, strict=True)
+            ],
             padding=True,
             padding_side="left",
             add_special_tokens=False,

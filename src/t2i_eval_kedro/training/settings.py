@@ -141,6 +141,8 @@ class SFTSettings(_Optimisation):
         eval_examples: at most so many validation examples, drawn once with the seed; 0 for no validation.
         patience: stop after so many validations in a row without a lower loss on held-out prompts, and keep the adapter of the
             lowest; None to train to the end.
+        augment: strength, 0 to 1, of random changes of brightness, contrast and place (by a few pixels) to the training images;
+            0 for none. Validation images stay as they are. See :mod:`t2i_eval_kedro.training.augment`.
         image_cache_mb: memory for images that are already processed, in MiB.
         max_length: longer examples are left out and counted, never cut; None for no limit.
         lora: of the adapter.
@@ -155,6 +157,7 @@ class SFTSettings(_Optimisation):
     eval_steps: int = Field(default=0, ge=0)
     eval_examples: int = Field(default=256, ge=0)
     patience: int | None = Field(default=None, ge=1)
+    augment: float = Field(default=0.0, ge=0, le=1)
     image_cache_mb: int = Field(default=512, ge=0)
     max_length: int | None = Field(default=None, ge=1)
     lora: LoraSettings = LoraSettings()

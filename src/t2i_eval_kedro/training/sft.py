@@ -78,7 +78,14 @@ def train_sft(
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
     processor = load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
-    encoder = Encoder(pd.concat([train, validation]), processor, images, settings.image_cache_mb)
+    encoder = Encoder(
+        pd.concat([train, validation]),
+        processor,
+        images,
+        settings.image_cache_mb,
+        augment=settings.augment,
+        seed=settings.seed,
+    )
     rows = _short_enough(encoder, settings.max_length)
     train_rows = [row for row in rows if row < len(train)]
     validation_rows = [row for row in rows if row >= len(train)]
