@@ -17,6 +17,7 @@ from t2i_eval_kedro.cli.evaluators import find_evaluator
 from t2i_eval_kedro.cli.judge import COLUMNS, judge_images
 from t2i_eval_kedro.datasets.adapter import write_manifest
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(2)
@@ -71,6 +72,26 @@ def test_one_image_as_json_with_elements(folder: Path, judge: Callable[..., tupl
     assert (verdict["prompt"], verdict["evaluator"]) == (PROMPT, "base")
     assert [element["element_id"] for element in verdict["elements"]] == ["e"]
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
+
+
+def test_a_level_that_is_several_tokens_is_refused_before_anything_is_asked(
+    judge: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersBackend, "answer", None)  # whatever asks would fail otherwise
+    image = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
+    options = ("--evaluator=base", "--params=judging.wording=full,judging.options.scale=letters")
+    done = CliRunner().invoke(judge_images, [*image, *options])
+    assert done.exit_code == 1
+    assert "tokens of this model, not one; choose a wording whose levels are single tokens" in done.output
+
+
+def test_a_reference_is_shown_by_the_decomposed_protocol_alone(judge: Callable[..., tuple[str, str]]) -> None:
+    given = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--reference", "pictures/p0000-mirror.png")
+    done = CliRunner().invoke(judge_images, given)
+    assert (done.exit_code, "looks at no reference image; decomposed does" in done.output) == (2, True)
+    absent = (*given[:-1], "pictures/none.png")
+    done = CliRunner().invoke(judge_images, [*absent, "--protocol=decomposed"])
+    assert (done.exit_code, "'pictures/none.png' cannot be judged" in done.output) == (1, True)
 
 
 def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone(

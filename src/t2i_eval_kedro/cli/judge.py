@@ -22,11 +22,13 @@ from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
 from t2i_eval_kedro.judging.protocols import Protocol, Subject
-from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, choices_of
 from t2i_eval_kedro.pipelines.judges import open_backend, remembering
 from t2i_eval_kedro.schema import FAILED, OK
 
 SIMILARITY = "similarity"
+REFERENCE = "reference"
 COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
 
 
@@ -34,11 +36,16 @@ COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
 @click.option("--prompt", metavar="TEXT", help="The prompt that the image was generated from.")
 @click.option("--image", metavar="FILE", help="The image: PNG, JPEG or WebP.")
 @click.option(
+    "--reference",
+    metavar="FILE",
+    help="An image that shows how good such an image can look, for the appearance in the decomposed protocols.",
+)
+@click.option(
     "--csv",
     "table",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Judge every row of a CSV with the columns prompt and image (a path, from the folder of the CSV).",
+    help="Judge every row of a CSV with the columns prompt and image (a path, from the folder of the CSV)[, reference].",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help=f"With --csv: a CSV with {', '.join(COLUMNS)}."
@@ -68,6 +75,7 @@ COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
 def judge_images(
     prompt: str | None,
     image: str | None,
+    reference: str | None,
     table: Path | None,
     out: Path | None,
     evaluator: str | None,
@@ -86,15 +94,23 @@ def judge_images(
     kedro judge --csv images.csv --out scores.csv
     """
     single = prompt is not None and image is not None
-    if single == (table is not None) or (table is None) != (out is None) or (not single and (prompt or image)):
+    if (
+        single == (table is not None)
+        or (table is None) != (out is None)
+        or (not single and (prompt or image or reference))
+    ):
         raise click.UsageError("Give either --prompt and --image, or --csv and --out.")
     if table is not None and as_json:
         raise click.UsageError("--json prints the verdict on one image; with --csv the scores go to --out.")
-    rows = _read_rows(table) if table is not None else pd.DataFrame([{"prompt": prompt, "image": image}])
+    rows = (
+        _read_rows(table)
+        if table is not None
+        else pd.DataFrame([{"prompt": prompt, "image": image, REFERENCE: reference or ""}])
+    )
     files = ImageFiles(table.parent if table is not None else Path())
     known = read_elements(elements) if elements is not None else {}
     if single:
-        _check_single(files, str(prompt), str(image))
+        _check_single(files, str(prompt), str(image), reference)
     if protocol == SIMILARITY and evaluator:
         raise click.UsageError(
             "--protocol similarity has a model of its own (judging.similarity); name no --evaluator."
@@ -104,9 +120,11 @@ def judge_images(
         click.echo(f"No evaluator is named: {found.note}.", err=True)
     project = load_project(found, env, params)
     asked = build(protocol, project.wording, project.judging.options)
+    if rows[REFERENCE].any() and not isinstance(asked, Decomposed):
+        raise click.UsageError(f"The protocol {protocol} looks at no reference image; decomposed does.")
     subjects = [
-        Subject(str(i), text, key, project.dimensions, elements_for(text, known))
-        for i, (text, key) in enumerate(zip(rows["prompt"], rows["image"], strict=True))
+        Subject(str(i), text, key, project.dimensions, elements_for(text, known), shown)
+        for i, (text, key, shown) in enumerate(zip(rows["prompt"], rows["image"], rows[REFERENCE], strict=True))
     ]
     name, backend = _open(protocol, project, found, files, keep=table is not None)
     whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
@@ -132,6 +150,7 @@ def _open(protocol: str, project: Project, found: Evaluator, files: ImageFiles, 
 
         return project.judging.similarity.model, SimilarityBackend(project.judging.similarity, files)
     backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    backend.require_tokens(choices_of([protocol], project.wording, project.judging.options))
     if not keep:
         return found.name, backend
     return found.name, remembering(backend, project.model, found.adapter, files, project.judging)
@@ -149,16 +168,18 @@ def _read_rows(path: Path) -> pd.DataFrame:
         raise T2IEvalError(
             f"'{path}' has no column '{missing[0]}'; its columns are {', '.join(map(str, rows.columns))}."
         )
-    return rows[["prompt", "image"]]
+    return rows.reindex(columns=["prompt", "image", REFERENCE], fill_value="")
 
 
-def _check_single(files: ImageFiles, prompt: str, image: str) -> None:
+def _check_single(files: ImageFiles, prompt: str, image: str, reference: str | None) -> None:
     if not prompt.strip():
         raise T2IEvalError("The prompt is empty; give the text that the image was generated from.")
-    try:
-        files.read(image)
-    except BadImage as error:
-        raise T2IEvalError(f"The image '{image}' cannot be judged: {error}.") from error
+    for path in (image, reference):
+        try:
+            if path:
+                files.read(path)
+        except BadImage as error:
+            raise T2IEvalError(f"The image '{path}' cannot be judged: {error}.") from error
 
 
 def _by_row(subjects: Sequence[Subject], said: Judgement, protocol: Protocol) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from t2i_eval_kedro.judging.evaluators import (
     phrases_of,
 )
 from t2i_eval_kedro.judging.protocols import Protocol, Subject
+from t2i_eval_kedro.judging.protocols.registry import choices_of
 from t2i_eval_kedro.training.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -61,12 +62,15 @@ def judge_held_out(
             f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
             "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
         )
-    backend, elsewhere = None, None
+    wording = judging.load_wording(load_templates(prompts))
+    backend: Backend | None = None
+    elsewhere: Elsewhere | None = None
     if judging.ray_workers:
         elsewhere = on_ray(model, adapter, images, judging)
     else:
-        backend = remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
-    wording = judging.load_wording(load_templates(prompts))
+        local = open_backend(model, adapter, images, judging.batch_size)
+        local.require_tokens(choices_of(judging.protocols, wording, judging.options))
+        backend = remembering(local, model, adapter, images, judging)
     similarity = None
     if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
         from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend

@@ -224,8 +224,8 @@ def _curve(history: list[dict[str, Any]], constant: float) -> pd.DataFrame:
             "distinct_scores": entry["distinct_scores"],
             "unparsed": entry["unparsed"],
             "completion_length": entry["completions/mean_length"],
-            "loss": entry["loss"],
-            "learning_rate": entry["learning_rate"],
+            "loss": entry.get("loss"),  # the last row has none where a run ends before its first row
+            "learning_rate": entry.get("learning_rate"),
         }
         for entry in history
         if "reward" in entry

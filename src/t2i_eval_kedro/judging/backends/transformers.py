@@ -376,6 +376,11 @@ class TransformersBackend:
             for name, value in tensors.items()
         }
 
+    def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
+        """Check before anything is asked what :meth:`answer` would refuse; raises T2IEvalError."""
+        for words in choices:
+            self.level_ids(words)
+
     def level_ids(self, choices: Sequence[str]) -> list[int]:
         """The token of each choice.
 

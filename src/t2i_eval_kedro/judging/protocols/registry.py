@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
 from t2i_eval_kedro.judging.protocols.direct import Direct, DirectLevels
 from t2i_eval_kedro.judging.protocols.dsg import Dsg, Zeroing
+from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
@@ -52,30 +53,43 @@ class Entry:
     Attributes:
         build: makes it from a wording and the options.
         dimensions: what it scores, whatever people rated; empty where it scores whatever it is asked for.
+        choices: the words that a request lets the judge choose among; each must be one token of its model.
         elements: whether it scores the elements of a prompt one by one, which can be compared with people's labels of them.
     """
 
     build: Callable[[Wording, ProtocolOptions], Protocol]
     dimensions: tuple[str, ...] = ()
+    choices: Callable[[Wording, ProtocolOptions], tuple[str, ...]] = lambda wording, options: ()
     elements: bool = False
 
 
+def _yes_no(wording: Wording, options: ProtocolOptions) -> tuple[str, ...]:
+    return wording.scale(YES_NO).levels
+
+
 PROTOCOLS: Mapping[str, Entry] = {
-    "levels": Entry(lambda wording, options: options.levels(wording)),
+    "levels": Entry(
+        lambda wording, options: options.levels(wording),
+        choices=lambda wording, options: options.levels(wording).scale.levels,
+    ),
     "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
     "decomposed_flat": Entry(lambda wording, options: DecomposedGrouped(wording, by_aspect=False), (OVERALL, *ASPECTS)),
     "decomposed_by_aspect": Entry(
         lambda wording, options: DecomposedGrouped(wording, by_aspect=True), (OVERALL, *ASPECTS)
     ),
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
-    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, elements=True),
-    "dsg": Entry(lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS, elements=True),
+    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, _yes_no, elements=True),
+    "dsg": Entry(
+        lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS, _yes_no, elements=True
+    ),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
     "conversation": Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
     "direct": Entry(lambda wording, options: Direct(wording)),
-    "direct_levels": Entry(lambda wording, options: DirectLevels(wording)),
+    "direct_levels": Entry(
+        lambda wording, options: DirectLevels(wording), choices=lambda wording, options: wording.levels
+    ),
 }
 
 
@@ -93,3 +107,8 @@ def known(name: str) -> str:
 def build(name: str, wording: Wording, options: ProtocolOptions | None = None) -> Protocol:
     """The protocol ``name`` (see :func:`known`) in the words of ``wording``."""
     return PROTOCOLS[known(name)].build(wording, options or ProtocolOptions())
+
+
+def choices_of(names: Iterable[str], wording: Wording, options: ProtocolOptions) -> tuple[tuple[str, ...], ...]:
+    """What the protocols ``names`` let a judge choose among, to be checked when its model is loaded."""
+    return tuple(choices for name in names if (choices := PROTOCOLS[name].choices(wording, options)))
