@@ -70,6 +70,8 @@ def judge(
         desc=f"{evaluator} ({protocol.label})",
         unit=" items",
         dynamic_ncols=True,
+        mininterval=1.0,
+        miniters=0,
         disable=len(subjects) < 2,
     ) as progress:
         for start in range(0, len(subjects), at_once or max(len(subjects), 1)):
@@ -85,7 +87,8 @@ def judge(
                 for position, answer in backend.answer(list(new.values())):
                     known[keys[position]] = answer
                     if len(known) % 16 == 0:
-                        progress.set_postfix(requests=len(known))
+                        progress.set_postfix(requests=len(known), refresh=False)
+                        progress.update(0)
                 for i, request in wanted:
                     answers[i][request.step] = known[_content(request)]
                     asked[i].append(request)
