@@ -35,9 +35,14 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+def settings(**changed: object) -> JudgingSettings:
+    given = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
+    return JudgingSettings.model_validate(given | changed)
+
+
 def backend_of(batch_size: int) -> Callable[[AnyImages], Backend]:
     """A partial of a function of the package, which the actors can import; they cannot import this file."""
-    return partial(open_backend, MODEL, None, batch_size=batch_size)
+    return partial(open_backend, MODEL, None, judging=settings(batch_size=batch_size))
 
 
 @pytest.mark.slow
@@ -51,10 +56,8 @@ def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Pat
         for row in shapes.items.itertuples()
     ][::-1]
     alone = judge(asked, Levels(compact), backend_of(16)(store), evaluator="x")
-    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
     # Eight workers would take every processor, and two are what three processors leave room for.
-    changed = {"ray_workers": 8, "batch_size": 7, "answers": str(tmp_path / "answers.sqlite")}
-    judging = JudgingSettings.model_validate(settings | changed)
+    judging = settings(ray_workers=8, batch_size=7, answers=str(tmp_path / "answers.sqlite"))
     said = on_ray(MODEL, None, store, judging)(asked, Levels(compact), "x")
     # Scores run from 0 to 10, and other batches round otherwise: equal to 1e-5 of the scale.
     pd.testing.assert_frame_equal(said.scores, alone.scores, atol=1e-4, rtol=0)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import Pictures, build_model
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.models import encode, load_model, load_processor, outside_text_model
 from t2i_eval_kedro.judging.protocols.base import Message, Request
 from t2i_eval_kedro.pipelines.judges import open_backend, remembering
@@ -20,6 +22,7 @@ from t2i_eval_kedro.training.launch import SFTJob, run
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, LoraSettings, ModelSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
+CONF = Path(__file__).parents[2] / "conf" / "base"
 TINY = Path(__file__).parents[2] / "data/06_models/tiny_vlm"  # 96 wide
 ASK = [{"role": "user", "text": "rate overall", "images": ["3"]}]
 SETTINGS = SFTSettings(
@@ -110,13 +113,6 @@ class Encoded(Pictures):
         return key.encode()
 
 
-class Judging:
-    """Where answers are kept."""
-
-    def __init__(self, answers: Path) -> None:
-        self.answers = str(answers)
-
-
 def test_the_answers_of_the_float_model_are_not_those_of_4_bits(
     trained: tuple[Path, pd.DataFrame], model: ModelSettings, pictures, tmp_path: Path
 ) -> None:
@@ -127,10 +123,12 @@ def test_the_answers_of_the_float_model_are_not_those_of_4_bits(
     ]
     store = Encoded(pictures.images)
     given = {}
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
+    judging = JudgingSettings.model_validate(settings | {"answers": str(tmp_path / "answers.db"), "batch_size": 4})
     for quantize in (None, "4bit"):
         chosen = model.model_copy(update={"quantize": quantize})
-        backend = open_backend(chosen, trained[0], store, 4)
-        kept = remembering(backend, chosen, trained[0], store, Judging(tmp_path / "answers.db"))  # type: ignore[arg-type]
+        backend = open_backend(chosen, trained[0], store, judging)  # type: ignore[arg-type]
+        kept = remembering(backend, chosen, trained[0], store, judging)  # type: ignore[arg-type]
         given[quantize] = {place: dict(answer.probabilities) for place, answer in kept.answer(requests)}
         fresh = {place: dict(answer.probabilities) for place, answer in backend.answer(requests)}
         assert given[quantize] == {place: pytest.approx(shares) for place, shares in fresh.items()}

@@ -149,7 +149,7 @@ def _open(protocol: str, project: Project, found: Evaluator, files: ImageFiles, 
         from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend  # torch is slow to import
 
         return project.judging.similarity.model, SimilarityBackend(project.judging.similarity, files)
-    backend = open_backend(project.model, found.adapter, files, project.judging.batch_size)
+    backend = open_backend(project.model, found.adapter, files, project.judging)
     backend.require_tokens(choices_of([protocol], project.wording, project.judging.options))
     if not keep:
         return found.name, backend

@@ -53,7 +53,7 @@ def serve_evaluator(
         server = EvaluatorServer(
             (host, port),
             found.name,
-            lambda images: open_backend(project.model, found.adapter, images, project.judging.batch_size),
+            lambda images: open_backend(project.model, found.adapter, images, project.judging),
             batch_size=project.judging.batch_size,
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)

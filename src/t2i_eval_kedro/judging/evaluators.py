@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -50,6 +50,7 @@ class JudgingSettings(BaseModel):
         batch_size: requests that a local model answers at once, and items that go through a protocol together.
         answers: file that keeps every answer of a local model, so that a run that was killed goes on where it was and nothing
             is asked twice; null for none. It may be deleted at any time.
+        backend: what runs a local model: ``transformers``, or ``vllm`` (an extra, for a GPU).
         ray_workers: processes that judge, on this machine or on the Ray cluster that RAY_ADDRESS names
             (:mod:`t2i_eval_kedro.judging.shards`); 0 to judge in this process.
     """
@@ -64,6 +65,7 @@ class JudgingSettings(BaseModel):
     fold: str = "test"
     batch_size: int = Field(64, ge=1)
     answers: str | None = None
+    backend: Literal["transformers", "vllm"] = "transformers"
     ray_workers: int = Field(0, ge=0)
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:

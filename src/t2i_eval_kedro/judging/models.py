@@ -91,6 +91,22 @@ def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
+def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
+    """The token of each of ``words``.
+
+    Raises:
+        T2IEvalError: a word is more than one token of this model, so one forward pass cannot score it.
+    """
+    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
+    for word, tokens in zip(words, ids, strict=True):
+        if len(tokens) != 1:
+            raise T2IEvalError(
+                f"The level '{word}' is {len(tokens)} tokens of this model, not one; choose a wording whose levels are single "
+                "tokens (judging.wording)."
+            )
+    return [tokens[0] for tokens in ids]
+
+
 def encode(processor: Any, conversations: Sequence[Sequence[Message]], images: ImageStore) -> Any:
     """A left-padded batch of requests, ready for ``model.generate`` or a forward pass over the last position.
 

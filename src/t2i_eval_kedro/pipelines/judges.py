@@ -17,7 +17,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging import models
-from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.engine import Judgement
 from t2i_eval_kedro.judging.evaluators import (
@@ -33,7 +33,6 @@ from t2i_eval_kedro.judging.protocols.registry import choices_of
 from t2i_eval_kedro.training.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
     from t2i_eval_kedro.judging.shards import BatchImages
 
 JUDGE_INPUTS = ["items", "elements", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
@@ -68,7 +67,7 @@ def judge_held_out(
     if judging.ray_workers:
         elsewhere = on_ray(model, adapter, images, judging)
     else:
-        local = open_backend(model, adapter, images, judging.batch_size)
+        local = open_backend(model, adapter, images, judging)
         local.require_tokens(choices_of(judging.protocols, wording, judging.options))
         backend = remembering(local, model, adapter, images, judging)
     similarity = None
@@ -93,26 +92,44 @@ def judge_held_out(
 
 
 def open_backend(
-    model: ModelSettings, adapter: Path | None, images: models.ImageStore, batch_size: int
-) -> TransformersBackend:
-    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``."""
-    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+    model: ModelSettings, adapter: Path | None, images: models.ImageStore, judging: JudgingSettings
+) -> LocalBackend:
+    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``.
 
-    return TransformersBackend(
-        models.load_model(
+    Raises:
+        T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
+    """
+    processor = models.load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    if judging.backend == "vllm":
+        from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
+
+        if model.quantize:
+            raise T2IEvalError(
+                "vLLM runs no model in 4 bits here; set model.quantize=null or judging.backend=transformers."
+            )
+        return VLLMBackend(
             model.model,
+            processor,
+            images,
             adapter=adapter,
             dtype=model.dtype,
-            quantize=model.quantize,
-            device=model.device,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            merge=adapter is not None,
-        ),
-        models.load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code),
-        images,
-        batch_size=batch_size,
+            batch_size=judging.batch_size,
+        )
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+
+    loaded = models.load_model(
+        model.model,
+        adapter=adapter,
+        dtype=model.dtype,
+        quantize=model.quantize,
+        device=model.device,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        merge=adapter is not None,
     )
+    return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
 
 
 def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
@@ -152,7 +169,7 @@ def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None
     if judging.answers is not None:
         answers = Path(judging.answers)
         judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
-    return remembering(open_backend(model, adapter, images, judging.batch_size), model, adapter, images, judging)
+    return remembering(open_backend(model, adapter, images, judging), model, adapter, images, judging)
 
 
 def remembering(
@@ -176,6 +193,7 @@ def remembering(
         else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
         "dtype": model.dtype,
         "quantize": model.quantize,
+        "backend": judging.backend,
         "code": _code(),
     }
     return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), alone=False)

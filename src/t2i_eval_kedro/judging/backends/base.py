@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
@@ -16,3 +16,10 @@ class Backend(Protocol):
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield ``(position in requests, answer)`` as answers arrive; a request that cannot be answered is ``failed``."""
+
+
+class LocalBackend(Backend, Protocol):
+    """A backend that runs a model itself and so knows its tokens."""
+
+    def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
+        """Check before anything is asked that each choice is one token; raises T2IEvalError."""

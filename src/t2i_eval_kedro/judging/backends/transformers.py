@@ -31,7 +31,7 @@ from t2i_eval_kedro.judging.backends.prefixes import (
     prefixes,
     tokenize,
 )
-from t2i_eval_kedro.judging.models import ImageStore, encode, image_keys
+from t2i_eval_kedro.judging.models import ImageStore, encode, image_keys, single_tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.schema import FAILED
 
@@ -113,7 +113,7 @@ class TransformersBackend:
             T2IEvalError: a choice is more than one token of the model.
         """
         for choices in {request.choices for request in requests if request.choices}:
-            self.level_ids(choices)
+            single_tokens(self.processor, choices)
         with ThreadPoolExecutor(max_workers=1) as reader:
             for failed, batches in _ahead(reader, partial(self._prepare, requests), self._batches(requests)):
                 yield from failed
@@ -241,7 +241,7 @@ class TransformersBackend:
         answers: dict[int, Answer] = {}
         for choices in {request.choices for request in requests}:
             rows = [row for row, request in enumerate(requests) if request.choices == choices]
-            within = logits[rows][:, self.level_ids(choices)]
+            within = logits[rows][:, single_tokens(self.processor, choices)]
             shares = within.softmax(dim=1).tolist()
             inside = (within.logsumexp(dim=1, keepdim=True) - total[rows]).exp()[:, 0].tolist()
             for row, share, mass in zip(rows, shares, inside, strict=True):
@@ -379,22 +379,7 @@ class TransformersBackend:
     def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
         """Check before anything is asked what :meth:`answer` would refuse; raises T2IEvalError."""
         for words in choices:
-            self.level_ids(words)
-
-    def level_ids(self, choices: Sequence[str]) -> list[int]:
-        """The token of each choice.
-
-        Raises:
-            T2IEvalError: a choice is more than one token of this model, so one forward pass cannot score it.
-        """
-        ids = [self.processor.tokenizer.encode(choice, add_special_tokens=False) for choice in choices]
-        split = [choice for choice, tokens in zip(choices, ids, strict=True) if len(tokens) != 1]
-        if split:
-            raise T2IEvalError(
-                f"The level '{split[0]}' is {len(ids[choices.index(split[0])])} tokens of this model, not one; "
-                "choose a wording whose levels are single tokens (judging.wording)."
-            )
-        return [tokens[0] for tokens in ids]
+            single_tokens(self.processor, words)
 
 
 def _lengths(shared: Sequence[Shared]) -> list[int]:
