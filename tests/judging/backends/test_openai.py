@@ -10,6 +10,7 @@ import resource
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -27,7 +28,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings, retry_after
-from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys, known_answer
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
 from t2i_eval_kedro.judging.protocols.forms import score_form
@@ -432,11 +433,13 @@ def test_a_full_disk_ends_the_run_and_what_was_kept_is_not_asked_again(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     store.close()
-    again, n_asked = AnswerStore(path), len(httpserver.log)
-    n_kept = len(again)
-    assert 0 < n_kept < 80
+    again = AnswerStore(path)
+    kept = {r.messages[0].text for r in requests if known_answer(again, Keys({})(r), retry_failed=False)}
+    assert 0 < len(kept) == len(again) < 80
     assert len(dict(CachedBackend(connect(), again, Keys({})).answer(requests))) == 80
-    assert len(httpserver.log) - n_asked == 80 - n_kept
+    asked = Counter(json.loads(sent.data)["messages"][0]["content"] for sent, _ in httpserver.log)
+    assert len(asked) == 80
+    assert all(asked[text] == 1 for text in kept)
 
 
 def test_two_runs_at_once_ask_each_request_once(
