@@ -20,7 +20,8 @@ CELL = "cell"
 def register_pipelines() -> dict[str, Pipeline]:
     """Each pipeline by its name, all of them together as ``__default__``, and what a cell of a study runs as ``cell``.
 
-    A cell is a variant and a seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others.
+    A cell is a variant and a seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others;
+    the checks of the teacher and the untrained model's scores are not of it, as no variant changes them.
     """
     pipelines = {
         "ingestion": ingestion.create_pipeline(),
@@ -31,7 +32,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "meta_evaluation": meta_evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    asked = pipelines["teacher_distillation"].to_outputs("teacher_transcripts", "teacher_scores")
-    own = pipelines["teacher_distillation"] - asked
-    cell = own + pipelines["rebalancing"] + pipelines["sft"] + pipelines["meta_evaluation"]
+    cell = (
+        pipelines["teacher_distillation"].only_nodes("build_examples")
+        + pipelines["rebalancing"]
+        + pipelines["sft"].only_nodes("train_sft", "judge_sft")
+        + pipelines["meta_evaluation"]
+    )
     return pipelines | {CELL: cell} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

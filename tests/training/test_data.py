@@ -124,6 +124,26 @@ def test_a_template_that_rewrites_the_request_is_refused(base_model: Path) -> No
         Encoder(make_examples([([], "a", "1")]), processor, STORE)([{"row": 0}])
 
 
+def test_a_template_that_rewrites_an_earlier_answer_is_refused(base_model: Path) -> None:
+    processor = load_processor(base_model)
+    template = processor.chat_template
+    turns = [
+        {"role": "user", "text": "a"},
+        {"role": "assistant", "text": "1", "learn": True},
+        {"role": "user", "text": "b"},
+    ]
+    conversation = make_examples([([], "b", "2")]).assign(messages=json.dumps(turns))
+    for written in (
+        "{% if message['role'] == 'user' or message == messages[-1] %}{{ part['text'] }}{% endif %}",
+        "{{ part['text'][:2] }}",
+    ):
+        processor.chat_template = template.replace("{{ part['text'] }}", written)
+        with pytest.raises(T2IEvalError, match="example '0' differently"):
+            Encoder(conversation, processor, STORE)([{"row": 0}])
+    processor.chat_template = template
+    assert len(Encoder(conversation, processor, STORE)([{"row": 0}])["labels"]) == 1
+
+
 def test_the_examples_run() -> None:
     result = doctest.testmod(data)
     assert result.attempted > 0

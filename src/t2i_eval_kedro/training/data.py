@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
+_MARK = "\0"  # around an answer, while a chat template is rendered
 IGNORED = -100  # label of a token that the loss leaves out
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
 
@@ -142,17 +143,16 @@ class Encoder:
         same, which sorting the examples over batches would change.
 
         Returns:
-            ``parts``: one or two batches as :meth:`__call__` returns them; ``labels``: those of all, as one row.
+            ``parts``: one or more batches as :meth:`__call__` returns them; ``labels``: those of all, as one row.
         """
         import torch
 
         rows = [item["row"] for item in batch]
         members = sorted(zip(rows, self._encode(rows), strict=True), key=lambda member: len(member[1][0]["input_ids"]))
-        cut = _cut([len(tokens["input_ids"]) for _, (tokens, _) in members])
+        cuts = _cuts([len(tokens["input_ids"]) for _, (tokens, _) in members])
         parts = [
-            self._padded([row for row, _ in part], [encoded for _, encoded in part])
-            for part in (members[:cut], members[cut:])
-            if part
+            self._padded([row for row, _ in members[start:end]], [encoded for _, encoded in members[start:end]])
+            for start, end in itertools.pairwise(cuts)
         ]
         return {"parts": parts, "labels": torch.cat([part["labels"].flatten() for part in parts])}
 
@@ -258,27 +258,29 @@ class Encoder:
 
         An answer has with it whatever ends its turn. The images are all in the first part.
         """
-        chat = [*messages, {"role": "assistant", "text": self._completions[row]}]
-        learned = [place for place, message in enumerate(messages) if message.get("learn")]
-        if any(image_keys(messages[learned[0] :]) if learned else ()):
+        chat = [*messages, {"role": "assistant", "text": self._completions[row], "learn": True}]
+        learned = [place for place, message in enumerate(chat) if message.get("learn")]
+        if any(image_keys(chat[learned[0] :])):
             raise T2IEvalError(f"Example '{self._names[row]}' shows an image after an answer that is learned.")
-        whole = render(self._processor, chat, add_generation_prompt=False)
-        cuts = [0]
-        for place in [*learned, len(messages)]:
-            last = place == len(messages)
-            cuts.append(self._cut(row, whole, chat[:place], add_generation_prompt=True))
-            cuts.append(len(whole) if last else self._cut(row, whole, chat[: place + 1], add_generation_prompt=False))
-        return [whole[start:end] for start, end in itertools.pairwise(cuts)]
+        # Rendering is slow, so it is done once with all answers marked, not once an answer.
+        marked = [{**m, "text": f"{_MARK}{m['text']}{_MARK}"} if m.get("learn") else m for m in chat]
+        request, *parts = self._render(marked, add_generation_prompt=False).split(_MARK)
+        if len(parts) == 2 * len(learned):
+            texts, closing = [request], ""
+            if len(learned) > 1:
+                closing = self._render(chat[: learned[0] + 1], add_generation_prompt=False)[len(request + parts[0]) :]
+            for answer, after in zip(parts[:-2:2], parts[1:-2:2], strict=True):
+                texts += [answer + closing, after.removeprefix(closing)]
+            asked = {learned[0]: request, learned[-1]: "".join(texts)}
+            if all(self._render(chat[:place], add_generation_prompt=True) == text for place, text in asked.items()):
+                return [*texts, "".join(parts[-2:])]
+        raise T2IEvalError(
+            f"The chat template writes the request of example '{self._names[row]}' differently once it is answered, so a "
+            "student would be asked with other text than it was trained on; use another model."
+        )
 
-    def _cut(self, row: int, whole: str, chat: list[dict[str, Any]], *, add_generation_prompt: bool) -> int:
-        """Where in ``whole`` its beginning ``chat`` ends."""
-        start = render(self._processor, chat, add_generation_prompt=add_generation_prompt)
-        if not whole.startswith(start):
-            raise T2IEvalError(
-                f"The chat template writes the request of example '{self._names[row]}' differently once it is "
-                "answered, so a student would be asked with other text than it was trained on; use another model."
-            )
-        return len(start)
+    def _render(self, chat: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        return render(self._processor, chat, add_generation_prompt=add_generation_prompt)
 
     def _padded_pixels(self, rows: Sequence[int], names: set[str]) -> dict[str, torch.Tensor]:
         """The tensors ``names`` of the images of a batch, joined by the processor."""
@@ -314,16 +316,18 @@ def _expanded(ids: list[int], tokens: Mapping[str, list[int]], placeholder: int)
     return {name: values[start:end] for name, values in tokens.items()}
 
 
-def _cut(lengths: Sequence[int]) -> int:
-    """How many of the ascending ``lengths`` to pad apart from the rest, for the fewest tokens; 0 for none.
+def _cuts(lengths: Sequence[int]) -> list[int]:
+    """Where to cut the ascending ``lengths`` into parts that are padded each to its own longest, for the least time.
 
     Example:
-        >>> _cut([30] * 31 + [200]), _cut([30] * 31 + [32])
-        (31, 0)
+        >>> _cuts([30] * 31 + [200]), _cuts([30] * 31 + [32]), _cuts([30] * 30 + [500, 900])
+        ([0, 31, 32], [0, 32], [0, 30, 31, 32])
     """
-    longest, n = lengths[-1], len(lengths)
-    costs = [n * longest, *(i * lengths[i - 1] + (n - i) * longest + _PART_COST for i in range(1, n))]
-    return costs.index(min(costs))
+    best: list[tuple[int, list[int]]] = [(0, [0])]  # of the first n lengths: cost in tokens, and where they are cut
+    for n, longest in enumerate(lengths, start=1):
+        cost, cuts = min((best[k][0] + (n - k) * longest + _PART_COST, best[k][1]) for k in range(n))
+        best.append((cost, [*cuts, n]))
+    return best[-1][1]
 
 
 class _Cache:
