@@ -14,7 +14,8 @@ import yaml
 from pydantic import SecretStr
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
-from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
+from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Decomposed, Subject, Wording

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ FLOORS = (
     {"pipeline_registry", "settings", "hooks", "cli"},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+SLOW = {"torch", "transformers", "trl", "scipy", "numba", "seaborn", "matplotlib", "openai", "ray"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -43,3 +46,10 @@ def test_imports_go_down(path: Path) -> None:
 
 def test_every_part_has_a_floor() -> None:
     assert {part(path) for path in MODULES} - {"__init__"} == set(FLOOR)
+
+
+def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
+    code = "import sys, t2i_eval_kedro.cli, t2i_eval_kedro.pipeline_registry as r; r.register_pipelines(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not SLOW & set(done.stdout.split())
+    assert {"pandas", "t2i_eval_kedro.pipelines.sft.nodes"} <= set(done.stdout.split())

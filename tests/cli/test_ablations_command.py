@@ -28,6 +28,9 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
         assert 0 < facts["distinct"] <= facts["examples"]
         assert facts["seconds"] > 0
     assert set(result["generated"]) == {"full", "no_decomposition"}
+    for figure in result["generated"].values():
+        assert 0 <= figure["readable"] <= 1
+        assert figure["seeds"] == (0 if figure["value"] is None else 1)
     assert {"all", "longest_prompts", "most_elements"} == set(result["strata"])
     assert result["strata"]["longest_prompts"]["figures"]["full"]["n"] < result["strata"]["all"]["figures"]["full"]["n"]
     assert (folder / "ablations.html").read_text().count("no_decomposition") > 3

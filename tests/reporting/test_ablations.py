@@ -50,7 +50,10 @@ def test_the_page_says_what_was_left_out_and_why_a_figure_is_missing() -> None:
             "seeds": [0],
             "variants": {"full": facts, "levels": facts | {"measured_on": "some-generator"}},
             "strata": {"all": part, "longest_prompts": part | {"title": "Prompts of at least 12 words"}},
-            "generated": {"full": value},
+            "generated": {
+                "full": value | {"seeds": 1, "readable": 0.38},
+                "levels": none | {"seeds": 0, "readable": 0.0},
+            },
             "claims": judge_claims(differences),
             "missing": ["size_10/seed_2"],
             "command": "kedro ablations",
@@ -64,4 +67,6 @@ def test_the_page_says_what_was_left_out_and_why_a_figure_is_missing() -> None:
     assert "measured on some-generator" in page
     assert "Prompts of at least 12 words" in page
     assert "1 fail" in page
+    assert "38% readable<" in page
+    assert "0% readable, 0 of 1 seeds" in page
     assert "<script" not in page

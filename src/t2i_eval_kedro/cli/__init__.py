@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import click
+from kedro.framework.cli.utils import LazyGroup
 
-from t2i_eval_kedro.cli.ablations import ablations
-from t2i_eval_kedro.cli.agreement import agreement, score_submission
-from t2i_eval_kedro.cli.dvc_sync import dvc_sync
-from t2i_eval_kedro.cli.estimate_teacher import estimate_teacher
-from t2i_eval_kedro.cli.fetch import fetch
-from t2i_eval_kedro.cli.judge import judge_images
-from t2i_eval_kedro.cli.push_adapter import push
-from t2i_eval_kedro.cli.run import run
-from t2i_eval_kedro.cli.serve import serve_evaluator
-from t2i_eval_kedro.cli.tiny_vlm import build_tiny_vlm
-
-
-@click.group(name="t2i_eval_kedro")
-def cli() -> None:
-    """Train and measure judges of text-to-image images."""
-
-
-for command in (
-    run,
-    ablations,
-    judge_images,
-    serve_evaluator,
-    estimate_teacher,
-    agreement,
-    score_submission,
-    fetch,
-    build_tiny_vlm,
-    dvc_sync,
-    push,
-):
-    cli.add_command(command)
+# A command is imported when it is called: most of them need libraries that are slow to import.
+cli = LazyGroup(
+    name="t2i_eval_kedro",
+    help="Train and measure judges of text-to-image images.",
+    lazy_subcommands={
+        name: f"t2i_eval_kedro.cli.{command}"
+        for name, command in {
+            "run": "run.run",
+            "ablations": "ablations.ablations",
+            "judge": "judge.judge_images",
+            "serve-evaluator": "serve.serve_evaluator",
+            "estimate-teacher": "estimate_teacher.estimate_teacher",
+            "agreement": "agreement.agreement",
+            "score-submission": "agreement.score_submission",
+            "fetch-benchmark": "fetch.fetch",
+            "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
+            "dvc-sync": "dvc_sync.dvc_sync",
+            "push-adapter": "push_adapter.push",
+        }.items()
+    },
+)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from kedro.framework.project import settings
 
-from t2i_eval_kedro.agreement.replicates import compare_variants
+from t2i_eval_kedro.agreement.replicates import Kept, compare_variants
 from t2i_eval_kedro.agreement.samples import Sample, build
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
@@ -26,6 +27,7 @@ from t2i_eval_kedro.judging.evaluators import in_fold
 from t2i_eval_kedro.pipeline_registry import CELL
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
+from t2i_eval_kedro.schema import OK
 
 EXPECTED = ("sft", "sft_direct_levels")
 """The evaluators whose score is an expectation over levels; any other of a student is a generated verdict."""
@@ -145,20 +147,13 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         for seed in study.seeds
     ]
     scores = pd.concat(said, ignore_index=True)
-    scores["kind"] = np.where(scores["evaluator"].isin(EXPECTED), "expected", "generated")
-    scores["evaluator"] = scores["kind"] + " " + scores.pop("cell")
-    samples = build(items, ratings, scores.drop(columns="kind"))
+    expected = scores["evaluator"].isin(EXPECTED)
+    scores["evaluator"] = scores.pop("cell")
+    samples = build(items, ratings, scores[expected])
     if dimension not in samples:
         raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
     sample = samples[dimension]
-    judges = {
-        kind: {
-            variant: [f"{kind} {variant}/{seed}" for seed in study.seeds]
-            for variant in variants
-            if all(f"{kind} {variant}/{seed}" in sample.scores for seed in study.seeds)
-        }
-        for kind in ("expected", "generated")
-    }
+    judges = {variant: [f"{variant}/{seed}" for seed in study.seeds] for variant in variants}
     left_out = {variant: study.config(variant, 0)["parameters"]["examples"]["leave_out"] for variant in variants}
     generators = np.array([*sample.generators, None])[sample.generator]
     unseen = {variant: np.isin(generators, names) for variant, names in left_out.items() if names}
@@ -170,9 +165,9 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         **_strata(sample, items, tables["elements"]),
     }.items():
         kept = dict(unseen) if rows is None else {variant: rows & unseen.get(variant, True) for variant in variants}
-        figures, differences = compare_variants(sample, judges["expected"], compared, kept=kept, **chosen)
+        figures, differences = compare_variants(sample, judges, compared, kept=kept, **chosen)
         strata[name] = {"title": title, "figures": figures, "differences": differences}
-    generated, _ = compare_variants(sample, judges["generated"], (), kept=unseen, **chosen)
+    written = build(items, ratings, scores[~expected], missing="worst").get(dimension)
     return {
         "study": study.name,
         "benchmark": card["name"],
@@ -185,11 +180,36 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "variants": {variant: _facts(study, variant, left_out[variant]) for variant in variants},
         "strata": strata,
-        "generated": generated,
+        "generated": _generated(written, judges, unseen, chosen) if written else {},
         "claims": judge_claims(strata["all"]["differences"]),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
         "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --jobs 2",
         "commit": commit(),
+    }
+
+
+def _generated(
+    sample: Sample, judges: Mapping[str, Sequence[str]], kept: Mapping[str, Kept], chosen: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Generated verdicts by variant: their agreement, over how many seeds, and which share of them could be read.
+
+    A verdict that could not be read counts as the judge's worst score. A seed without two different verdicts has no figure.
+    """
+    written = {variant: [name for name in names if name in sample.scores] for variant, names in judges.items()}
+    told = {
+        variant: [name for name in names if len(set(sample.scores[name][np.isfinite(sample.scores[name])])) > 1]
+        for variant, names in written.items()
+    }
+    figures, _ = compare_variants(sample, {v: names for v, names in told.items() if names}, (), kept=kept, **chosen)
+    none = {"value": None, "low": None, "high": None, "n": 0, "n_prompts": 0, "reason": "no two different verdicts"}
+    return {
+        variant: figures.get(variant, none)
+        | {
+            "seeds": len(told[variant]),
+            "readable": round(fmean(sample.counts[name][OK] / len(sample.item_ids) for name in names), 2),
+        }
+        for variant, names in written.items()
+        if names
     }
 
 

@@ -16,8 +16,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.backends.batch import BatchBackend
-from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
@@ -134,13 +133,18 @@ def connect(settings: TeacherSettings, material: Material, run: int = 0) -> Cach
     budget = Budget(settings.budget, settings.prices, server.model, spent=spent)
     tokens = Tokens(settings.prices.models.get(server.model), material.images.read)
     read = material.images.read
+    # OpenAI's client is slow to import.
     backend: Backend
     if settings.batch:
+        from t2i_eval_kedro.judging.backends.batch import BatchBackend
+
         store, poll_s = material.answers, settings.poll_s
         backend = BatchBackend(
             server, material.key, read, store, name=keys, budget=budget, tokens=tokens, poll_s=poll_s
         )
     else:
+        from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
+
         backend = OpenAIBackend(server, material.key, read, name=keys, budget=budget, tokens=tokens)
     return CachedBackend(backend, material.answers, keys, retry_failed=settings.retry_failed)
 

@@ -89,7 +89,7 @@ def build_ablations(result: Mapping[str, Any]) -> str:
         result: as ``kedro ablations`` writes it: ``study``, ``benchmark``, ``synthetic``, ``dimension``, ``statistic``,
             ``level``, ``first``, ``seeds``, ``variants`` (variant -> ``steps``, ``examples``, ``distinct``, ``seconds``,
             ``measured_on``), ``strata`` (name -> ``title``, ``figures``, ``differences``; the first is all items),
-            ``generated`` (variant -> figure), ``claims`` and ``missing`` cells.
+            ``generated`` (variant -> figure, ``seeds``, ``readable``), ``claims`` and ``missing`` cells.
     """
     strata = result["strata"]
     (_, main), *others = strata.items()

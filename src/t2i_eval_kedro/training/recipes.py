@@ -14,7 +14,6 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
-from t2i_eval_kedro.training import soft_labels
 from t2i_eval_kedro.training.examples import (
     direct_examples,
     examples_from_conversations,
@@ -28,8 +27,6 @@ from t2i_eval_kedro.training.examples import (
 from t2i_eval_kedro.training.settings import ExampleSettings, Task
 
 log = logging.getLogger(__name__)
-
-_FORMS = {"published": soft_labels.published, "corrected": soft_labels.corrected}
 
 
 @dataclass(frozen=True)
@@ -135,6 +132,8 @@ def _perturbed(scores: pd.DataFrame, settings: ExampleSettings) -> pd.DataFrame:
 
 def _softened(means: pd.DataFrame, levels: int, form: str) -> pd.DataFrame:
     """``means`` with the column ``target``: shares of the levels, from the worst to the best."""
+    from t2i_eval_kedro.training import soft_labels  # scipy is slow to import
+
     if means["std"].isna().any():
         item, dimension = means.loc[means["std"].isna(), ["item_id", "dimension"]].iloc[0]
         raise T2IEvalError(
@@ -142,9 +141,9 @@ def _softened(means: pd.DataFrame, levels: int, form: str) -> pd.DataFrame:
             f"'{dimension}'."
         )
     step = (levels - 1) / 10
+    soft_label = {"published": soft_labels.published, "corrected": soft_labels.corrected}[form]
     shares = [
-        _FORMS[form](1 + step * mean, step * std, levels)
-        for mean, std in zip(means["score"], means["std"], strict=True)
+        soft_label(1 + step * mean, step * std, levels) for mean, std in zip(means["score"], means["std"], strict=True)
     ]
     return means.assign(target=[share / share.sum() for share in shares])
 

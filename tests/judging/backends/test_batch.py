@@ -16,7 +16,7 @@ from werkzeug import Response
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.batch import BatchBackend
-from t2i_eval_kedro.judging.backends.openai import OpenAISettings
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
 from t2i_eval_kedro.judging.protocols.base import Message, Request

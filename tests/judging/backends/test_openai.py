@@ -27,7 +27,8 @@ from werkzeug import Response
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings, retry_after
+from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, retry_after
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys, known_answer
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request

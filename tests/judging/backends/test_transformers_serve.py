@@ -18,7 +18,8 @@ from kedro_project import ROOT
 from PIL import Image
 from pydantic import SecretStr
 
-from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, OpenAISettings
+from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import Keys
 from t2i_eval_kedro.judging.protocols.base import Message, Request
 from t2i_eval_kedro.schema import FAILED, OK

@@ -22,7 +22,8 @@ from pydantic import SecretStr
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.backends.openai import Chat, OpenAISettings
+from t2i_eval_kedro.judging.backends.openai import Chat
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.schema import FAILED

@@ -18,16 +18,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 
 import openai
 from aiolimiter import AsyncLimiter
 from openai.types.chat import ChatCompletion
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.forms import json_schema
@@ -44,44 +45,6 @@ _FORM_TOKENS = 32  # what the braces and names of a JSON answer may take
 _SHORTEST_SECRET = 8  # "none" or "EMPTY", for a server that wants no key, is a word that answers may hold
 _TOP_LOGPROBS = 20  # the most that OpenAI gives
 _IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
-
-
-class OpenAISettings(BaseModel):
-    """Which server is asked, and how hard.
-
-    Attributes:
-        model: name as the server knows it.
-        base_url: of the server, ending in ``/v1``; null for the environment's OPENAI_BASE_URL, else OpenAI itself.
-        requests_per_minute: limit; null for none.
-        tokens_per_minute: limit on the tokens sent and the longest answers asked for; null for none.
-        in_flight: requests under way at once.
-        timeout_s: seconds until an unanswered request is given up and tried again.
-        retries: how often a request is tried again after a fault of the connection.
-        temperature: of sampling.
-        seed: sent with every request; servers may ignore it.
-        structured: ask for JSON after a schema where the answer has one. A server that refuses is asked in words instead.
-        token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    base_url: str | None
-    requests_per_minute: float | None = Field(gt=0)
-    tokens_per_minute: float | None = Field(gt=0)
-    in_flight: int = Field(ge=1)
-    timeout_s: float = Field(gt=0)
-    retries: int = Field(ge=0)
-    temperature: float = Field(ge=0)
-    seed: int = Field(ge=0)
-    structured: bool
-    token_limit: Literal["max_tokens", "max_completion_tokens"]
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """What decides an answer besides the request; the server's address does not, so that a team shares answers."""
-        chosen = ("model", "temperature", "seed", "structured")
-        return {name: getattr(self, name) for name in chosen}
 
 
 class Chat:

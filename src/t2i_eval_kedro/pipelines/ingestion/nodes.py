@@ -13,7 +13,6 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
 from t2i_eval_kedro.benchmarks.checks import check_splits, set_aside
-from t2i_eval_kedro.benchmarks.sampling import balanced_sample, prompt_categories
 from t2i_eval_kedro.benchmarks.splits import leave_generators_out, prompt_groups, split_by_prompt, with_unused
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -114,6 +113,8 @@ def sample(items: pd.DataFrame, elements: pd.DataFrame, settings: IngestionSetti
     asked = settings.sample
     if asked.prompts is None:
         return {}
+    from t2i_eval_kedro.benchmarks.sampling import balanced_sample, prompt_categories  # scipy is slow to import
+
     groups = prompt_groups(items)
     categories = prompt_categories(items, elements, groups, asked.dimensions)
     chosen = balanced_sample(categories, asked.prompts, asked.dimensions, asked.seed, asked.time_limit, asked.gap)

@@ -10,7 +10,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.agreement import reproduce, summarise
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
 
@@ -67,6 +66,8 @@ def measure(
     Raises:
         T2IEvalError: the fold has no item.
     """
+    from t2i_eval_kedro.agreement import reproduce, summarise  # scipy and numba are slow to import
+
     held_out = in_fold(items, splits, settings.fold)
     if not len(held_out):
         raise T2IEvalError(

@@ -15,7 +15,6 @@ from t2i_eval_kedro.judging.evaluators import in_fold
 from t2i_eval_kedro.judging.teachers import TeacherSettings
 from t2i_eval_kedro.provenance import provenance
 from t2i_eval_kedro.reporting.inputs import ReportInputs
-from t2i_eval_kedro.reporting.report import build_report
 
 
 def write_report(
@@ -38,6 +37,8 @@ def write_report(
     *transcripts: pd.DataFrame,
 ) -> str:
     """One self-contained HTML page."""
+    from t2i_eval_kedro.reporting.report import build_report  # seaborn is slow to import
+
     held_out = in_fold(items, splits, summary["fold"])
     ids = set(held_out["item_id"])
     trained = len(sft_curve) > 0
