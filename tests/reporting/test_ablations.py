@@ -63,7 +63,7 @@ def test_the_page_says_what_was_left_out_and_why_a_figure_is_missing() -> None:
     assert "size_10/seed_2" in page
     assert "all scores are &lt;equal&gt;" in page
     assert "0.500" in page
-    assert "-0.100" in page
+    assert "−0.100" in page
     assert "measured on some-generator" in page
     assert "Prompts of at least 12 words" in page
     assert "1 fail" in page

@@ -139,5 +139,5 @@ def cell(figure: Mapping[str, Any] | None, name: str = "value", *, signed: bool 
         return "–"
     if figure[name] is None:
         return f"– ({figure['reason']})"
-    value = f"{figure[name]:+.3f}" if signed else number(figure[name])
+    value = f"{figure[name]:+.3f}".replace("-", "−") if signed else number(figure[name])
     return f"{value} {views.interval(figure)}" if figure["low"] is not None else value
