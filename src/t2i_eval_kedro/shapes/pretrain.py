@@ -246,9 +246,9 @@ order of the numerals 0 to 10 along with them.
 |---|---|
 {rows}
 
-**Rebuilding.** With {versions}, the same settings and the same machine, the same
-bytes are expected; a test holds a rebuild of a few steps to that, a whole one was not compared. Another kind of processor,
-number of threads or library version rounds sums differently, and the weights are then others.
+**Rebuilding.** With {versions}, the same settings and the same machine, `kedro build-tiny-vlm`
+(20 minutes of one core) gives the same bytes: a whole rebuild was compared once, and a test holds one of a few steps to it. Another kind of
+processor, number of threads or library version rounds sums differently, and the weights are then others.
 
 Licence: Apache-2.0.
 """
