@@ -21,7 +21,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Each pipeline by its name, all of them together as ``__default__``, and what a cell of a study runs as ``cell``.
 
     A cell is a variant and a seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others;
-    the checks of the teacher and the untrained model's scores are not of it, as no variant changes them.
+    the checks of the teacher and the untrained model's scores are left to the default run, as no study compares them.
     """
     pipelines = {
         "ingestion": ingestion.create_pipeline(),

@@ -27,7 +27,6 @@ from t2i_eval_kedro.judging.evaluators import in_fold
 from t2i_eval_kedro.pipeline_registry import CELL
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
-from t2i_eval_kedro.schema import OK
 
 EXPECTED = ("sft", "sft_direct_levels")
 """The evaluators whose score is an expectation over levels; any other of a student is a generated verdict."""
@@ -153,6 +152,11 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     if dimension not in samples:
         raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
     sample = samples[dimension]
+    for variant in variants:
+        if any(f"{variant}/{seed}" not in sample.scores for seed in study.seeds):
+            raise T2IEvalError(
+                f"Variant '{variant}' has no expected score to compare; add levels or direct_levels to its judging.protocols."
+            )
     judges = {variant: [f"{variant}/{seed}" for seed in study.seeds] for variant in variants}
     left_out = {variant: study.config(variant, 0)["parameters"]["examples"]["leave_out"] for variant in variants}
     generators = np.array([*sample.generators, None])[sample.generator]
@@ -167,7 +171,6 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         kept = dict(unseen) if rows is None else {variant: rows & unseen.get(variant, True) for variant in variants}
         figures, differences = compare_variants(sample, judges, compared, kept=kept, **chosen)
         strata[name] = {"title": title, "figures": figures, "differences": differences}
-    written = build(items, ratings, scores[~expected], missing="worst").get(dimension)
     return {
         "study": study.name,
         "benchmark": card["name"],
@@ -180,7 +183,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "seeds": list(study.seeds),
         "variants": {variant: _facts(study, variant, left_out[variant]) for variant in variants},
         "strata": strata,
-        "generated": _generated(written, judges, unseen, chosen) if written else {},
+        "generated": _generated(items, ratings, scores[~expected], judges, unseen, chosen),
         "claims": judge_claims(strata["all"]["differences"]),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
         "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --jobs 2",
@@ -189,12 +192,18 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
 
 
 def _generated(
-    sample: Sample, judges: Mapping[str, Sequence[str]], kept: Mapping[str, Kept], chosen: Mapping[str, Any]
+    items: pd.DataFrame,
+    ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    judges: Mapping[str, Sequence[str]],
+    kept: Mapping[str, Kept],
+    chosen: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Generated verdicts by variant: their agreement, over how many seeds, and which share of them could be read.
 
     A verdict that could not be read counts as the judge's worst score. A seed without two different verdicts has no figure.
     """
+    (said,), (sample,) = (build(items, ratings, scores, missing=policy).values() for policy in ("drop", "worst"))
     written = {variant: [name for name in names if name in sample.scores] for variant, names in judges.items()}
     told = {
         variant: [name for name in names if len(set(sample.scores[name][np.isfinite(sample.scores[name])])) > 1]
@@ -206,7 +215,9 @@ def _generated(
         variant: figures.get(variant, none)
         | {
             "seeds": len(told[variant]),
-            "readable": round(fmean(sample.counts[name][OK] / len(sample.item_ids) for name in names), 2),
+            "readable": round(
+                fmean(np.isfinite(said.scores[name][kept.get(variant, ...)]).mean() for name in names), 2
+            ),
         }
         for variant, names in written.items()
         if names

@@ -95,14 +95,14 @@ def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
     """The token of each of ``words``.
 
     Raises:
-        T2IEvalError: a word is more than one token of this model, so one forward pass cannot score it.
+        T2IEvalError: a word is more than one token of this model, so its probability can be neither read in one forward pass nor trained.
     """
     ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
     for word, tokens in zip(words, ids, strict=True):
         if len(tokens) != 1:
             raise T2IEvalError(
                 f"The level '{word}' is {len(tokens)} tokens of this model, not one; choose a wording whose levels are single "
-                "tokens (judging.wording)."
+                "tokens, or such a scale (judging.wording, judging.options.scale)."
             )
     return [tokens[0] for tokens in ids]
 

@@ -99,7 +99,7 @@ def open_backend(
     Raises:
         T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
     """
-    processor = models.load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    processor = model.load_processor()
     if judging.backend == "vllm":
         from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
 
@@ -119,16 +119,7 @@ def open_backend(
         )
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
 
-    loaded = models.load_model(
-        model.model,
-        adapter=adapter,
-        dtype=model.dtype,
-        quantize=model.quantize,
-        device=model.device,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        merge=adapter is not None,
-    )
+    loaded = model.load(adapter=adapter, merge=adapter is not None)
     return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, image_keys, render, to_chat
+from t2i_eval_kedro.judging.models import ImageStore, image_keys, render, single_tokens, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
@@ -192,13 +192,7 @@ class Encoder:
 
     def _token(self, level: str) -> int:
         if level not in self._tokens:
-            ids = self._processor.tokenizer.encode(level, add_special_tokens=False)
-            if len(ids) != 1:
-                raise T2IEvalError(
-                    f"The level '{level}' is {len(ids)} tokens of this model, so its probability cannot be trained; choose "
-                    "a wording or a scale whose levels are single tokens (judging.wording, judging.options.scale)."
-                )
-            self._tokens[level] = int(ids[0])
+            (self._tokens[level],) = single_tokens(self._processor, [level])
         return self._tokens[level]
 
     def _encode(self, rows: Sequence[int]) -> list[_Encoded]:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor
+from t2i_eval_kedro.judging.models import ImageStore
 from t2i_eval_kedro.training.adapters import save_adapter
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
@@ -100,18 +100,9 @@ def train_grpo(
     train = examples[(examples["fold"] == "train") & (examples["task"] == "score") & examples["score"].notna()]
     if train.empty:
         raise T2IEvalError("GRPO needs training examples of the task 'score' with people's mean; there are none.")
-    processor = load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    processor = model.load_processor()
     set_seed(settings.seed)
-    policy = load_model(
-        model.model,
-        adapter=sft_adapter,
-        dtype=model.dtype,
-        quantize=model.quantize,
-        device=model.device,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        trainable=True,
-    )
+    policy = model.load(adapter=sft_adapter, trainable=True)
     reward = reward_of(settings, score_range)
     constant, score = best_constant_reward(train["score"], reward, *score_range)
     logger.info("The score %.3g for every image would earn %.3f.", score, constant)

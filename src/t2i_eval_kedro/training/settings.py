@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from t2i_eval_kedro.judging.models import load_model, load_processor
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -66,6 +68,24 @@ class ModelSettings(_Settings):
         if self.trust_remote_code and not Path(self.model).is_dir() and not _COMMIT.fullmatch(self.revision or ""):
             raise ValueError("code from the hub is run at one commit only; give its 40 digits as model.revision")
         return self
+
+    def load(self, *, adapter: Path | None = None, trainable: bool = False, merge: bool = False) -> Any:
+        """The model, see :func:`t2i_eval_kedro.judging.models.load_model`."""
+        return load_model(
+            self.model,
+            adapter=adapter,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            device=self.device,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            trainable=trainable,
+            merge=merge,
+        )
+
+    def load_processor(self) -> Any:
+        """Its processor, see :func:`t2i_eval_kedro.judging.models.load_processor`."""
+        return load_processor(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
 
 class LaunchSettings(_Settings):

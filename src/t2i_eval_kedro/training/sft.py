@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, load_model, load_processor, outside_text_model
+from t2i_eval_kedro.judging.models import ImageStore, outside_text_model
 from t2i_eval_kedro.judging.protocols.direct import TASK as DIRECT
 from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
 from t2i_eval_kedro.training.adapters import save_adapter
@@ -76,7 +76,7 @@ def train_sft(
     train = examples[examples["fold"] == "train"]
     if train.empty:
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
-    processor = load_processor(model.model, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    processor = model.load_processor()
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(
         pd.concat([train, validation]),
@@ -95,15 +95,7 @@ def train_sft(
     state = PartialState()
     batch_size, passes = per_process(settings.batch_size, settings.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
-    base = load_model(
-        model.model,
-        dtype=model.dtype,
-        quantize=model.quantize,
-        device=model.device,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        trainable=True,
-    )
+    base = model.load(trainable=True)
     hashed = data_hash(examples)
     checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
     with checkpoints as work:
