@@ -10,14 +10,18 @@ PACKAGES = ("t2i-eval-kedro", "kedro", "torch", "transformers", "peft", "trl", "
 
 
 def commit() -> str:
-    """The commit of the working tree, marked where files differ from it; ``unknown`` outside git."""
+    """The commit of the working tree, marked where files other than results differ from it; ``unknown`` outside git."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"], capture_output=True, text=True, check=True
-        )
+        head = _git("describe", "--always", "--abbrev=10")
+        # A run writes its own metrics, which git tracks, before its report asks where it comes from.
+        changed = _git("diff", "--name-only", "HEAD", "--", ":(top)", ":(top,exclude)data/08_reporting")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def provenance(model: str) -> dict[str, object]:

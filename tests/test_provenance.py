@@ -1,0 +1,33 @@
+"""The commit that a result names."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from t2i_eval_kedro.provenance import commit
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_run_s_own_metrics_are_no_change_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert commit() == "unknown"
+    metrics = tmp_path / "data/08_reporting/summary.json"
+    metrics.parent.mkdir(parents=True)
+    for file in (metrics, tmp_path / "code.py"):
+        file.write_text("1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "x")
+    clean = commit()
+    metrics.write_text("2")
+    assert commit() == clean
+    monkeypatch.chdir(metrics.parent)
+    (tmp_path / "code.py").write_text("2")
+    assert commit() == f"{clean}-dirty"
