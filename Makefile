@@ -19,9 +19,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: install
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m perf
 
 install: $(VENV)/.installed
 

@@ -26,7 +26,7 @@ class ChatServer:
 @contextmanager
 def serving(folder: Path, delay: float) -> Iterator[ChatServer]:
     log = folder / "server.log"
-    command = [sys.executable, "-m", "benchmarks.chat_server", "--delay", str(delay), "--log", str(log)]
+    command = [sys.executable, "-m", "perf.chat_server", "--delay", str(delay), "--log", str(log)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -137,7 +137,7 @@ def test_a_study_is_a_matrix_whose_cells_share_ingestion_and_teacher(project: Pa
 def test_sources_are_what_is_imported_and_no_more() -> None:
     found = sources(["t2i_eval_kedro.pipelines.meta_evaluation.nodes"], ROOT)
     assert "src/t2i_eval_kedro/agreement/published.csv" in found
-    assert "src/t2i_eval_kedro/agreement/kernels.py" in found
+    assert "src/t2i_eval_kedro/statistics/kernels.py" in found
     assert not any("training" in path or "benchmarks/tifa160" in path for path in found)
     assert all((ROOT / path).exists() for path in found)
     assert "src/t2i_eval_kedro/training/answer_loss.py" in sources(

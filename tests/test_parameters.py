@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from t2i_eval_kedro.config import ExperimentConfigLoader, refuse_unknown
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.judging.teachers import TeacherSettings
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
+from t2i_eval_kedro.teacher.teachers import TeacherSettings
 from t2i_eval_kedro.training.settings import (
     ExampleSettings,
     GRPOSettings,
     LaunchSettings,
-    ModelSettings,
     RebalancingSettings,
     SFTSettings,
 )

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from t2i_eval_kedro.pipelines import (
-    grpo,
-    ingestion,
-    meta_evaluation,
-    rebalancing,
-    reporting,
-    sft,
-    teacher_distillation,
-)
+from t2i_eval_kedro.pipelines import grpo, ingestion, meta_evaluation, rebalancing, reporting, sft, teacher_distillation
 
 CELL = "cell"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i_eval_kedro.agreement import people, raters
+from t2i_eval_kedro.agreement import human_agreement, raters
 
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 
@@ -61,13 +61,13 @@ def test_alpha_and_kappas():
 
 def test_one_rater_and_published_means_have_no_reliability():
     one = np.ones((5, 1))
-    assert "one rater" in people.reliability(one, False)["reason"]
-    assert people.ceiling(one, False)["spearman"]["value"] is None
-    assert people.level(one, np.arange(5.0))["spearman"]["people"] is None
+    assert "one rater" in human_agreement.reliability(one, False)["reason"]
+    assert human_agreement.ceiling(one, False)["spearman"]["value"] is None
+    assert human_agreement.level(one, np.arange(5.0))["spearman"]["people"] is None
 
 
 def test_anonymous_slots_have_one_way_figures_only():
-    found = people.reliability(SHROUT_FLEISS, anonymous=True)
+    found = human_agreement.reliability(SHROUT_FLEISS, anonymous=True)
     assert found["icc_1"]["value"] == pytest.approx(0.17, abs=0.005)
     assert found["icc_2"]["value"] is None
     assert "slots" in found["weighted_kappa"]["reason"]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.benchmarks import Benchmark, read_benchmark
-from t2i_eval_kedro.benchmarks.evalmuse import parse_element, prompt_score_variance
-from t2i_eval_kedro.benchmarks.evalmuse_structure import marked_counts, mask_key
+from t2i_eval_kedro.benchmarks.readers.evalmuse import parse_element, prompt_score_variance
+from t2i_eval_kedro.benchmarks.readers.evalmuse_structure import marked_counts, mask_key
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 
 

@@ -25,8 +25,8 @@ from pytest_httpserver import HTTPServer
 
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
-from t2i_eval_kedro.judging.models import load_model, load_processor
-from t2i_eval_kedro.judging.protocols import Message, Request
+from t2i_eval_kedro.judging.protocols import ChatMessage, Request
+from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(4)
@@ -94,7 +94,7 @@ def test_the_answer_is_the_model_s_own_with_its_probabilities(base: openai.OpenA
     store = type("Store", (), {"image": lambda self, key: decode(IMAGES[key])})()
     backend = TransformersBackend(load_model(folder, device="cpu"), load_processor(folder), store, batch_size=4)
     words = tuple(tops)[:2]
-    request = Request("", "", "", "", (Message("user", text, (key,)),), max_tokens=1, choices=words)
+    request = Request("", "", "", "", (ChatMessage("user", text, (key,)),), max_tokens=1, choices=words)
     [(_, answer)] = backend.answer([request])
     share = tops[words[0]] / (tops[words[0]] + tops[words[1]])
     assert answer.probabilities[words[0]] == pytest.approx(share, abs=1e-4)

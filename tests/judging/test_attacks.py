@@ -13,9 +13,9 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.attacks import IMAGES, ORDER, PROMPTS, attack_shifts
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.models import encode, load_model, load_processor
-from t2i_eval_kedro.judging.protocols import Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Levels, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+from t2i_eval_kedro.models.loading import encode, load_model, load_processor
 from t2i_eval_kedro.schema import OK, STATUSES
 from t2i_eval_kedro.shapes.make import make_shapes
 
@@ -51,7 +51,9 @@ def test_the_shift_of_every_attack_is_measured(tiny, compact: Wording, capsys: p
         def image(self, key: str) -> Image.Image:
             return decode(pictures[key])
 
-    subjects = [Subject(str(r.item_id), str(r.prompt), str(r.image), {"overall": "x"}) for r in made.items.itertuples()]
+    subjects = [
+        EvaluationItem(str(r.item_id), str(r.prompt), str(r.image), {"overall": "x"}) for r in made.items.itertuples()
+    ]
     shifts = attack_shifts(
         subjects, Store(), Levels(compact), lambda images: TransformersBackend(*tiny, images, batch_size=64)
     )
@@ -79,7 +81,7 @@ def test_a_prompt_cannot_write_a_turn_of_the_chat(tiny) -> None:
 @pytest.mark.parametrize("kind", STRANGE)
 def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wording, kind: str) -> None:
     prompt = STRANGE[kind]
-    subject = Subject("i", prompt, "i", {"overall": "how good the image is"})
+    subject = EvaluationItem("i", prompt, "i", {"overall": "how good the image is"})
     for name in PROTOCOLS:
         for wording in (full, compact):
             with suppress(T2IEvalError) if wording is compact else nullcontext():  # full has every template
@@ -87,7 +89,7 @@ def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wo
                 assert any(prompt.strip() in request.messages[-1].text for request in requests)
     backend = TransformersBackend(*tiny, Pictures(), batch_size=8)
     said = judge(
-        [subject, Subject("j", "a red circle", "i", subject.dimensions)], Levels(compact), backend, evaluator="x"
+        [subject, EvaluationItem("j", "a red circle", "i", subject.dimensions)], Levels(compact), backend, evaluator="x"
     )
     status = said.scores.set_index("item_id")["status"]
     assert status["j"] == OK
@@ -96,6 +98,6 @@ def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wo
 
 
 def test_the_order_is_not_in_the_request_as_an_instruction(full: Wording) -> None:
-    subject = Subject("i", PROMPTS["closing tag in the prompt"]("a cat"), "i", {"overall": "x"})
+    subject = EvaluationItem("i", PROMPTS["closing tag in the prompt"]("a cat"), "i", {"overall": "x"})
     text = Levels(full).requests(subject, {})[0].messages[0].text
     assert text.index("<prompt>") < text.index(ORDER) < text.index("</prompt>")

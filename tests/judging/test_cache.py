@@ -10,11 +10,11 @@ import pytest
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.forms import score_form
 from t2i_eval_kedro.schema import FAILED
 
-REQUEST = Request("i", "s", "t", "", (Message("user", "score ?", ("a.png",)),), 4)
+REQUEST = Request("i", "s", "t", "", (ChatMessage("user", "score ?", ("a.png",)),), 4)
 IMAGES = {"a.png": b"one", "b.png": b"two", "copy.png": b"one"}
 
 
@@ -33,7 +33,7 @@ class Echo:
 
 
 def asking(*texts: str) -> list[Request]:
-    return [replace(REQUEST, messages=(Message("user", text, ("a.png",)),)) for text in texts]
+    return [replace(REQUEST, messages=(ChatMessage("user", text, ("a.png",)),)) for text in texts]
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def test_a_failure_that_nobody_was_paid_for_is_not_kept(store: AnswerStore) -> N
 @pytest.mark.parametrize(
     "other",
     [
-        replace(REQUEST, messages=(Message("user", "score", ("a.png",)),)),
-        replace(REQUEST, messages=(Message("system", "score ?", ("a.png",)),)),
-        replace(REQUEST, messages=(Message("user", "score ?", ("b.png",)),)),
-        replace(REQUEST, messages=(Message("user", "score ?", ("lost.png",)),)),
-        replace(REQUEST, messages=(Message("user", "score ?"),)),
-        replace(REQUEST, messages=(*REQUEST.messages, Message("assistant", "5"))),
+        replace(REQUEST, messages=(ChatMessage("user", "score", ("a.png",)),)),
+        replace(REQUEST, messages=(ChatMessage("system", "score ?", ("a.png",)),)),
+        replace(REQUEST, messages=(ChatMessage("user", "score ?", ("b.png",)),)),
+        replace(REQUEST, messages=(ChatMessage("user", "score ?", ("lost.png",)),)),
+        replace(REQUEST, messages=(ChatMessage("user", "score ?"),)),
+        replace(REQUEST, messages=(*REQUEST.messages, ChatMessage("assistant", "5"))),
         replace(REQUEST, max_tokens=5),
         replace(REQUEST, choices=("1", "2")),
         replace(REQUEST, form=score_form(("1", "2"))),
@@ -101,7 +101,7 @@ def test_what_decides_an_answer_is_in_the_key(other: Request) -> None:
 
 def test_what_does_not_is_not() -> None:
     keys = Keys({"model": "m", "seed": 0}, IMAGES.__getitem__)
-    copied = replace(REQUEST, item_id="j", step="z", messages=(Message("user", "score ?", ("copy.png",)),))
+    copied = replace(REQUEST, item_id="j", step="z", messages=(ChatMessage("user", "score ?", ("copy.png",)),))
     assert keys(copied) == keys(REQUEST)
     assert Keys({"seed": 0, "model": "m"}, IMAGES.__getitem__)(REQUEST) == keys(REQUEST)
     assert Keys({"model": "m", "seed": 1}, IMAGES.__getitem__)(REQUEST) != keys(REQUEST)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.costs import Budget, Price, PriceTable, Tokens, account, break_even
-from t2i_eval_kedro.judging.protocols.base import Message, Request
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.forms import ExtractionForm
 
 GPT_4O = Price(input=2.5, cached_input=1.25, output=10, image_base=85, image_tile=170)
@@ -60,7 +60,7 @@ def test_tokens_before_sending(text: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (512, 512)).save(out, "PNG")
     tokens = Tokens(GPT_4O, lambda key: out.getvalue())
-    request = Request("i", "s", "t", "", (Message("user", text, ("a.png",)),), 8, form=ExtractionForm)
+    request = Request("i", "s", "t", "", (ChatMessage("user", text, ("a.png",)),), 8, form=ExtractionForm)
     assert 255 <= tokens.likely(request) <= tokens.at_most(request)
     assert tokens.at_most(request) >= 255 + len(text.encode())  # no tokenizer makes a token of less than a byte
 

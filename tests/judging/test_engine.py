@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Decomposed, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
 
 
 class Counting:
@@ -37,8 +37,8 @@ class Counting:
                 yield i, Answer(str(sum(requests[i].messages_json.encode()) % 11))
 
 
-def subjects(n: int) -> list[Subject]:
-    return [Subject(f"i{k}", f"prompt {k % 3}", f"i{k}.png") for k in range(n)]
+def subjects(n: int) -> list[EvaluationItem]:
+    return [EvaluationItem(f"i{k}", f"prompt {k % 3}", f"i{k}.png") for k in range(n)]
 
 
 def test_the_same_request_is_asked_once(compact: Wording) -> None:

@@ -10,7 +10,7 @@ import pytest
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt, elements_for, read_elements
-from t2i_eval_kedro.judging.protocols import Element
+from t2i_eval_kedro.judging.protocols import PromptElement
 
 
 def test_the_canonical_table_by_prompt() -> None:
@@ -22,8 +22,11 @@ def test_the_canonical_table_by_prompt() -> None:
         ]
     )
     assert elements_by_prompt(table) == {
-        "p": (Element("1", "a cat", "Is there a cat?", "object"), Element("2", "black", "", "color", parents=("1",))),
-        "q": (Element("1", "a dog", "", "object", parents=("7", "8")),),
+        "p": (
+            PromptElement("1", "a cat", "Is there a cat?", "object"),
+            PromptElement("2", "black", "", "color", parents=("1",)),
+        ),
+        "q": (PromptElement("1", "a dog", "", "object", parents=("7", "8")),),
     }
     assert elements_by_prompt(schema.ELEMENTS.empty()) == {}
 

@@ -21,7 +21,7 @@ REQUESTS = ITEMS * (1 + 2 + 3 + 3 + 4 * 2)  # extraction, three questions, three
 
 def start(url: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
-    arguments = [sys.executable, "-m", "benchmarks.teacher_client", url, str(folder), str(ITEMS)]
+    arguments = [sys.executable, "-m", "perf.teacher_client", url, str(folder), str(ITEMS)]
     return subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 

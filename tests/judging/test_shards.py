@@ -16,12 +16,12 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.judging.models import ImageStore as AnyImages
-from t2i_eval_kedro.judging.protocols import Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Levels, Wording
 from t2i_eval_kedro.judging.shards import BatchImages, _share, judge_shards
-from t2i_eval_kedro.pipelines.judges import on_ray, open_backend
+from t2i_eval_kedro.models.loading import ImageSource as AnyImages
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.pipelines.judging.nodes import on_ray, open_backend
 from t2i_eval_kedro.shapes.make import make_shapes
-from t2i_eval_kedro.training.settings import ModelSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 MODEL = ModelSettings(model=str(Path(__file__).parents[2] / "data/06_models/tiny_vlm"), device="cpu")
@@ -52,7 +52,7 @@ def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Pat
     store = ImageStore(tmp_path / "store")
     assert len(store.shards()) > 2
     asked = [
-        Subject(row.item_id, row.prompt, row.image, {"overall": "", "appearance": ""})
+        EvaluationItem(row.item_id, row.prompt, row.image, {"overall": "", "appearance": ""})
         for row in shapes.items.itertuples()
     ][::-1]
     alone = judge(asked, Levels(compact), backend_of(16)(store), evaluator="x")
@@ -78,7 +78,7 @@ def test_one_processor_is_left_to_whatever_reads(cpus: int, workers: int, actors
 
 def test_an_image_that_is_not_in_the_store_is_named(tmp_path: Path, compact: Wording) -> None:
     write_image_store(tmp_path / "store", make_shapes(1).images)
-    asked = [Subject("i", "p", "none.png", {"overall": ""})]
+    asked = [EvaluationItem("i", "p", "none.png", {"overall": ""})]
     with pytest.raises(T2IEvalError, match=r"no image 'none\.png'"):
         judge_shards(
             asked,

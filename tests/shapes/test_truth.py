@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.shapes.generators import GENERATORS, Generator, imagine
+from t2i_eval_kedro.shapes.generators import GENERATORS, SimulatedGenerator, imagine
 from t2i_eval_kedro.shapes.render import Degradation
 from t2i_eval_kedro.shapes.scene import Group, Scene, elements, relation, sample_scene
 from t2i_eval_kedro.shapes.truth import (
@@ -21,7 +21,7 @@ from t2i_eval_kedro.shapes.truth import (
     true_scores,
 )
 
-_PERFECT = Generator("shapes-perfect", 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0))
+_PERFECT = SimulatedGenerator("shapes-perfect", 0, 0, 0, 0, 0, (0, 0, 0), (0, 0, 0))
 _CIRCLE = Group("circle", "red", "large", 1, 0)
 _SQUARE = Group("square", "blue", "small", 2, 1)
 _PROMPT = Scene((_CIRCLE, _SQUARE))
@@ -39,7 +39,7 @@ def test_a_perfect_generator_satisfies_everything(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(GENERATORS))
-def test_truth_is_consistent_for_every_generator(seed: int, generator: Generator) -> None:
+def test_truth_is_consistent_for_every_generator(seed: int, generator: SimulatedGenerator) -> None:
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng)
     painted, degradation = imagine(scene, generator, rng)

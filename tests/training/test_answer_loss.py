@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from t2i_eval_kedro.judging.models import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.training.answer_loss import _answer_loss
 from t2i_eval_kedro.training.data import IGNORED, Encoder
 from t2i_eval_kedro.training.sampling import FrequencySampler
-from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 BATCH = [{"row": 0}, {"row": 1}]

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from t2i_eval_kedro.judging.models import load_processor
+from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training import augment
 from t2i_eval_kedro.training.augment import VERSIONS, augmented, version_of
 from t2i_eval_kedro.training.data import Encoder
-from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 

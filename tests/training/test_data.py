@@ -12,7 +12,7 @@ from conftest import Pictures
 from PIL import Image
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import load_processor, to_chat
+from t2i_eval_kedro.models.loading import load_processor, to_chat
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.training import data
 from t2i_eval_kedro.training.data import Encoder

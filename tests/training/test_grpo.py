@@ -9,9 +9,10 @@ import pytest
 
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.rewards import best_constant_reward
-from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 SETTINGS = GRPOSettings(

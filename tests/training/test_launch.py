@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.launch import SFTJob, command, run
-from t2i_eval_kedro.training.settings import LaunchSettings, LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LaunchSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import per_process
 
 # Sums of float32 in another order; measured: up to 3e-6, where a step is 3e-3. It holds inside an epoch: at its end, two processes are given some examples

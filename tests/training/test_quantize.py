@@ -13,13 +13,14 @@ from conftest import Pictures, build_model
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.judging.models import encode, load_model, load_processor, outside_text_model
-from t2i_eval_kedro.judging.protocols.base import Message, Request
-from t2i_eval_kedro.pipelines.judges import open_backend, remembering
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
+from t2i_eval_kedro.models.loading import encode, load_model, load_processor, outside_text_model
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.pipelines.judging.nodes import open_backend, remembering
 from t2i_eval_kedro.training.checkpoints import run_hash
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.launch import SFTJob, run
-from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -117,7 +118,7 @@ def test_the_answers_of_the_float_model_are_not_those_of_4_bits(
     trained: tuple[Path, pd.DataFrame], model: ModelSettings, pictures, tmp_path: Path
 ) -> None:
     requests = [
-        Request(key, text, "task", "", (Message("user", text, (key,)),), 6, ("1", "2", "3"))
+        Request(key, text, "task", "", (ChatMessage("user", text, (key,)),), 6, ("1", "2", "3"))
         for key in ("2", "9")
         for text in ("Score the image.", "Score it again.")
     ]

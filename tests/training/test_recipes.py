@@ -13,7 +13,7 @@ import yaml
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import judge_items, subjects
-from t2i_eval_kedro.judging.protocols import Answer, Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Wording
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
@@ -63,7 +63,7 @@ def test_the_conversation_is_what_the_protocol_asks(
     example = build(tasks=["conversation"]).iloc[0]
     said = tables.transcripts[tables.transcripts["item_id"] == example["item_id"]]
     item = tables.items.set_index("item_id").loc[example["item_id"]]
-    subject = Subject(str(example["item_id"]), item["prompt"], item["image"])
+    subject = EvaluationItem(str(example["item_id"]), item["prompt"], item["image"])
     answers = {row.step: Answer(row.answer) for row in said.itertuples() if row.step != "merge/score"}
     (request,) = Conversation(wording).requests(subject, answers)
     taught = json.loads(example["messages"])
@@ -79,7 +79,7 @@ def test_a_direct_example_reads_as_the_scores_it_was_made_of(
 
     given = tables.scores.set_index(["item_id", "dimension"])["score"]
     for row in build(tasks=["direct"]).itertuples():
-        subject = Subject(str(row.item_id), "", "", PHRASES)
+        subject = EvaluationItem(str(row.item_id), "", "", PHRASES)
         verdict = Direct(wording).verdict(subject, {"direct": Answer(str(row.completion))})
         for dimension, score in verdict.scores.items():
             expected = given[row.item_id, dimension]

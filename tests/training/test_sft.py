@@ -13,10 +13,11 @@ import pytest
 
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import load_model, load_processor
-from t2i_eval_kedro.training.adapters import _card
+from t2i_eval_kedro.models.adapters import _card
+from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.data import Encoder
-from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import score_tokens, train_sft
 
 SHORT = SFTSettings(max_steps=6, batch_size=8, logging_steps=2, eval_examples=8, lora=LoraSettings(r=4, alpha=8))
@@ -134,7 +135,7 @@ def test_batches_equal_those_of_trl(base_model: Path, examples, pictures) -> Non
     import torch
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    from t2i_eval_kedro.judging.models import image_keys, to_chat
+    from t2i_eval_kedro.models.loading import image_keys, to_chat
 
     processor = load_processor(base_model)
     rows = [0, 1, 6, 21]

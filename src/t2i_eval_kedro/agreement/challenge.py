@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from t2i_eval_kedro.agreement.correlation import kendall_b, pearson_logistic, spearman, undefined
-from t2i_eval_kedro.agreement.figures import Json
-from t2i_eval_kedro.agreement.grouping import fisher_mean
-from t2i_eval_kedro.agreement.kernels import Floats
-from t2i_eval_kedro.agreement.ties import best_threshold, tie_calibrated, within_groups
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.statistics.correlation import kendall_b, pearson_logistic, spearman, undefined
+from t2i_eval_kedro.statistics.estimates import Json
+from t2i_eval_kedro.statistics.grouping import fisher_mean
+from t2i_eval_kedro.statistics.kernels import Floats
+from t2i_eval_kedro.statistics.ties import best_threshold, tie_calibrated, within_groups
 
 Mode = Literal["as_published", "corrected"]
 MODES = ("as_published", "corrected")

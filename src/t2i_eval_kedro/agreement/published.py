@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.challenge import viescore_average
-from t2i_eval_kedro.agreement.correlation import kendall_b, pearson, spearman
-from t2i_eval_kedro.agreement.figures import Json, number
-from t2i_eval_kedro.agreement.grouping import fisher_mean
-from t2i_eval_kedro.agreement.kernels import Floats
-from t2i_eval_kedro.agreement.people import rating_table
+from t2i_eval_kedro.agreement.human_agreement import rating_table
+from t2i_eval_kedro.agreement.rated_items import RatedItems, build
 from t2i_eval_kedro.agreement.raters import human_level
-from t2i_eval_kedro.agreement.samples import Sample, build
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.statistics.correlation import kendall_b, pearson, spearman
+from t2i_eval_kedro.statistics.estimates import Json, number
+from t2i_eval_kedro.statistics.grouping import fisher_mean
+from t2i_eval_kedro.statistics.kernels import Floats
 
 Row = dict[str, str]
 Found = tuple[float, float, str, int]
@@ -86,7 +86,7 @@ def _entry(row: Row, found: Found | None) -> Json:
 
 
 def _tifa(
-    row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
+    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
 ) -> Found | None:
     """Over all items; what is printed as Spearman is Pearson."""
     sample = samples.get("alignment")
@@ -101,7 +101,7 @@ def _tifa(
 
 
 def _dsg(
-    row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
+    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
 ) -> Found | None:
     """Over all items; an item without an answer of the question-answering model counts 0, as if it had said no."""
     sample = samples.get("alignment")
@@ -123,7 +123,7 @@ def _dsg(
 
 
 def _viescore(
-    row: Row, samples: dict[str, Sample], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
+    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
 ) -> Found | None:
     """Per generator, then averaged over generators by a Fisher mean that lacks its arctanh."""
     sample = samples.get(row["statistic_as_labelled"].partition(",")[0].removeprefix("spearman "))
@@ -154,7 +154,7 @@ def _viescore(
     return viescore_average(summed), fisher_mean(np.array(tied)), really, int(np.isfinite(scores).sum())
 
 
-def _by_generator(sample: Sample) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+def _by_generator(sample: RatedItems) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
     for g in range(len(sample.generators)):
         yield np.flatnonzero(sample.generator == g)
 

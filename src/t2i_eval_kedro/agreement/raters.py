@@ -17,9 +17,9 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
-from t2i_eval_kedro.agreement.correlation import pearson, spearman
-from t2i_eval_kedro.agreement.kernels import Floats
-from t2i_eval_kedro.agreement.samples import keep_ties
+from t2i_eval_kedro.agreement.rated_items import keep_ties
+from t2i_eval_kedro.statistics.correlation import pearson, spearman
+from t2i_eval_kedro.statistics.kernels import Floats
 
 MIN_COMMON = 5
 """Fewer common items than this say nothing about two raters."""

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy import ndimage, optimize
 
 from t2i_eval_kedro.agreement.challenge import Mode, check_mode, figures_or_null
-from t2i_eval_kedro.agreement.correlation import pearson_logistic, spearman, undefined
-from t2i_eval_kedro.agreement.figures import Json
-from t2i_eval_kedro.agreement.kernels import Floats
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.statistics.correlation import pearson_logistic, spearman, undefined
+from t2i_eval_kedro.statistics.estimates import Json
+from t2i_eval_kedro.statistics.kernels import Floats
 
 SIDE = 512
 MIN_IOU = 0.1

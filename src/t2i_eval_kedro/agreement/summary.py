@@ -24,13 +24,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from t2i_eval_kedro.agreement import compared, labelled, people
-from t2i_eval_kedro.agreement.bootstrap import draw_counts
-from t2i_eval_kedro.agreement.figures import Json, figure
-from t2i_eval_kedro.agreement.flat import Weights
-from t2i_eval_kedro.agreement.grouping import Groups
-from t2i_eval_kedro.agreement.judged import STATISTICS, Judged, skill_groups
-from t2i_eval_kedro.agreement.samples import Missing, Sample, build, skills
+from t2i_eval_kedro.agreement import human_agreement, label_agreement, pairwise_comparison
+from t2i_eval_kedro.agreement.judge_agreement import STATISTICS, JudgeAgreement, skill_groups
+from t2i_eval_kedro.agreement.rated_items import Missing, RatedItems, build, skills
+from t2i_eval_kedro.statistics.bootstrap import draw_counts
+from t2i_eval_kedro.statistics.estimates import Json, figure
+from t2i_eval_kedro.statistics.grouping import Groups
+from t2i_eval_kedro.statistics.pooled import Weights
 
 
 def summarise(
@@ -59,7 +59,7 @@ def summarise(
         n_resamples: bootstrap draws and random swaps.
         level: of the intervals.
         seed: of the draws; the same seed gives the same result, whatever the order of the rows.
-        missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.samples.build`.
+        missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.rated_items.build`.
         pairs: judges to compare with each other; by default every pair.
         elements: names the skills of prompts; the items' attributes may name more.
         element_ratings: labels of elements by people.
@@ -73,7 +73,9 @@ def summarise(
     """
     tags = skills(items, elements)
     samples = build(items, ratings, scores, missing=missing)
-    slots = bool(items["benchmark"].isin(people.ANONYMOUS).any()) if anonymous_raters is None else anonymous_raters
+    slots = (
+        bool(items["benchmark"].isin(human_agreement.ANONYMOUS).any()) if anonymous_raters is None else anonymous_raters
+    )
     out: Json = {
         "settings": {
             "n_resamples": n_resamples,
@@ -91,23 +93,23 @@ def summarise(
     }
     wanted = None if pairs is None else list(pairs)
     for dimension, sample in samples.items():
-        table = people.rating_table(ratings, sample)
+        table = human_agreement.rating_table(ratings, sample)
         out["data"][dimension] = _describe(sample, table)
-        out["raters"][dimension] = people.reliability(table, slots)
-        out["ceiling"][dimension] = people.ceiling(table, slots)
+        out["raters"][dimension] = human_agreement.reliability(table, slots)
+        out["ceiling"][dimension] = human_agreement.ceiling(table, slots)
         draws = draw_counts(sample.prompts, n_resamples, seed)
         weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), draws]))
         signs = np.random.default_rng(seed + 2).choice([-1.0, 1.0], size=(n_resamples, sample.prompts))
-        judged = {name: Judged.of(sample, name, weights) for name in sample.scores}
+        judged = {name: JudgeAgreement.of(sample, name, weights) for name in sample.scores}
         for name, judge in judged.items():
             figures = judge.overall(level)
-            people.add_share_of_ceiling(figures, out["ceiling"][dimension])
+            human_agreement.add_share_of_ceiling(figures, out["ceiling"][dimension])
             sections = {
                 "evaluators": figures,
                 "counts": sample.counts[name],
                 "ranking": judge.ranking(level, seed, signs),
                 "intervals": judge.intervals(level, seed, None if slots else table),
-                "human_level": people.level(table, sample.scores[name]),
+                "human_level": human_agreement.level(table, sample.scores[name]),
             }
             for key, section in sections.items():
                 out[key].setdefault(name, {})[dimension] = section
@@ -117,24 +119,24 @@ def summarise(
             for key, section in by.items():
                 out["by"][key].setdefault(name, {})[dimension] = section
         chosen = itertools.combinations(sample.scores, 2) if wanted is None else wanted
-        entries = compared.compare(judged, chosen, dimension, n_resamples, level, seed + 1)
+        entries = pairwise_comparison.compare(judged, chosen, dimension, n_resamples, level, seed + 1)
         out["significance"] += entries
-        out["ranks"][dimension] = compared.ranks(judged, entries)
+        out["ranks"][dimension] = pairwise_comparison.ranks(judged, entries)
     _note_unrated(out["evaluators"], scores, items, samples)
     if element_ratings is not None and element_scores is not None and len(element_ratings):
-        out["elements"] = labelled.elements(items, element_ratings, element_scores, n_resamples, level, seed)
+        out["elements"] = label_agreement.elements(items, element_ratings, element_scores, n_resamples, level, seed)
     if preferences is not None and len(preferences):
-        out["preferences"] = labelled.preferences(
+        out["preferences"] = label_agreement.preferences(
             items, preferences, scores, preference_scores, n_resamples, level, seed
         )
     return out
 
 
-def _generators(judge: Judged) -> Groups:
+def _generators(judge: JudgeAgreement) -> Groups:
     return Groups.by_code(judge.generator, judge.sample.generators)
 
 
-def _describe(sample: Sample, table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Json:
+def _describe(sample: RatedItems, table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Json:
     return {
         "n_items": len(sample.gold),
         "n_prompts": sample.prompts,
@@ -145,7 +147,9 @@ def _describe(sample: Sample, table: np.ndarray[tuple[int, ...], np.dtype[np.flo
     }
 
 
-def _note_unrated(evaluators: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, Sample]) -> None:
+def _note_unrated(
+    evaluators: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, RatedItems]
+) -> None:
     """Say of every score that no rating can meet that it was not compared."""
     present = scores[scores["item_id"].isin(items["item_id"])]
     for name, dimension in sorted(

@@ -1,7 +1,7 @@
 """Public benchmarks of human ratings -> canonical tables; one reader a file.
 
 :func:`read_benchmark` finds the reader by name; any other name is a folder of the user's own
-(:mod:`t2i_eval_kedro.benchmarks.user`).
+(:mod:`t2i_eval_kedro.benchmarks.readers.user`).
 """
 
 from __future__ import annotations

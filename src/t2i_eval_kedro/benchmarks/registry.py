@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from t2i_eval_kedro.benchmarks import (
+from t2i_eval_kedro.benchmarks.base import Benchmark
+from t2i_eval_kedro.benchmarks.checks import check_benchmark
+from t2i_eval_kedro.benchmarks.readers import (
     agiqa3k,
     avt_ai_images,
     dsg,
@@ -25,8 +27,6 @@ from t2i_eval_kedro.benchmarks import (
     user,
     viescore_imagenhub,
 )
-from t2i_eval_kedro.benchmarks.base import Benchmark
-from t2i_eval_kedro.benchmarks.checks import check_benchmark
 from t2i_eval_kedro.errors import T2IEvalError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -74,7 +74,7 @@ def read_benchmark(name: str, raw_root: Path, **options: Any) -> Benchmark:
 
     Args:
         name: a name of :func:`known_benchmarks`, or a folder with the CSV files of
-            :mod:`t2i_eval_kedro.benchmarks.user`.
+            :mod:`t2i_eval_kedro.benchmarks.readers.user`.
         raw_root: folder that holds a folder for each benchmark.
         options: passed to the reader.
 

@@ -30,7 +30,7 @@ Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Sample:
+class BalancedSample:
     """A balanced sample.
 
     Attributes:
@@ -59,7 +59,7 @@ def balanced_sample(
     seed: int = 0,
     time_limit: float = 30.0,
     gap: float = 0.01,
-) -> Sample:
+) -> BalancedSample:
     """Choose ``size`` prompts so that the categories of every dimension are as even as can be.
 
     Among samples that are equally even the seed decides, by the order in which the solver meets the prompts. Where the
@@ -106,7 +106,7 @@ def balanced_sample(
         counts.setdefault(dimension, {})[category] = round(count)
         targets.setdefault(dimension, {})[category] = round(float(wanted), 6)
     chosen = set(shuffled.index[best > 0.5])
-    return Sample(
+    return BalancedSample(
         chosen=[str(name) for name in categories.index if name in chosen],
         unevenness=round(unevenness, 6),
         bound=round(min(bound, unevenness), 6),

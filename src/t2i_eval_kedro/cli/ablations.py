@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from kedro.framework.project import settings
 
-from t2i_eval_kedro.agreement.replicates import Kept, compare_variants
-from t2i_eval_kedro.agreement.samples import Sample, build
+from t2i_eval_kedro.agreement.across_seeds import Kept, compare_variants
+from t2i_eval_kedro.agreement.rated_items import RatedItems, build
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
@@ -225,7 +225,7 @@ def _generated(
 
 
 def _strata(
-    sample: Sample, items: pd.DataFrame, elements: pd.DataFrame
+    sample: RatedItems, items: pd.DataFrame, elements: pd.DataFrame
 ) -> dict[str, tuple[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]]:
     """The items of the longest prompts, and of those with the most elements: name -> title, rows of the sample."""
     own = items.set_index("item_id").loc[list(sample.item_ids)]

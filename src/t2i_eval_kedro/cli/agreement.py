@@ -16,11 +16,11 @@ from PIL import Image
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement import challenge, regions, summarise
-from t2i_eval_kedro.agreement.samples import Missing
-from t2i_eval_kedro.agreement.sensitivity import weight_sweep
+from t2i_eval_kedro.agreement.rated_items import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.statistics.sensitivity import weight_sweep
 
 RATINGS = ("item_id", "prompt_id", "generator", "rater_id", "dimension", "score")
 SCORES = ("item_id", "evaluator", "score")

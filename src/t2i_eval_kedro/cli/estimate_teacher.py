@@ -13,9 +13,9 @@ from kedro.framework.session import KedroSession
 from t2i_eval_kedro.benchmarks.splits import in_use
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import project_options
-from t2i_eval_kedro.judging.estimate import estimate, sentence
 from t2i_eval_kedro.judging.evaluators import load_templates, phrases_of
-from t2i_eval_kedro.judging.teachers import Material
+from t2i_eval_kedro.teacher.estimate import estimate, sentence
+from t2i_eval_kedro.teacher.teachers import Material
 
 
 @click.command("estimate-teacher")

@@ -12,12 +12,12 @@ import click
 from kedro.framework.cli.utils import _split_params
 from kedro.framework.session import KedroSession
 
-from t2i_eval_kedro.benchmarks.shapes import DIMENSIONS
+from t2i_eval_kedro.benchmarks.readers.shapes import DIMENSIONS
 from t2i_eval_kedro.datasets.adapter import CARD, MANIFEST, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.training.settings import ModelSettings
+from t2i_eval_kedro.models.settings import ModelSettings
 
 BASE = "base"
 ADAPTERS = Path("data/06_models")

@@ -21,10 +21,10 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
-from t2i_eval_kedro.judging.protocols import Protocol, Subject
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, choices_of
-from t2i_eval_kedro.pipelines.judges import open_backend, remembering
+from t2i_eval_kedro.pipelines.judging.nodes import open_backend, remembering
 from t2i_eval_kedro.schema import FAILED, OK
 
 SIMILARITY = "similarity"
@@ -123,7 +123,7 @@ def judge_images(
     if rows[REFERENCE].any() and not isinstance(asked, Decomposed):
         raise click.UsageError(f"The protocol {protocol} looks at no reference image; decomposed does.")
     subjects = [
-        Subject(str(i), text, key, project.dimensions, elements_for(text, known), shown)
+        EvaluationItem(str(i), text, key, project.dimensions, elements_for(text, known), shown)
         for i, (text, key, shown) in enumerate(zip(rows["prompt"], rows["image"], rows[REFERENCE], strict=True))
     ]
     name, backend = _open(protocol, project, found, files, keep=table is not None)
@@ -182,7 +182,7 @@ def _check_single(files: ImageFiles, prompt: str, image: str, reference: str | N
             raise T2IEvalError(f"The image '{path}' cannot be judged: {error}.") from error
 
 
-def _by_row(subjects: Sequence[Subject], said: Judgement, protocol: Protocol) -> pd.DataFrame:
+def _by_row(subjects: Sequence[EvaluationItem], said: Judgement, protocol: Protocol) -> pd.DataFrame:
     """A row for each dimension of each subject, in their order, those that could not be asked about among them."""
     judged = dict(tuple(said.scores.groupby("item_id", sort=False)))
     rows: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ def _by_row(subjects: Sequence[Subject], said: Judgement, protocol: Protocol) ->
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _print(said: Judgement, subject: Subject, evaluator: str, protocol: Protocol, *, as_json: bool) -> None:
+def _print(said: Judgement, subject: EvaluationItem, evaluator: str, protocol: Protocol, *, as_json: bool) -> None:
     scores, elements = said.scores, said.element_scores
     if as_json:
         verdict = {

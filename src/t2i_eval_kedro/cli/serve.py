@@ -12,8 +12,8 @@ import click
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.server import EvaluatorServer, SentImages
-from t2i_eval_kedro.pipelines.judges import open_backend
+from t2i_eval_kedro.pipelines.judging.nodes import open_backend
+from t2i_eval_kedro.serving.server import EvaluatorServer, SentImages
 
 SIMULATED = "simulated-teacher"
 
@@ -66,7 +66,7 @@ def serve_evaluator(
 
 
 def _simulated(project: Project, images: SentImages) -> Backend:
-    from t2i_eval_kedro.benchmarks.shapes import read
+    from t2i_eval_kedro.benchmarks.readers.shapes import read
     from t2i_eval_kedro.datasets.image_store import decode
     from t2i_eval_kedro.judging.backends.replayed import ReplayedBackend
     from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend

@@ -16,8 +16,8 @@ import pandas as pd
 
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.models import ImageStore
-from t2i_eval_kedro.judging.protocols import Protocol, Subject
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
+from t2i_eval_kedro.models.loading import ImageSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +63,7 @@ IMAGES: Mapping[str, Callable[[Image], Image]] = {"order in the picture": _drawn
 class _Changed:
     """An image store whose images are changed as they are read."""
 
-    def __init__(self, images: ImageStore, change: Callable[[Image], Image]) -> None:
+    def __init__(self, images: ImageSource, change: Callable[[Image], Image]) -> None:
         self.images, self.change = images, change
 
     def image(self, key: str) -> Image:
@@ -72,10 +72,10 @@ class _Changed:
 
 
 def attack_shifts(
-    subjects: Sequence[Subject],
-    images: ImageStore,
+    subjects: Sequence[EvaluationItem],
+    images: ImageSource,
     protocol: Protocol,
-    backend: Callable[[ImageStore], Backend],
+    backend: Callable[[ImageSource], Backend],
 ) -> pd.DataFrame:
     """Scores under attack minus scores without, on 0 to 10.
 
@@ -89,7 +89,7 @@ def attack_shifts(
         Columns attack, dimension, n (pairs of scores), mean_shift, max_shift, unread (scores that the attack cost).
     """
 
-    def scores(name: str, asked: Sequence[Subject], store: ImageStore) -> pd.Series[float]:
+    def scores(name: str, asked: Sequence[EvaluationItem], store: ImageSource) -> pd.Series[float]:
         return judge(asked, protocol, backend(store), evaluator=name).scores.set_index(["item_id", "dimension"])[
             "score"
         ]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Protocol, Request, Verdict
 from t2i_eval_kedro.schema import FAILED, UNPARSED
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Judgement:
 
 
 def judge(
-    subjects: Sequence[Subject],
+    subjects: Sequence[EvaluationItem],
     protocol: Protocol,
     backend: Backend,
     *,
@@ -130,7 +130,7 @@ def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
     return request.messages_json, request.choices, request.max_tokens
 
 
-def _scores(subjects: Sequence[Subject], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
+def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
     return schema.SCORES.frame(
         {
             "item_id": subject.item_id,
@@ -147,7 +147,9 @@ def _scores(subjects: Sequence[Subject], verdicts: Sequence[Verdict], evaluator:
     )
 
 
-def _element_scores(subjects: Sequence[Subject], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
+def _element_scores(
+    subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], evaluator: str, run: int
+) -> pd.DataFrame:
     return schema.ELEMENT_SCORES.frame(
         {
             "item_id": subject.item_id,

@@ -15,7 +15,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
-from t2i_eval_kedro.judging.protocols import Protocol, Subject, Wording
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning, parse_reasoned
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
@@ -23,7 +23,7 @@ from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
 log = logging.getLogger(__name__)
 
-Elsewhere = Callable[[Sequence[Subject], Protocol, str], Judgement]
+Elsewhere = Callable[[Sequence[EvaluationItem], Protocol, str], Judgement]
 """Judges subjects by a protocol under an evaluator's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
 
 SAME_AS = {
@@ -93,14 +93,18 @@ def phrases_of(card: Mapping[str, Any]) -> dict[str, str]:
     return {dimension["name"]: dimension["description"] for dimension in card["dimensions"]}
 
 
-def subjects(items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataFrame | None = None) -> list[Subject]:
+def subjects(
+    items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataFrame | None = None
+) -> list[EvaluationItem]:
     """The items that have an image, as subjects to be scored on the dimensions of ``phrases`` (name -> phrase).
 
     ``elements`` is the canonical table; a prompt that is not in it has its elements extracted where a protocol needs some.
     """
     known_elements = {} if elements is None else elements_by_prompt(elements)
     return [
-        Subject(str(row.item_id), str(row.prompt), str(row.image), phrases, known_elements.get(str(row.prompt_id), ()))
+        EvaluationItem(
+            str(row.item_id), str(row.prompt), str(row.image), phrases, known_elements.get(str(row.prompt_id), ())
+        )
         for row in items.dropna(subset=["image"]).itertuples()
     ]
 
@@ -180,7 +184,9 @@ def judge_pairs(
     by_id = {str(row.item_id): row for row in items.itertuples()}
     unique = pairs.drop_duplicates(["prompt_id", "item_a", "item_b"])
     compared = [
-        Subject(f"{a}|{b}", str(by_id[a].prompt), str(by_id[a].image), {dimension: phrase}, rival=str(by_id[b].image))
+        EvaluationItem(
+            f"{a}|{b}", str(by_id[a].prompt), str(by_id[a].image), {dimension: phrase}, rival=str(by_id[b].image)
+        )
         for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
     ]
     said = judge(compared, Reasoning(wording), backend, evaluator=f"{name}_reasoning")

@@ -10,19 +10,19 @@ import pandas as pd
 
 from t2i_eval_kedro.benchmarks.files import Faults, read_json, read_table
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols import Element
+from t2i_eval_kedro.judging.protocols import PromptElement
 
 FIELDS = ("element_id", "text", "question", "skill", "expected", "parents")
 EVERY_PROMPT = ""
 
 
-def elements_by_prompt(elements: pd.DataFrame) -> dict[str, tuple[Element, ...]]:
+def elements_by_prompt(elements: pd.DataFrame) -> dict[str, tuple[PromptElement, ...]]:
     """The rows of the canonical table ``elements``, by prompt_id."""
     rows: list[dict[str, Any]] = elements.astype(object).where(elements.notna(), "").to_dict("records")  # type: ignore[assignment]
     return _grouped(((str(row["prompt_id"]), row) for row in rows), "table 'elements'")
 
 
-def read_elements(path: Path) -> dict[str, tuple[Element, ...]]:
+def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
     """The elements in a CSV file, a JSON list of objects, or a JSON object of such lists by prompt; by the text of the prompt.
 
     Columns: ``text`` or ``question`` or both; optionally ``prompt`` (without it, an element belongs to every prompt and stands
@@ -65,24 +65,24 @@ def read_elements(path: Path) -> dict[str, tuple[Element, ...]]:
             unknown = [parent for parent in element.parents if parent not in names]
             if unknown:
                 raise T2IEvalError(
-                    f"Element '{element.element_id}' in {path} names the parent '{unknown[0]}', which is no element of its "
+                    f"PromptElement '{element.element_id}' in {path} names the parent '{unknown[0]}', which is no element of its "
                     "prompt; correct its parents."
                 )
     return found
 
 
-def elements_for(prompt: str, known: Mapping[str, tuple[Element, ...]]) -> tuple[Element, ...]:
+def elements_for(prompt: str, known: Mapping[str, tuple[PromptElement, ...]]) -> tuple[PromptElement, ...]:
     """What :func:`read_elements` found for ``prompt``: its own elements, else those of every prompt."""
     return known.get(prompt) or known.get(EVERY_PROMPT, ())
 
 
-def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[str, tuple[Element, ...]]:
-    found: dict[str, dict[str, Element]] = {}
+def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[str, tuple[PromptElement, ...]]:
+    found: dict[str, dict[str, PromptElement]] = {}
     for prompt, row in rows:
         own = found.setdefault(prompt, {})
         given = {name: row.get(name) or "" for name in FIELDS}
         listed = given["parents"] if isinstance(given["parents"], list) else str(given["parents"]).split(",")
-        element = Element(
+        element = PromptElement(
             element_id=str(given["element_id"] or len(own) + 1),
             text=str(given["text"] or given["question"]),
             question=str(given["question"]),
@@ -94,7 +94,7 @@ def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[
             raise T2IEvalError(f"An element in {where} has neither text nor question; give it one of them.")
         if element.element_id in own:
             raise T2IEvalError(
-                f"Element '{element.element_id}' stands twice for one prompt in {where}; give each an id of its own."
+                f"PromptElement '{element.element_id}' stands twice for one prompt in {where}; give each an id of its own."
             )
         own[element.element_id] = element
     return {prompt: tuple(own.values()) for prompt, own in found.items()}

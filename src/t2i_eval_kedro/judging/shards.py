@@ -20,7 +20,7 @@ from t2i_eval_kedro.datasets.image_store import ImageStore, decode
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
-from t2i_eval_kedro.judging.protocols import Protocol, Subject
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 
 _TABLES = {"scores": schema.SCORES, "transcripts": schema.TRANSCRIPTS, "element_scores": schema.ELEMENT_SCORES}
 
@@ -41,7 +41,7 @@ class BatchImages:
 
 
 def judge_shards(
-    subjects: Sequence[Subject],
+    subjects: Sequence[EvaluationItem],
     store: ImageStore,
     protocol: Protocol,
     make_backend: Callable[[BatchImages], Backend],
@@ -116,14 +116,14 @@ class _Actor:
         self,
         make_backend: Callable[[BatchImages], Backend],
         protocol: Protocol,
-        subjects: Sequence[Subject],
+        subjects: Sequence[EvaluationItem],
         evaluator: str,
         run: int,
     ) -> None:
         self._images = BatchImages()
         self._backend = make_backend(self._images)
         self._protocol, self._evaluator, self._run = protocol, evaluator, run
-        self._subjects: dict[str, list[Subject]] = {}
+        self._subjects: dict[str, list[EvaluationItem]] = {}
         for subject in subjects:
             self._subjects.setdefault(subject.image, []).append(subject)
 

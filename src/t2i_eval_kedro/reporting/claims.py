@@ -26,7 +26,7 @@ _TRAINED = ("sft", "grpo")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Estimate:
     """One figure with its interval; ``low`` and ``high`` are NaN where there is none, ``n`` counts items."""
 
     value: float
@@ -45,7 +45,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportContext:
     """What the report is about: the figures in tidy form and what they are measured on.
 
     Attributes:
@@ -88,13 +88,13 @@ class Subject:
         """What the headline's figure compares with."""
         return f"{'simulated raters’' if self.synthetic else 'people’s'} {plain(self.dimension)} ratings"
 
-    def cells(self, dimension: str | None = None) -> dict[str, Cell]:
+    def cells(self, dimension: str | None = None) -> dict[str, Estimate]:
         """The defined figures of the headline's statistic by evaluator, highest first; on the headline's dimension."""
         frame = self.agreement
         chosen = frame[(frame["dimension"] == (dimension or self.dimension)) & (frame["statistic"] == self.statistic)]
         chosen = chosen[chosen["value"].notna()].sort_values(["value", "evaluator"], ascending=[False, True])
         return {
-            str(row["evaluator"]): Cell(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
+            str(row["evaluator"]): Estimate(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
             for row in chosen.to_dict("records")
         }
 
@@ -121,7 +121,7 @@ def dimensions(inputs: ReportInputs) -> list[str]:
     return ordered(names, [str(inputs.summary["primary"])] if inputs.summary.get("primary") else [])
 
 
-def subject(inputs: ReportInputs) -> Subject:
+def subject(inputs: ReportInputs) -> ReportContext:
     """What ``inputs`` is about."""
     summary = inputs.summary
     agreement = tables.agreement(summary)
@@ -131,7 +131,7 @@ def subject(inputs: ReportInputs) -> Subject:
     rated = inputs.items["item_id"].isin(inputs.ratings["item_id"])
     synthetic = inputs.card.get("synthetic", summary.get("synthetic"))
     trained = bool({role(name) for name in agreement["evaluator"]} & set(_TRAINED))
-    return Subject(
+    return ReportContext(
         benchmark=str(summary.get("benchmark", inputs.card.get("name", "unnamed benchmark"))),
         synthetic=None if synthetic is None else bool(synthetic),
         dimension=dimension,
@@ -161,7 +161,7 @@ def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def headline(about: Subject) -> str:
+def headline(about: ReportContext) -> str:
     """One sentence that answers the question with figures."""
     cells, lead = about.cells(), about.lead()
     if lead is None:
@@ -202,7 +202,7 @@ def _some_pairs(pairs: pd.DataFrame, lead: str | None, most: int = 4) -> str:
     return (": " if len(shown) == len(pairs) else ", among them ") + _listed(named)
 
 
-def may_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
+def may_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
     """What the figures support, one sentence each."""
     cells, lead = about.cells(), about.lead()
     if lead is None:
@@ -234,7 +234,7 @@ def may_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
     return sentences
 
 
-def _other_dimensions(about: Subject, lead: str) -> list[str]:
+def _other_dimensions(about: ReportContext, lead: str) -> list[str]:
     names = [name for name in dict.fromkeys(about.agreement["dimension"]) if name != about.dimension]
     found = {name: about.cells(name)[lead] for name in names if lead in about.cells(name)}
     shown = [f"{plain(name)} ({cell})" for name, cell in found.items() if cell.excludes_zero]
@@ -243,7 +243,7 @@ def _other_dimensions(about: Subject, lead: str) -> list[str]:
     return [f"On other dimensions the interval of {_named(lead)} excludes zero for {_listed(shown)}."]
 
 
-def _proven_differences(about: Subject, lead: str) -> list[str]:
+def _proven_differences(about: ReportContext, lead: str) -> list[str]:
     pairs = about.pairs()
     proven = pairs[pairs["excludes_zero"]]
     if proven.empty:
@@ -261,7 +261,7 @@ def _proven_differences(about: Subject, lead: str) -> list[str]:
     return sentences
 
 
-def may_not_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
+def may_not_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
     """What the figures do not support, one entry each."""
     sentences = [
         *_limits_of_data(about, inputs),
@@ -282,7 +282,7 @@ def may_not_conclude(about: Subject, inputs: ReportInputs) -> list[str]:
     return sentences
 
 
-def _limits_of_data(about: Subject, inputs: ReportInputs) -> list[str]:
+def _limits_of_data(about: ReportContext, inputs: ReportInputs) -> list[str]:
     sentences = []
     if about.synthetic:
         sentences.append(
@@ -315,7 +315,7 @@ def _limits_of_data(about: Subject, inputs: ReportInputs) -> list[str]:
     return sentences
 
 
-def _limits_of_figures(about: Subject) -> list[str]:
+def _limits_of_figures(about: ReportContext) -> list[str]:
     cells, lead = about.cells(), about.lead()
     if lead is None:
         return []
@@ -347,7 +347,7 @@ def _limits_of_figures(about: Subject) -> list[str]:
     return sentences
 
 
-def _limits_of_differences(about: Subject) -> list[str]:
+def _limits_of_differences(about: ReportContext) -> list[str]:
     pairs, lead = about.pairs(), about.lead()
     if pairs.empty:
         if len(about.cells()) < 2:
@@ -378,7 +378,7 @@ def _limits_of_differences(about: Subject) -> list[str]:
     return sentences
 
 
-def _limits_of_answers(about: Subject) -> list[str]:
+def _limits_of_answers(about: ReportContext) -> list[str]:
     counts = about.counts[(about.counts["dimension"] == about.dimension) & (about.counts["items"] > 0)]
     shares = {str(row["evaluator"]): 1 - row["ok"] / row["items"] for row in counts.to_dict("records")}
     poor = sorted(((share, name) for name, share in shares.items() if share > 0.005), reverse=True)
@@ -410,7 +410,7 @@ def _limits_of_training(curve: pd.DataFrame | None) -> list[str]:
     ]
 
 
-def sizes(about: Subject, inputs: ReportInputs) -> list[tuple[str, str]]:
+def sizes(about: ReportContext, inputs: ReportInputs) -> list[tuple[str, str]]:
     """The few sizes that stand under the title, as (value, unit) pairs."""
     rated = inputs.items[inputs.items["item_id"].isin(inputs.ratings["item_id"])]
     counted = [

@@ -82,7 +82,7 @@ def environment() -> jinja2.Environment:
 
 
 def _gallery(
-    inputs: ReportInputs, about: claims.Subject, evaluators: list[str], dimensions: list[str]
+    inputs: ReportInputs, about: claims.ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> dict[str, Any]:
     people = tables.people_means(inputs.ratings)
     dimension = about.dimension if about.dimension in people else next(iter(map(str, people)), None)
@@ -116,7 +116,7 @@ def _gallery(
 
 
 def _scatters(
-    inputs: ReportInputs, about: claims.Subject, evaluators: list[str], dimensions: list[str]
+    inputs: ReportInputs, about: claims.ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> list[dict[str, Any]]:
     """One panel for each evaluator and dimension that has scores and ratings of the same items."""
     people = tables.people_means(inputs.ratings)

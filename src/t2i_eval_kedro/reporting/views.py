@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.reporting import figures, tables
-from t2i_eval_kedro.reporting.claims import Subject
+from t2i_eval_kedro.reporting.claims import ReportContext
 from t2i_eval_kedro.reporting.inputs import (
     HEADLINE,
     LOWER_IS_BETTER,
@@ -220,7 +220,7 @@ def rated(ratings: pd.DataFrame, given: Mapping[str, Any], dimensions: list[str]
     return rows
 
 
-def agreement(about: Subject, dimensions: list[str], lower: set[str]) -> list[dict[str, Any]]:
+def agreement(about: ReportContext, dimensions: list[str], lower: set[str]) -> list[dict[str, Any]]:
     """For each dimension a table of the main statistics, one of the others, and a forest plot; highest rows on top."""
     names = order_statistics(list(about.agreement["statistic"]))
     main = [name for name in names if name in HEADLINE] or names
@@ -267,7 +267,7 @@ def _cells(mine: pd.DataFrame, first: pd.DataFrame, statistics: list[str], lower
 
 
 def _forest(
-    first: pd.DataFrame, about: Subject, dimension: str, limits: tuple[float, float], key: str
+    first: pd.DataFrame, about: ReportContext, dimension: str, limits: tuple[float, float], key: str
 ) -> Markup | None:
     drawn = first.dropna(subset=["value"])
     if drawn.empty:
@@ -297,7 +297,7 @@ def _figure(cell: Any) -> dict[str, Any] | None:
 
 
 def breakdown(
-    summary: Mapping[str, Any], about: Subject, evaluators: list[str], dimensions: list[str]
+    summary: Mapping[str, Any], about: ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> list[dict[str, Any]]:
     """For each dimension the main statistic over all items, inside groups, and over generators."""
     blocks = []
@@ -344,7 +344,7 @@ def _labelled(found: Mapping[Any, tuple[list[Any], int]]) -> list[dict[str, Any]
 
 
 def people(
-    summary: Mapping[str, Any], about: Subject, evaluators: list[str], dimensions: list[str]
+    summary: Mapping[str, Any], about: ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> dict[str, Any] | None:
     """How well the raters agree: figures of each dimension, and a single rater beside each evaluator."""
     found = {
@@ -374,7 +374,7 @@ def people(
     return {"columns": columns, "rows": rows, "single": single}
 
 
-def counts(about: Subject, evaluators: list[str]) -> dict[str, Any]:
+def counts(about: ReportContext, evaluators: list[str]) -> dict[str, Any]:
     """One row for each evaluator and each different count; dimensions with the same counts share a row."""
     statuses = list(schema.STATUSES)
     rows = []
@@ -389,7 +389,7 @@ def counts(about: Subject, evaluators: list[str]) -> dict[str, Any]:
     return {"statuses": statuses, "rows": sorted(rows, key=lambda row: place.get(row["evaluator"], len(place)))}
 
 
-def differences(about: Subject) -> dict[str, Any]:
+def differences(about: ReportContext) -> dict[str, Any]:
     """The paired differences in the main statistic, the foremost apart, and the number in other statistics."""
     frame = tables.oriented(about.differences, about.lead())
     same = frame["statistic"] == about.statistic

@@ -11,7 +11,7 @@ from t2i_eval_kedro.shapes.scene import COLORS, SHAPES, SIZES, Group, Scene, lay
 
 
 @dataclass(frozen=True)
-class Generator:
+class SimulatedGenerator:
     """One simulated generator.
 
     Attributes:
@@ -39,16 +39,16 @@ class Generator:
 
 #: Six generators, from a careful one to weak ones; their main faults differ.
 GENERATORS = (
-    Generator("shapes-careful", 0.02, 0.02, 0.02, 0.01, 0.02, (0.03, 0.1, 0.3), (0.03, 0.1, 0.3)),
-    Generator("shapes-palette", color=0.6, size=0.2, haze=(0.2, 0.1, 0.4)),
-    Generator("shapes-miscount", count=0.7, size=0.35, blur=(0.2, 0.1, 0.4)),
-    Generator("shapes-forgetful", missing=0.45, color=0.12, count=0.12, blur=(0.15, 0.1, 0.5)),
-    Generator("shapes-mirror", relation=0.7, color=0.1, count=0.1, haze=(0.3, 0.2, 0.5)),
-    Generator("shapes-misty", color=0.08, count=0.08, blur=(0.55, 0.25, 0.9), haze=(0.55, 0.25, 0.9)),
+    SimulatedGenerator("shapes-careful", 0.02, 0.02, 0.02, 0.01, 0.02, (0.03, 0.1, 0.3), (0.03, 0.1, 0.3)),
+    SimulatedGenerator("shapes-palette", color=0.6, size=0.2, haze=(0.2, 0.1, 0.4)),
+    SimulatedGenerator("shapes-miscount", count=0.7, size=0.35, blur=(0.2, 0.1, 0.4)),
+    SimulatedGenerator("shapes-forgetful", missing=0.45, color=0.12, count=0.12, blur=(0.15, 0.1, 0.5)),
+    SimulatedGenerator("shapes-mirror", relation=0.7, color=0.1, count=0.1, haze=(0.3, 0.2, 0.5)),
+    SimulatedGenerator("shapes-misty", color=0.08, count=0.08, blur=(0.55, 0.25, 0.9), haze=(0.55, 0.25, 0.9)),
 )
 
 
-def imagine(scene: Scene, generator: Generator, rng: np.random.Generator) -> tuple[Scene, Degradation]:
+def imagine(scene: Scene, generator: SimulatedGenerator, rng: np.random.Generator) -> tuple[Scene, Degradation]:
     """The scene that ``generator`` paints for the prompt of ``scene``, and how far it spoils the picture.
 
     The painted groups stand in the prompt's order; one that was left out is absent. A single group that would be left
@@ -70,7 +70,7 @@ def imagine(scene: Scene, generator: Generator, rng: np.random.Generator) -> tup
     return Scene(tuple(painted)), Degradation(_severity(generator.blur, rng), _severity(generator.haze, rng))
 
 
-def _distort(group: Group, generator: Generator, rng: np.random.Generator) -> Group:
+def _distort(group: Group, generator: SimulatedGenerator, rng: np.random.Generator) -> Group:
     if rng.random() < generator.color:
         group = replace(group, color=_other(COLORS, group.color, rng))
     if rng.random() < generator.count:

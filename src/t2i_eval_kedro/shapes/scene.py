@@ -76,7 +76,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Element:
+class SceneElement:
     """One checkable part of a prompt.
 
     Attributes:
@@ -157,17 +157,17 @@ def count_question(shape: str, count: int) -> str:
     return f"is there one {shape} ?" if count == 1 else f"are there {NUMBERS[count - 1]} {plural(shape)} ?"
 
 
-def elements(scene: Scene) -> list[Element]:
+def elements(scene: Scene) -> list[SceneElement]:
     """The elements of the scene's prompt: four for each group, then one for each stated relation."""
-    out: list[Element] = []
+    out: list[SceneElement] = []
     for g in scene.groups:
         s, parent = g.shape, (g.shape,)
         number = NUMBERS[g.count - 1]
         out += [
-            Element(s, s, "object", f"is there a {s} ?", ()),
-            Element(f"{s}.color", f"{g.color} {s}", "color", f"is the {s} {g.color} ?", parent),
-            Element(f"{s}.size", f"{g.size} {s}", "size", f"is the {s} {g.size} ?", parent),
-            Element(
+            SceneElement(s, s, "object", f"is there a {s} ?", ()),
+            SceneElement(f"{s}.color", f"{g.color} {s}", "color", f"is the {s} {g.color} ?", parent),
+            SceneElement(f"{s}.size", f"{g.size} {s}", "size", f"is the {s} {g.size} ?", parent),
+            SceneElement(
                 f"{s}.count",
                 f"{number} {s if g.count == 1 else plural(s)}",
                 "counting",
@@ -178,7 +178,7 @@ def elements(scene: Scene) -> list[Element]:
     for a, b in pairwise(scene.groups):
         stated = relation(a, b)
         out.append(
-            Element(
+            SceneElement(
                 f"{a.shape}.{stated.replace(' ', '_')}.{b.shape}",
                 f"{a.shape} {stated} {b.shape}",
                 "spatial",

@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from t2i_eval_kedro.judging.models import fingerprint
-from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.models.loading import fingerprint
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, image_keys, render, single_tokens, to_chat
+from t2i_eval_kedro.models.loading import ImageSource, image_keys, render, single_tokens, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Encoder:
         self,
         examples: pd.DataFrame,
         processor: Any,
-        images: ImageStore,
+        images: ImageSource,
         cache_mb: int = 512,
         *,
         augment: float = 0.0,
@@ -355,7 +355,7 @@ def _joins(tensors: Sequence[torch.Tensor]) -> bool:
     return len({tuple(tensor.shape[1:]) for tensor in tensors}) == 1
 
 
-def grpo_dataset(examples: pd.DataFrame, images: ImageStore) -> Dataset:
+def grpo_dataset(examples: pd.DataFrame, images: ImageSource) -> Dataset:
     """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target``.
 
     Images are read when a row is drawn, so that memory holds one batch of them.

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.evalalign_skills import SKILLS
+from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import subjects
-from t2i_eval_kedro.judging.protocols import Answer, Element, Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.base import Request
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
@@ -185,7 +185,7 @@ def examples_from_elements(
     share = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
     rows = []
     for row, subject, fold in _asked(share[share != 0.5].rename("label"), elements, items, folds):
-        element = Element(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
+        element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
         request, _ = protocol.pair(subject, element)
         rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"protocol": protocol.label})
     return schema.EXAMPLES.frame(rows)
@@ -209,7 +209,7 @@ def examples_from_options(
 
 def _asked(
     labels: pd.Series, elements: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str]
-) -> Iterator[tuple[Any, Subject, str]]:
+) -> Iterator[tuple[Any, EvaluationItem, str]]:
     """For each of ``labels`` (by item and element) that has a question and an image to train on: its row, subject and fold."""
     pictured = items.dropna(subset=["image"])[["item_id", "prompt_id", "prompt", "image"]]
     asked = elements.dropna(subset=["question"]).assign(expected=elements["expected"].fillna("yes"))
@@ -218,7 +218,7 @@ def _asked(
     ):
         fold = folds.get(str(row.item_id))
         if fold in TRAINING_FOLDS:
-            yield row, Subject(str(row.item_id), str(row.prompt), str(row.image)), fold
+            yield row, EvaluationItem(str(row.item_id), str(row.prompt), str(row.image)), fold
 
 
 def _row(request: Request, fold: str, completion: str) -> dict[str, object]:

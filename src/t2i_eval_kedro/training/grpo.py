@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore
-from t2i_eval_kedro.training.adapters import save_adapter
+from t2i_eval_kedro.models.adapters import save_adapter
+from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
 from t2i_eval_kedro.training.rewards import (
@@ -29,7 +30,7 @@ from t2i_eval_kedro.training.rewards import (
     on_scale,
     total_reward,
 )
-from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings
+from t2i_eval_kedro.training.settings import GRPOSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
     expose_bias,
@@ -57,7 +58,7 @@ CURVE = (
 
 def train_grpo(
     examples: pd.DataFrame,
-    images: ImageStore,
+    images: ImageSource,
     model: ModelSettings,
     sft_adapter: Path,
     settings: GRPOSettings,

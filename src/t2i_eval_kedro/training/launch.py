@@ -32,7 +32,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.protocols.base import Answer
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
-from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, SFTSettings
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from t2i_eval_kedro.benchmarks.fetch import hub_endpoint, network_errors
 from t2i_eval_kedro.datasets.adapter import CARD, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.training.adapters import AGREEMENT_HEADING
+from t2i_eval_kedro.models.adapters import AGREEMENT_HEADING
 
 
 def push_adapter(

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from t2i_eval_kedro.judging.models import load_model, load_processor
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from t2i_eval_kedro.models.settings import Settings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LoraSettings(_Settings):
+class LoraSettings(Settings):
     """Low-rank adaptation (Hu et al., 2021, arXiv 2106.09685).
 
     Attributes:
@@ -39,56 +31,7 @@ class LoraSettings(_Settings):
     score_tokens: bool = False
 
 
-class ModelSettings(_Settings):
-    """The student before training.
-
-    Attributes:
-        model: folder or hub name of a model behind ``AutoModelForImageTextToText``.
-        name: what an adapter calls its base model; where none is given, a hub name or the last part of a path.
-        revision: branch, tag or commit of a hub name.
-        dtype: of the base model's weights; of the sums, where ``quantize`` stores the weights in fewer bits.
-        quantize: ``4bit`` stores the linear layers of the text model in 4 bits (QLoRA, Dettmers et al., 2023, arXiv 2305.14314:
-            NF4, double quantisation), for training and judging alike; needs the extra ``quantize``.
-        device: ``auto`` (a GPU where there is one) or ``cpu``.
-        trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
-        licence: of the base model, for the adapter's card.
-    """
-
-    model: str
-    name: str | None = None
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    quantize: Literal["4bit"] | None = None
-    device: Literal["auto", "cpu"] = "auto"
-    trust_remote_code: bool = False
-    licence: str = "unknown"
-
-    @model_validator(mode="after")
-    def _pinned(self) -> ModelSettings:
-        if self.trust_remote_code and not Path(self.model).is_dir() and not _COMMIT.fullmatch(self.revision or ""):
-            raise ValueError("code from the hub is run at one commit only; give its 40 digits as model.revision")
-        return self
-
-    def load(self, *, adapter: Path | None = None, trainable: bool = False, merge: bool = False) -> Any:
-        """The model, see :func:`t2i_eval_kedro.judging.models.load_model`."""
-        return load_model(
-            self.model,
-            adapter=adapter,
-            dtype=self.dtype,
-            quantize=self.quantize,
-            device=self.device,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-            trainable=trainable,
-            merge=merge,
-        )
-
-    def load_processor(self) -> Any:
-        """Its processor, see :func:`t2i_eval_kedro.judging.models.load_processor`."""
-        return load_processor(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
-
-
-class LaunchSettings(_Settings):
+class LaunchSettings(Settings):
     """How many processes train. However many they are, the effective batch and the adapter stay those of one.
 
     Attributes:
@@ -118,7 +61,7 @@ class LaunchSettings(_Settings):
         return self.processes * self.machines
 
 
-class _Optimisation(_Settings):
+class _Optimisation(Settings):
     """What supervised fine-tuning and GRPO share.
 
     Attributes:
@@ -237,7 +180,7 @@ class GRPOSettings(_Optimisation):
 Task = Literal["subtasks", "conversation", "direct", "score", "skills", "elements"]
 
 
-class ExampleSettings(_Settings):
+class ExampleSettings(Settings):
     """What the training examples are made of; each field is one dial of docs/recipes.md.
 
     Attributes:
@@ -265,7 +208,7 @@ class ExampleSettings(_Settings):
     seed: int = Field(default=0, ge=0)
 
 
-class RebalancingSettings(_Settings):
+class RebalancingSettings(Settings):
     """How the training examples of each score are balanced.
 
     Attributes:
@@ -279,18 +222,3 @@ class RebalancingSettings(_Settings):
     repeats: dict[str, int] = Field(default_factory=dict)
     split_pairs: bool = False
     seed: int = Field(default=0, ge=0)
-
-
-def portable_name(settings: ModelSettings) -> str:
-    """What an adapter calls its base model: no path of this machine.
-
-    Example:
-        >>> portable_name(ModelSettings(model="data/06_models/tiny_vlm"))
-        'tiny_vlm'
-        >>> portable_name(ModelSettings(model="Qwen/Qwen2.5-VL-7B-Instruct"))
-        'Qwen/Qwen2.5-VL-7B-Instruct'
-    """
-    if settings.name:
-        return settings.name
-    path = Path(settings.model)
-    return path.name if path.is_dir() or len(path.parts) > 2 or path.is_absolute() else settings.model

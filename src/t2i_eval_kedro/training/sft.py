@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, outside_text_model
 from t2i_eval_kedro.judging.protocols.direct import TASK as DIRECT
 from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
-from t2i_eval_kedro.training.adapters import save_adapter
+from t2i_eval_kedro.models.adapters import save_adapter
+from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
-from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
     expose_bias,
@@ -37,7 +38,7 @@ CURVE = ("step", "loss", "token_accuracy", "validation_loss", "validation_token_
 
 def train_sft(
     examples: pd.DataFrame,
-    images: ImageStore,
+    images: ImageSource,
     model: ModelSettings,
     settings: SFTSettings,
     out_dir: Path,
@@ -52,7 +53,7 @@ def train_sft(
         images: where the images of the requests are.
         model: the base model.
         settings: of the training.
-        out_dir: the adapter folder to write, see :mod:`t2i_eval_kedro.training.adapters`.
+        out_dir: the adapter folder to write, see :mod:`t2i_eval_kedro.models.adapters`.
         checkpoint_dir: where checkpoints go if ``settings.save_steps`` asks for some. A run that finds those of the
             same settings, model and data goes on from the last; they are deleted when it is done.
         data_note: a sentence for the adapter's card on where the data comes from.

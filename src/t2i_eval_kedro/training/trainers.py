@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.training.settings import GRPOSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
 
 if TYPE_CHECKING:
     import torch

@@ -15,10 +15,11 @@ from transformers.utils import is_torchvision_available
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
-from t2i_eval_kedro.judging.models import load_model, load_processor
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
+from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES, FAILED, OK
-from t2i_eval_kedro.training.settings import LoraSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 pytestmark = pytest.mark.skipif(is_torchvision_available(), reason="the processors here are made without videos")
@@ -48,7 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def asked(choices: tuple[str, ...], images: tuple[str, ...]) -> list[Request]:
     return [
-        Request(image, text, "task", "", (Message("user", text, (image,)),), 4, choices)
+        Request(image, text, "task", "", (ChatMessage("user", text, (image,)),), 4, choices)
         for image in images
         for text in QUESTIONS
     ]

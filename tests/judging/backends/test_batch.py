@@ -19,7 +19,7 @@ from t2i_eval_kedro.judging.backends.batch import BatchBackend
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
-from t2i_eval_kedro.judging.protocols.base import Message, Request
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.schema import FAILED
 
 PRICES = PriceTable.model_validate(
@@ -35,7 +35,7 @@ PRICES = PriceTable.model_validate(
 
 
 def ask(*texts: str) -> list[Request]:
-    return [Request("i", "s", "t", "", (Message("user", text),), 8) for text in texts]
+    return [Request("i", "s", "t", "", (ChatMessage("user", text),), 8) for text in texts]
 
 
 class Server:

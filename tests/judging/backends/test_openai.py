@@ -31,7 +31,7 @@ from t2i_eval_kedro.judging.backends.openai import OpenAIBackend, retry_after
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys, known_answer
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.forms import score_form
 from t2i_eval_kedro.schema import FAILED, OK
 
@@ -64,7 +64,7 @@ def reply(content: str | None = "fine", finish: str = "stop", **message: Any) ->
 
 def ask(text: str = "what ?", **options: Any) -> Request:
     images = options.pop("images", ())
-    return Request("i", "s", "t", "", (Message("user", text, images),), options.pop("max_tokens", 8), **options)
+    return Request("i", "s", "t", "", (ChatMessage("user", text, images),), options.pop("max_tokens", 8), **options)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_what_is_sent(httpserver: HTTPServer, connect: Callable[..., OpenAIBacke
         "s",
         "t",
         "",
-        (Message("user", "what ?", ("a.png",)), Message("assistant", "this"), Message("user", "why ?")),
+        (ChatMessage("user", "what ?", ("a.png",)), ChatMessage("assistant", "this"), ChatMessage("user", "why ?")),
         8,
     )
     answer = one(connect(), request)

@@ -18,7 +18,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend, align, entity_name, question_text
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.judging.teachers import recorded_judgement
+from t2i_eval_kedro.teacher.teachers import recorded_judgement
 from t2i_eval_kedro.training.examples import examples_from_transcripts
 
 PHRASES = {"overall": "how good it is"}

@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Message, Request, Subject
+from t2i_eval_kedro.judging.protocols import ChatMessage, EvaluationItem, Request
 from t2i_eval_kedro.judging.protocols.similarity import Similarity, SimilaritySettings
 from t2i_eval_kedro.schema import FAILED, OK
 
@@ -51,7 +51,9 @@ class Store:
 
 
 SUBJECTS = [
-    Subject(f"{color}/{prompt}", prompt, color) for color in ("red", "green", "blue") for prompt in ("cat", "a dog")
+    EvaluationItem(f"{color}/{prompt}", prompt, color)
+    for color in ("red", "green", "blue")
+    for prompt in ("cat", "a dog")
 ]
 
 
@@ -89,7 +91,7 @@ def test_the_prefix_stands_before_the_prompt(folder: Path) -> None:
 def test_a_long_text_is_cut_off_and_counted_and_a_bad_image_costs_itself(folder: Path) -> None:
     backend = SimilarityBackend(SimilaritySettings(model=str(folder), device="cpu"), Store())
     asked = [
-        Request("1", "similarity", "similarity", "", (Message("user", text, images),), 1)
+        Request("1", "similarity", "similarity", "", (ChatMessage("user", text, images),), 1)
         for text, images in (("x" * 60, ("red",)), ("", ("red",)), ("cat", ("gone",)), ("cat", ()), ("قطة", ("red",)))
     ]
     said = dict(backend.answer(asked))

@@ -13,8 +13,8 @@ from PIL import Image
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends import prefixes, transformers
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
-from t2i_eval_kedro.judging.models import load_model, load_processor
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
+from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.schema import FAILED, OK
 
 TINY = Path(__file__).parents[3] / "data/06_models/tiny_vlm"
@@ -42,9 +42,9 @@ class Store:
         return Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
 
 
-def ask(item: str, text: str, choices: tuple[str, ...] = YES_NO, history: tuple[Message, ...] = ()) -> Request:
+def ask(item: str, text: str, choices: tuple[str, ...] = YES_NO, history: tuple[ChatMessage, ...] = ()) -> Request:
     images = () if history or item == "" else (item,)
-    return Request(item, text, "task", "", (*history, Message("user", text, images)), 6, choices)
+    return Request(item, text, "task", "", (*history, ChatMessage("user", text, images)), 6, choices)
 
 
 def everything(choices: tuple[str, ...] = YES_NO, items: int = 6) -> list[Request]:
@@ -52,7 +52,7 @@ def everything(choices: tuple[str, ...] = YES_NO, items: int = 6) -> list[Reques
     requests = [ask("", "list questions : a red circle", choices)]
     for item in map(str, range(items)):
         requests += [ask(item, text, choices) for text in QUESTIONS[: 1 + int(item) % len(QUESTIONS)]]
-        history = (Message("user", QUESTIONS[0], (item,)), Message("assistant", "yes"))
+        history = (ChatMessage("user", QUESTIONS[0], (item,)), ChatMessage("assistant", "yes"))
         requests.append(ask(item, "why ?", choices, history))
     return requests
 

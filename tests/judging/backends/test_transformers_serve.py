@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import Keys
-from t2i_eval_kedro.judging.protocols.base import Message, Request
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.schema import FAILED, OK
 
 MODEL = ROOT / "data" / "06_models" / "tiny_vlm"
@@ -68,7 +68,9 @@ def test_a_real_model_answers(url: str) -> None:
     keys = Keys(settings.identity)
     backend = OpenAIBackend(settings, SecretStr("any"), lambda _: out.getvalue(), name=keys)
     texts = ["is there a circle ?", "is the circle red ?", "is there a square ?"]
-    requests = [Request(str(i), "s", "t", "", (Message("user", text, ("a.png",)),), 4) for i, text in enumerate(texts)]
+    requests = [
+        Request(str(i), "s", "t", "", (ChatMessage("user", text, ("a.png",)),), 4) for i, text in enumerate(texts)
+    ]
     answers = dict(backend.answer(requests))
     assert [answers[i].status for i in range(3)] == [OK] * 3
     assert all(answers[i].text and 0 < answers[i].usage["completion_tokens"] <= 4 for i in range(3))

@@ -14,9 +14,9 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
-from t2i_eval_kedro.judging.models import load_model, load_processor
-from t2i_eval_kedro.judging.protocols import Subject, Wording
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.registry import build
+from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 TINY = Path(__file__).parents[3] / "data/06_models/tiny_vlm"
@@ -66,10 +66,10 @@ def test_vllm_answers_as_transformers_does(tmp_path: Path, compact: Wording) -> 
 
     elements = elements_by_prompt(SHAPES.elements)
     asked = [
-        Subject(row.item_id, row.prompt, row.image, {"overall": ""}, elements[row.prompt_id])
+        EvaluationItem(row.item_id, row.prompt, row.image, {"overall": ""}, elements[row.prompt_id])
         for row in SHAPES.items.itertuples()
     ]
-    asked.append(Subject("bad", "x", "none.png", {"overall": ""}))
+    asked.append(EvaluationItem("bad", "x", "none.png", {"overall": ""}))
     processor = load_processor(ours)
     plain = TransformersBackend(load_model(ours, device="cpu"), processor, Pictures())
     fast = VLLMBackend(str(theirs), processor, Pictures(), max_model_len=1024, enforce_eager=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Decomposed, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
 EXTRACTION = """appearance | cat | Is the cat well drawn?
@@ -26,7 +26,7 @@ class Scripted:
 
 
 def run(wording: Wording, backend: Scripted):
-    subject = Subject("i1", "a black cat left of a dog", "i1.png")
+    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
     return judge([subject], Decomposed(wording), backend, evaluator="x")
 
 
@@ -97,7 +97,7 @@ def test_a_failed_answer_stops_its_item_alone(compact: Wording) -> None:
                 failed = requests[i].item_id == "i1" and requests[i].step == "attributes/1/answer"
                 yield i, Answer("timeout", status=FAILED) if failed else answer
 
-    subjects = [Subject(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
+    subjects = [EvaluationItem(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
     said = judge(subjects, Decomposed(compact), Failing(), evaluator="x")
     assert set(said.scores.loc[said.scores["item_id"] == "i1", "status"]) == {FAILED}
     assert set(said.scores.loc[said.scores["item_id"] == "i2", "status"]) == {OK}
@@ -114,7 +114,7 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
 
 def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:
     backend = Scripted()
-    subject = Subject("i1", "a black cat left of a dog", "i1.png", reference="r.png")
+    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png", reference="r.png")
     judge([subject], Decomposed(load_wording("full")), backend, evaluator="x")
     shown = {request.step for request in backend.asked if "r.png" in request.messages[-1].images}
     assert shown == {"appearance/0/score"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Subject
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped, parse_group
 from t2i_eval_kedro.schema import OK
 
@@ -35,7 +35,7 @@ def test_the_questions_are_asked_together_and_the_rest_as_ever(
 ) -> None:
     backend = Scripted()
     protocol = DecomposedGrouped(load_wording("full"), by_aspect=by_aspect)
-    said = judge([Subject("i", "a black cat left of a dog", "i.png")], protocol, backend, evaluator="x")
+    said = judge([EvaluationItem("i", "a black cat left of a dog", "i.png")], protocol, backend, evaluator="x")
     steps = [request.step for request in backend.asked]
     assert steps[: 1 + len(groups)] == ["extract", *(f"{group}/answers" for group in groups)]
     assert len(steps) == 1 + len(groups) + 3 * 2 + 2
@@ -60,6 +60,6 @@ def test_any_text_is_read(text: str) -> None:
 def test_a_question_without_a_line_does_not_apply(load_wording) -> None:
     protocol = DecomposedGrouped(load_wording("full"), by_aspect=False)
     answers = {"extract": Answer(EXTRACTION), "all/answers": Answer("1 | yes | fine | 9")}
-    summaries = protocol.requests(Subject("i", "p", "i.png"), answers)
+    summaries = protocol.requests(EvaluationItem("i", "p", "i.png"), answers)
     relations = next(request for request in summaries if request.aspect == "relations")
     assert "Score: n/a" in relations.messages[0].text

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.judging.protocols import Answer, Element, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.dsg import Dsg, zeroed
 from t2i_eval_kedro.schema import OK, UNPARSED
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures" / "golden" / "dsg.json").read_text())
 CHAIN = (
-    Element("1", "a cat", "is there a cat ?"),
-    Element("2", "black", "is the cat black ?", parents=("1",)),
-    Element("3", "shining", "is the black shining ?", parents=("2",)),
+    PromptElement("1", "a cat", "is there a cat ?"),
+    PromptElement("2", "black", "is the cat black ?", parents=("1",)),
+    PromptElement("3", "shining", "is the black shining ?", parents=("2",)),
 )
 
 
@@ -52,14 +52,14 @@ def answers(*shares: float) -> dict[str, Answer]:
 
 @pytest.mark.parametrize(("zeroing", "score"), [("none", 20 / 3), ("direct", 10 / 3), ("all", 0.0)])
 def test_a_failed_parent_zeroes_its_children(compact: Wording, zeroing, score: float) -> None:
-    subject = Subject("i", "a shining black cat", "i.png", elements=CHAIN)
+    subject = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
     verdict = Dsg(compact, zeroing=zeroing).verdict(subject, answers(0.1, 0.9, 0.9))
     assert verdict.scores["alignment"].value == pytest.approx(score)
     assert set(verdict.elements) == {"1", "2", "3"}
 
 
 def test_without_elements_the_prompt_is_read_first(wording: Wording) -> None:
-    subject, protocol = Subject("i", "a cat", "i.png"), Dsg(wording)
+    subject, protocol = EvaluationItem("i", "a cat", "i.png"), Dsg(wording)
     (extract,) = protocol.requests(subject, {})
     assert extract.task == "extract"
     assert extract.messages[0].images == ()
@@ -73,7 +73,7 @@ def test_without_elements_the_prompt_is_read_first(wording: Wording) -> None:
 
 @pytest.mark.parametrize("undecided", [Answer("perhaps"), Answer("", probabilities={"no": 0.5, "yes": 0.5})])
 def test_an_undecided_answer_is_not_counted_as_no(compact: Wording, undecided: Answer) -> None:
-    subject = Subject("i", "a shining black cat", "i.png", elements=CHAIN)
+    subject = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
     verdict = Dsg(compact).verdict(subject, answers(0.9, 0.9) | {"yes_no/3": undecided})
     assert verdict.scores["alignment"].status == UNPARSED
     assert [score.status for score in verdict.elements.values()] == [OK, OK, UNPARSED]
@@ -82,5 +82,5 @@ def test_an_undecided_answer_is_not_counted_as_no(compact: Wording, undecided: A
 @given(texts=st.lists(st.text(), min_size=4, max_size=4))
 def test_any_answers_give_a_verdict(compact: Wording, texts: list[str]) -> None:
     given_answers = {step: Answer(text) for step, text in zip(("extract", "yes_no/1", "yes_no/2"), texts, strict=False)}
-    for subject in (Subject("i", "p", "i.png"), Subject("i", "p", "i.png", elements=CHAIN)):
+    for subject in (EvaluationItem("i", "p", "i.png"), EvaluationItem("i", "p", "i.png", elements=CHAIN)):
         assert Dsg(compact).verdict(subject, given_answers).scores["alignment"].status != "missing"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.judging.protocols import Answer, Element, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.base import Score
 from t2i_eval_kedro.judging.protocols.elements import (
     elements_of,
@@ -40,28 +40,30 @@ def test_extraction_is_total_and_parents_come_before_their_children(text: str) -
 
 
 def test_a_subjects_own_elements_come_first() -> None:
-    own = (Element("e", "a cat", "Is there a cat?"),)
-    assert elements_of(Subject("i", "a cat", "i.png", elements=own), {"extract": Answer(EXTRACTION)}) == own
-    assert elements_of(Subject("i", "a cat", "i.png"), {}) is None
-    assert elements_of(Subject("i", "a cat", "i.png"), {"extract": Answer("no", status=FAILED)}) == ()
+    own = (PromptElement("e", "a cat", "Is there a cat?"),)
+    assert elements_of(EvaluationItem("i", "a cat", "i.png", elements=own), {"extract": Answer(EXTRACTION)}) == own
+    assert elements_of(EvaluationItem("i", "a cat", "i.png"), {}) is None
+    assert elements_of(EvaluationItem("i", "a cat", "i.png"), {"extract": Answer("no", status=FAILED)}) == ()
 
 
 def test_an_expected_answer_other_than_yes_stands_in_the_question(wording: Wording) -> None:
-    subject = Subject("i", "a cat", "i.png")
-    plain = yes_no_request(wording, subject, Element("1", "a cat", "which animal is it ?"))
-    choice = yes_no_request(wording, subject, Element("1", "a cat", "which animal is it ?", expected="leopard"))
+    subject = EvaluationItem("i", "a cat", "i.png")
+    plain = yes_no_request(wording, subject, PromptElement("1", "a cat", "which animal is it ?"))
+    choice = yes_no_request(wording, subject, PromptElement("1", "a cat", "which animal is it ?", expected="leopard"))
     assert "leopard" not in plain.messages[0].text
     assert "leopard" in choice.messages[0].text
     assert plain.choices == wording.scale("yes_no").levels
 
 
 def test_an_element_without_a_question_is_asked_about_by_its_text(wording: Wording) -> None:
-    request = yes_no_request(wording, Subject("i", "a cat", "i.png"), Element("1", "a black cat", ""))
+    request = yes_no_request(wording, EvaluationItem("i", "a cat", "i.png"), PromptElement("1", "a black cat", ""))
     assert "a black cat" in request.messages[0].text
 
 
 def test_the_compact_question_is_the_one_that_the_tiny_model_knows(compact: Wording) -> None:
-    request = yes_no_request(compact, Subject("i", "a cat", "i.png"), Element("1", "a cat", "is there a cat ?"))
+    request = yes_no_request(
+        compact, EvaluationItem("i", "a cat", "i.png"), PromptElement("1", "a cat", "is there a cat ?")
+    )
     assert request.messages[0].text == compact.render("answer", question="is there a cat ?")
 
 

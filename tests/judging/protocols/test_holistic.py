@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols import Answer, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.forms import ScoreListForm
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.schema import FAILED, OK, STATUSES, UNPARSED
 
-SUBJECT = Subject("i", "a black banana", "i.png")
+SUBJECT = EvaluationItem("i", "a black banana", "i.png")
 SC = Answer('{"score": [8], "reasoning": "it is black"}')
 PQ = Answer('{"score": [9, 4], "reasoning": "one scratch"}')
 

@@ -7,10 +7,10 @@ import pytest
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Element, Levels, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, PromptElement, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
-SUBJECT = Subject(
+SUBJECT = EvaluationItem(
     "i1", "a black cat", "i1.png", {"overall": "how good it is", "prompt_matching": "how well it matches"}
 )
 
@@ -40,7 +40,7 @@ def test_a_failed_answer_gives_no_score(compact: Wording) -> None:
 
 def test_a_prompt_is_data_and_is_not_rendered_again(wording: Wording) -> None:
     trick = "{{ levels }} {% if 1 %}score 9{% endif %}"
-    request = Levels(wording).requests(Subject("i", trick, "i.png", {"overall": "quality"}), {})[0]
+    request = Levels(wording).requests(EvaluationItem("i", trick, "i.png", {"overall": "quality"}), {})[0]
     assert trick in request.messages[0].text
 
 
@@ -67,8 +67,8 @@ def test_a_scale_that_the_wording_lacks_is_refused(compact: Wording) -> None:
 
 def test_the_categories_of_the_elements_stand_before_the_request(wording: Wording) -> None:
     elements = (
-        Element("1", "a cat", "is there a cat ?", "object"),
-        Element("2", "black", "is the cat black ?", "color"),
+        PromptElement("1", "a cat", "is there a cat ?", "object"),
+        PromptElement("2", "black", "is the cat black ?", "color"),
     )
     subject = replace(SUBJECT, elements=elements)
     plain = Levels(wording).requests(subject, {})[0].messages[0].text

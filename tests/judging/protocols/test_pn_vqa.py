@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.agreement import summarise
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Element, Subject, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.shapes.make import make_shapes
 
-ELEMENTS = (Element("1", "a cat", "is there a cat ?"), Element("2", "black", "is the cat black ?", parents=("1",)))
-SUBJECT = Subject("i", "a black cat", "i.png", elements=ELEMENTS)
+ELEMENTS = (
+    PromptElement("1", "a cat", "is there a cat ?"),
+    PromptElement("2", "black", "is the cat black ?", parents=("1",)),
+)
+SUBJECT = EvaluationItem("i", "a black cat", "i.png", elements=ELEMENTS)
 
 
 def said(positive: float, negative: float, element: str) -> dict[str, Answer]:
@@ -52,7 +55,7 @@ def test_half_an_answer_is_no_answer(compact: Wording) -> None:
 def test_a_teacher_that_sees_the_truth_agrees_with_the_raters(wording: Wording) -> None:
     shapes = make_shapes(24, seed=5)
     backend = SimulatedBackend(shapes.items, wording, seed=0, error_rate=0, score_noise=0)
-    subjects = [Subject(row.item_id, row.prompt, row.image) for row in shapes.items.itertuples()]
+    subjects = [EvaluationItem(row.item_id, row.prompt, row.image) for row in shapes.items.itertuples()]
     scores = judge(subjects, PnVqa(wording), backend, evaluator="t").scores.assign(dimension="attributes")
     figures = summarise(shapes.items, shapes.ratings, scores, n_resamples=50)["evaluators"]["t"]
     assert figures["attributes"]["spearman"]["value"] > 0.7

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.judging.protocols import Answer, Subject
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoned, Reasoning, parse_reasoned
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
-SUBJECT = Subject("i", "a cat", "i.png", {"overall": "how good the image is"})
+SUBJECT = EvaluationItem("i", "a cat", "i.png", {"overall": "how good the image is"})
 PIECES = st.sampled_from(
     ["<think>", "</think>", "<answer>", "</answer>", "8", "8.5", "11", '{"A": 1, "B": 2}', " ", "x"]
 )

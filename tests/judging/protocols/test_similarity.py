@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.judging.protocols import Answer, Subject
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
-SUBJECT = Subject("i", "a cat", "i.png")
+SUBJECT = EvaluationItem("i", "a cat", "i.png")
 
 
 def test_the_request_is_the_prompt_and_the_image() -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.benchmarks.evalalign_skills import SKILLS, alignment_average, faithfulness_average
-from t2i_eval_kedro.judging.protocols import Answer, Element, Subject
+from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS, alignment_average, faithfulness_average
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement
 from t2i_eval_kedro.judging.protocols.skills import Skills, parse_slots, read_option
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
 
 SLOTS = "Object: cat; dog\nCount: two cats\nColor: none\nStyle: None.\nSpatial: n/a\nAction: none"
-SUBJECT = Subject("i", "two cats and a dog", "i.png")
+SUBJECT = EvaluationItem("i", "two cats and a dog", "i.png")
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_an_unread_prompt_costs_alignment_alone(skills: Skills, slots: Answer, s
 def test_the_release_questions_are_asked_where_there_are_some(skills: Skills, shared_data: Path) -> None:
     row = json.loads((shared_data / "evalalign" / "test_alignment_prompt.json").read_text())[0]
     elements = tuple(
-        Element(
+        PromptElement(
             f"alignment/{skill}", skill, question.removeprefix("<image>\n"), skill=f"alignment/{skill}", expected="2"
         )
         for skill, question in row["question_info"].items()
     )
-    asked = skills.requests(Subject("i", row["prompt"], "i.png", elements=elements), {})
+    asked = skills.requests(EvaluationItem("i", row["prompt"], "i.png", elements=elements), {})
     assert [request.aspect for request in asked] == [element.skill for element in elements]
     assert all(e.question in request.messages[0].text for e, request in zip(elements, asked, strict=True))
 

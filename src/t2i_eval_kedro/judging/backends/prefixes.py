@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from t2i_eval_kedro.judging.models import render
 from t2i_eval_kedro.judging.protocols.base import Request
+from t2i_eval_kedro.models.loading import render
 
 # A row holds suffixes of about this many characters at most, because attention over a row is computed whole. Ours.
 ROW_CHARACTERS = 8192

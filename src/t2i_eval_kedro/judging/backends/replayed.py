@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from PIL.Image import Image
 
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.models import ImageStore
-from t2i_eval_kedro.judging.protocols.base import Answer, Protocol, Request, Subject, Token
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Protocol, Request, Token
+from t2i_eval_kedro.models.loading import ImageSource
 from t2i_eval_kedro.schema import FAILED
 
 _Text = tuple[tuple[str, str], ...]
@@ -26,17 +26,17 @@ class ReplayedBackend:
     def __init__(
         self,
         backend: Backend,
-        subjects: Sequence[Subject],
+        subjects: Sequence[EvaluationItem],
         pictures: Mapping[str, Image],
         protocols: Sequence[Protocol],
-        images: ImageStore,
+        images: ImageSource,
     ) -> None:
         """Recognise ``subjects``.
 
         Args:
             backend: answers requests that name their item and step.
             subjects: all that may be asked about.
-            pictures: their images, by ``Subject.image``.
+            pictures: their images, by ``EvaluationItem.image``.
             protocols: what may be asked.
             images: where the images of requests are.
         """
@@ -75,7 +75,7 @@ class ReplayedBackend:
             return answer
         return Answer(answer.text, tokens=(Token(answer.text, 0.0, {answer.text: 0.0}),))  # it never doubts
 
-    def _conversation(self, subject: Subject) -> Iterator[tuple[_Text, Answer]]:
+    def _conversation(self, subject: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
         for protocol in self._protocols:
             answers: dict[str, Answer] = {}
             while requests := protocol.requests(subject, answers):
@@ -83,7 +83,7 @@ class ReplayedBackend:
                     answers[requests[i].step] = answer
                     yield _text(requests[i]), answer
 
-    def _first(self, subject: Subject) -> Iterator[tuple[_Text, Answer]]:
+    def _first(self, subject: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
         for protocol in self._protocols:
             requests = [r for r in protocol.requests(subject, {}) if not any(m.images for m in r.messages)]
             for i, answer in self._backend.answer(requests):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, model_folder
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
+from t2i_eval_kedro.models.loading import ImageSource, model_folder
 from t2i_eval_kedro.schema import FAILED
 
 
@@ -20,7 +20,7 @@ class SimilarityBackend:
     A text longer than the model reads is cut off, and ``usage`` counts the tokens that were.
     """
 
-    def __init__(self, settings: SimilaritySettings, images: ImageStore) -> None:
+    def __init__(self, settings: SimilaritySettings, images: ImageSource) -> None:
         """Load the model of ``settings``.
 
         Raises:

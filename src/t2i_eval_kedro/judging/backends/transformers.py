@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import torch
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.backends.likeliest import Likeliest
 from t2i_eval_kedro.judging.backends.prefixes import (
     NotShareable,
     Shared,
@@ -31,8 +30,9 @@ from t2i_eval_kedro.judging.backends.prefixes import (
     prefixes,
     tokenize,
 )
-from t2i_eval_kedro.judging.models import ImageStore, encode, image_keys, single_tokens
+from t2i_eval_kedro.judging.backends.top_logprobs import TopLogprobsProcessor
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
+from t2i_eval_kedro.models.loading import ImageSource, encode, image_keys, single_tokens
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class TransformersBackend:
     """Answers by greedy decoding; requests with choices by the distribution over them in one forward pass."""
 
     def __init__(
-        self, model: Any, processor: Any, images: ImageStore, *, batch_size: int, share_prefixes: bool = True
+        self, model: Any, processor: Any, images: ImageSource, *, batch_size: int, share_prefixes: bool = True
     ) -> None:
         """Take a loaded model and its processor.
 
@@ -213,7 +213,7 @@ class TransformersBackend:
             logits, n_tokens = self._first_logits(batch)
             return self._distributions(batch.requests, logits.float(), n_tokens)
         n_top = batch.requests[0].top_logprobs
-        likeliest = Likeliest(n_top) if n_top else None
+        likeliest = TopLogprobsProcessor(n_top) if n_top else None
         generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens, likeliest)
         with self._processing:
             decoded = self.processor.batch_decode(generated, skip_special_tokens=True)
@@ -273,7 +273,7 @@ class TransformersBackend:
         return self._whole.get_output_embeddings()(hidden[row, column]), _lengths(batch.shared)
 
     def _generate(
-        self, batch: _Batch, max_tokens: int, likeliest: Likeliest | None = None
+        self, batch: _Batch, max_tokens: int, likeliest: TopLogprobsProcessor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """The tokens of each answer, (N, up to ``max_tokens``), the logits of the first, and the length of each request."""
         if batch.shared is None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.models import ImageStore, check_adapter, image_keys, render, single_tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request, Token
+from t2i_eval_kedro.models.loading import ImageSource, check_adapter, image_keys, render, single_tokens
 from t2i_eval_kedro.schema import FAILED
 
 IMAGES_A_REQUEST = 2  # an image and its reference, or its rival
@@ -27,7 +27,7 @@ class VLLMBackend:
         self,
         model: str,
         processor: Any,
-        images: ImageStore,
+        images: ImageSource,
         *,
         adapter: Path | None = None,
         dtype: str = "float32",

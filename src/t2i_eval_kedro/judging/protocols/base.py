@@ -13,7 +13,7 @@ from t2i_eval_kedro.schema import MISSING, OK
 
 
 @dataclass(frozen=True)
-class Message:
+class ChatMessage:
     """One turn of a chat: its text, and the images that stand before the text, by their key in the image store."""
 
     role: str
@@ -22,7 +22,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Element:
+class PromptElement:
     """One checkable part of a prompt.
 
     Attributes:
@@ -43,7 +43,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationItem:
     """What is judged.
 
     Attributes:
@@ -60,7 +60,7 @@ class Subject:
     prompt: str
     image: str
     dimensions: Mapping[str, str] = field(default_factory=dict)
-    elements: tuple[Element, ...] = ()
+    elements: tuple[PromptElement, ...] = ()
     reference: str = ""
     rival: str = ""
 
@@ -87,7 +87,7 @@ class Request:
     step: str
     task: str
     aspect: str
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     max_tokens: int
     choices: tuple[str, ...] = ()
     top_logprobs: int = 0
@@ -168,8 +168,8 @@ class Protocol(TypingProtocol):
     def label(self) -> str:
         """Name and wording with the version of each, as written into transcripts."""
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What to ask next, given the answers so far by step; empty when nothing is left to ask."""
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The scores that the answers hold. Total: any answers give a verdict, if one of nulls."""

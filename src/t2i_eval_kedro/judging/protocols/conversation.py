@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Verdict
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.wording import Wording
 
@@ -29,20 +29,20 @@ class Conversation:
         """Name, wording and version."""
         return self.chain.wording.label(TASK, VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The next request, after all turns before it; the image stands in the first."""
         # The chain is asked again from its start, because only its order tells what was said before what.
-        history: list[Message] = []
+        history: list[ChatMessage] = []
         given: dict[str, Answer] = {}
         while waiting := self.chain.requests(subject, given):
             step, turn = waiting[0].step, waiting[0].messages[-1].text
-            history.append(Message("user", turn, () if history else (subject.image,)))
+            history.append(ChatMessage("user", turn, () if history else (subject.image,)))
             if step not in answers:
                 return [replace(waiting[0], task=TASK, messages=tuple(history))]
             given[step] = answers[step]
-            history.append(Message("assistant", answers[step].text))
+            history.append(ChatMessage("assistant", answers[step].text))
         return []
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """As of the decomposed protocol."""
         return self.chain.verdict(subject, answers)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import NOT_APPLICABLE
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
 from t2i_eval_kedro.judging.protocols.forms import score_form
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
@@ -34,7 +34,7 @@ class Decomposed:
         """Name and wording with their versions."""
         return self.wording.label("decomposed", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""
         if any(answer.status != OK for answer in answers.values()):
             return []  # what follows would be asked about an answer that nobody gave
@@ -53,7 +53,7 @@ class Decomposed:
         merge = self._next_of_merge(subject, answers)
         return [] if merge is None else [merge]
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score and explanation of each aspect and of the whole."""
         steps = {aspect: f"summary/{aspect}" for aspect in ASPECTS} | {OVERALL: "merge"}
         return Verdict({name: self._score(answers, step) for name, step in steps.items()})
@@ -73,7 +73,7 @@ class Decomposed:
         return NOT_APPLICABLE if value is None else self.wording.level(value)
 
     def _next_of_questions(
-        self, subject: Subject, answers: Mapping[str, Answer], questions: Sequence[Question]
+        self, subject: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]
     ) -> Sequence[Request]:
         """What can be asked now to get every question answered and scored."""
         asked = [self._next_of_question(subject, answers, i, question) for i, question in enumerate(questions)]
@@ -91,7 +91,7 @@ class Decomposed:
         }
 
     def _next_of_question(
-        self, subject: Subject, answers: Mapping[str, Answer], number: int, question: Question
+        self, subject: EvaluationItem, answers: Mapping[str, Answer], number: int, question: Question
     ) -> Request | None:
         base = f"{question.aspect}/{number}"
         context: dict[str, object] = {
@@ -114,8 +114,8 @@ class Decomposed:
         answer = answers[f"{base}/answer"].text
         if f"{base}/explain" not in answers:
             history = (
-                Message("user", self.wording.render("answer", **context), (subject.image,)),
-                Message("assistant", answer),
+                ChatMessage("user", self.wording.render("answer", **context), (subject.image,)),
+                ChatMessage("assistant", answer),
             )
             context["answer"] = answer
             return self._request(
@@ -133,7 +133,7 @@ class Decomposed:
         return None
 
     def _next_of_summary(
-        self, subject: Subject, answers: Mapping[str, Answer], aspect: str, questions: Sequence[Question]
+        self, subject: EvaluationItem, answers: Mapping[str, Answer], aspect: str, questions: Sequence[Question]
     ) -> Request | None:
         base = f"summary/{aspect}"
         findings = [
@@ -147,7 +147,7 @@ class Decomposed:
             return self._request(subject, f"{base}/score", "summary_2", aspect, "summary_2", context)
         return None
 
-    def _next_of_merge(self, subject: Subject, answers: Mapping[str, Answer]) -> Request | None:
+    def _next_of_merge(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Request | None:
         summaries = {
             aspect: {
                 "score": self._level(answers, f"summary/{aspect}/score"),
@@ -165,14 +165,14 @@ class Decomposed:
 
     def _request(
         self,
-        subject: Subject,
+        subject: EvaluationItem,
         step: str,
         task: str,
         aspect: str,
         template: str,
         context: Mapping[str, object],
         *,
-        history: tuple[Message, ...] = (),
+        history: tuple[ChatMessage, ...] = (),
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
         seen = () if history else (subject.image,)
@@ -183,7 +183,7 @@ class Decomposed:
             step=step,
             task=task,
             aspect=aspect,
-            messages=(*history, Message("user", self.wording.render(template, **context), seen)),
+            messages=(*history, ChatMessage("user", self.wording.render(template, **context), seen)),
             max_tokens=self.wording.max_tokens[template.removesuffix("_reference")],
             context=context,
             pair=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",

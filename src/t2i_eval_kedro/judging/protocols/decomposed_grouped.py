@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import NOT_APPLICABLE
-from t2i_eval_kedro.judging.protocols.base import Answer, Request, Subject
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.parsing import Question, parse_score
 from t2i_eval_kedro.judging.protocols.wording import Wording
@@ -35,7 +35,7 @@ class DecomposedGrouped(Decomposed):
         return self.wording.label("decomposed_by_aspect" if self.by_aspect else "decomposed_flat", VERSION)
 
     def _next_of_questions(
-        self, subject: Subject, answers: Mapping[str, Answer], questions: Sequence[Question]
+        self, subject: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]
     ) -> Sequence[Request]:
         groups: dict[str, list[str]] = {}
         for question in questions:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from t2i_eval_kedro.answers import NOT_APPLICABLE
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
@@ -34,11 +34,11 @@ class Direct:
         """Name, wording and version."""
         return self.wording.label(TASK, VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The one request."""
         return [] if TASK in answers or not subject.dimensions else [self.request(subject)]
 
-    def request(self, subject: Subject) -> Request:
+    def request(self, subject: EvaluationItem) -> Request:
         """The request for all dimensions of ``subject``."""
         dimensions = {name.replace("_", " "): subject.dimensions[name] for name in _ordered(subject)}
         text = self.wording.render(TASK, prompt=subject.prompt, dimensions=dimensions)
@@ -47,13 +47,13 @@ class Direct:
             step=TASK,
             task=TASK,
             aspect=_ordered(subject)[0],
-            messages=(Message("user", text, (subject.image,)),),
+            messages=(ChatMessage("user", text, (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             context={"prompt": subject.prompt, "dimensions": dimensions},
             pair=f"{subject.item_id}/{TASK}",
         )
 
-    def answer(self, subject: Subject, scores: Mapping[str, float | None], explanation: str | None) -> str:
+    def answer(self, subject: EvaluationItem, scores: Mapping[str, float | None], explanation: str | None) -> str:
         """What a student learns to say: the nearest level of each score on 0 to 10, N/A for null."""
         said = {
             name.replace("_", " "): NOT_APPLICABLE
@@ -63,7 +63,7 @@ class Direct:
         }
         return self.wording.render("direct_answer", scores=said, explanation=explanation)
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score of each dimension; strict: what is not in its place is unparsed."""
         answer = answers.get(TASK)
         names = _ordered(subject)
@@ -89,11 +89,11 @@ class DirectLevels(Direct):
         """Name, wording and version."""
         return self.wording.label("direct_levels", VERSION)
 
-    def request(self, subject: Subject) -> Request:
+    def request(self, subject: EvaluationItem) -> Request:
         """The same messages, answered by a distribution over the levels."""
         return replace(super().request(subject), choices=self.wording.levels)
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The expectation over the levels, of the first dimension alone."""
         answer, name = answers.get(TASK), _ordered(subject)[0]
         if answer is None or answer.status != OK:
@@ -102,6 +102,6 @@ class DirectLevels(Direct):
         return Verdict({name: Score(None, UNPARSED, answer.text) if expected is None else Score(expected, OK)})
 
 
-def _ordered(subject: Subject) -> list[str]:
+def _ordered(subject: EvaluationItem) -> list[str]:
     """The dimensions, the overall one first."""
     return sorted(subject.dimensions, key=lambda name: name != OVERALL)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from t2i_eval_kedro.judging.protocols.base import Answer, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import (
     ALIGNMENT,
     elements_of,
@@ -61,7 +61,7 @@ class Dsg:
         """Name, with the zeroing where it is not the published one, and wording, each with its version."""
         return self.wording.label("dsg" if self.zeroing == "direct" else f"dsg_{self.zeroing}", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the subject has no elements, then all questions at once."""
         elements = elements_of(subject, answers)
         if elements is None:
@@ -69,7 +69,7 @@ class Dsg:
         asked = [yes_no_request(self.wording, subject, element) for element in elements]
         return [request for request in asked if request.step not in answers]
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """1 or 0 an element after zeroing, and their mean as the alignment."""
         elements = elements_of(subject, answers) or ()
         read: dict[str, Score] = {}

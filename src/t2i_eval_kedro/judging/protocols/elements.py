@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from t2i_eval_kedro.answers import yes_or_no
-from t2i_eval_kedro.judging.protocols.base import Answer, Element, Message, Request, Score, Subject
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, PromptElement, Request, Score
 from t2i_eval_kedro.judging.protocols.forms import ExtractionForm
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
 from t2i_eval_kedro.judging.protocols.wording import Wording
@@ -23,7 +23,7 @@ YES_NO_NEGATIVE = "yes_no_negative"
 ALIGNMENT = "alignment"
 
 
-def extract_request(wording: Wording, subject: Subject) -> Request:
+def extract_request(wording: Wording, subject: EvaluationItem) -> Request:
     """Asks for the questions that a prompt raises; without the image, so that all images of a prompt share it."""
     context = {"prompt": subject.prompt}
     return Request(
@@ -31,7 +31,7 @@ def extract_request(wording: Wording, subject: Subject) -> Request:
         step=EXTRACT,
         task=EXTRACT,
         aspect="",
-        messages=(Message("user", wording.render(EXTRACT, **context)),),
+        messages=(ChatMessage("user", wording.render(EXTRACT, **context)),),
         max_tokens=wording.max_tokens[EXTRACT],
         context=context,
         pair=f"{subject.item_id}/{EXTRACT}",
@@ -39,7 +39,7 @@ def extract_request(wording: Wording, subject: Subject) -> Request:
     )
 
 
-def elements_of(subject: Subject, answers: Mapping[str, Answer]) -> tuple[Element, ...] | None:
+def elements_of(subject: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
     """The subject's elements, or those that were extracted; ``None`` while neither is there."""
     if subject.elements:
         return subject.elements
@@ -48,7 +48,7 @@ def elements_of(subject: Subject, answers: Mapping[str, Answer]) -> tuple[Elemen
     return extracted_elements(answers[EXTRACT].text) if answers[EXTRACT].status == OK else ()
 
 
-def extracted_elements(text: str) -> tuple[Element, ...]:
+def extracted_elements(text: str) -> tuple[PromptElement, ...]:
     """The elements of an extraction: its questions about attributes and relations, numbered from 1."""
     first_about: dict[str, str] = {}
     elements = []
@@ -56,14 +56,16 @@ def extracted_elements(text: str) -> tuple[Element, ...]:
         element_id = str(number)
         parents = dict.fromkeys(first_about[name] for name in question.entities if name in first_about)
         elements.append(
-            Element(element_id, question.text, question.text, skill=question.aspect, parents=tuple(parents))
+            PromptElement(element_id, question.text, question.text, skill=question.aspect, parents=tuple(parents))
         )
         if len(question.entities) == 1:
             first_about.setdefault(question.entities[0], element_id)
     return tuple(elements)
 
 
-def yes_no_request(wording: Wording, subject: Subject, element: Element, template: str = YES_NO) -> Request:
+def yes_no_request(
+    wording: Wording, subject: EvaluationItem, element: PromptElement, template: str = YES_NO
+) -> Request:
     """Asks whether the image satisfies ``element``, or with the template ``yes_no_negative`` whether it does not."""
     choices = wording.scale(YES_NO).levels
     context = {
@@ -78,7 +80,7 @@ def yes_no_request(wording: Wording, subject: Subject, element: Element, templat
         step=f"{template}/{element.element_id}",
         task=template,
         aspect=element.skill,
-        messages=(Message("user", wording.render(template, **context), (subject.image,)),),
+        messages=(ChatMessage("user", wording.render(template, **context), (subject.image,)),),
         max_tokens=wording.max_tokens[YES_NO],
         choices=choices,
         context=context,

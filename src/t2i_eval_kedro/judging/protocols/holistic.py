@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import ScoreList, parse_score_list
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
 from t2i_eval_kedro.judging.protocols.forms import ScoreListForm
 from t2i_eval_kedro.judging.protocols.wording import Wording
@@ -37,7 +37,7 @@ class Holistic:
         """Name and wording with their versions."""
         return self.wording.label("holistic", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Semantic consistency, which is told the prompt, and perceptual quality, which is not."""
         return [
             self._request(subject, dimension, step, {"prompt": subject.prompt} if dimension == ALIGNMENT else {})
@@ -45,20 +45,20 @@ class Holistic:
             if step not in answers
         ]
 
-    def _request(self, subject: Subject, dimension: str, step: str, context: Mapping[str, object]) -> Request:
+    def _request(self, subject: EvaluationItem, dimension: str, step: str, context: Mapping[str, object]) -> Request:
         return Request(
             item_id=subject.item_id,
             step=step,
             task=step,
             aspect=dimension,
-            messages=(Message("user", self.wording.render(step, **context), (subject.image,)),),
+            messages=(ChatMessage("user", self.wording.render(step, **context), (subject.image,)),),
             max_tokens=self.wording.max_tokens[step],
             context=context,
             pair=f"{subject.item_id}/{step}",
             form=ScoreListForm,
         )
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The smallest score of each answer, and the geometric mean of the two."""
         read = {dimension: self._read(answers.get(step), n) for dimension, (step, n) in STEPS.items()}
         scores = {dimension: score for dimension, (score, _) in read.items()}

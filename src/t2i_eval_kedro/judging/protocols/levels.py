@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -44,7 +44,7 @@ class Levels:
         """Name, with the scale where it is not the digits, and wording, each with its version."""
         return self.wording.label(self._name, VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""
         return [
             self.request(subject, dimension, phrase)
@@ -52,7 +52,7 @@ class Levels:
             if f"{TASK}/{dimension}" not in answers
         ]
 
-    def request(self, subject: Subject, dimension: str, phrase: str) -> Request:
+    def request(self, subject: EvaluationItem, dimension: str, phrase: str) -> Request:
         """The direct score request for one dimension."""
         text = self.wording.render(
             self.template,
@@ -70,14 +70,14 @@ class Levels:
             step=step,
             task=TASK,
             aspect=dimension,
-            messages=(Message("user", text, (subject.image,)),),
+            messages=(ChatMessage("user", text, (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             choices=self.scale.levels,
             context={"prompt": subject.prompt, "dimension": dimension},
             pair=f"{subject.item_id}/{step}",
         )
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The expectation sum_i p_i * value_i, with p normalised over the levels.
 
         A backend that has no probabilities to tell gives text; then the level that it states is the score.

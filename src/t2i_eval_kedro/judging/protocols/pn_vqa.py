@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from t2i_eval_kedro.judging.protocols.base import Answer, Element, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, PromptElement, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import (
     ALIGNMENT,
     YES_NO,
@@ -39,7 +39,7 @@ class PnVqa:
         """Name and wording with their versions."""
         return self.wording.label("pn_vqa", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the subject has no elements, then all questions at once."""
         elements = elements_of(subject, answers)
         if elements is None:
@@ -47,19 +47,19 @@ class PnVqa:
         asked = [request for element in elements for request in self.pair(subject, element)]
         return [request for request in asked if request.step not in answers]
 
-    def pair(self, subject: Subject, element: Element) -> tuple[Request, Request]:
+    def pair(self, subject: EvaluationItem, element: PromptElement) -> tuple[Request, Request]:
         """The positive and the negative question about one element."""
         positive, negative = (
             yes_no_request(self.wording, subject, element, template) for template in (YES_NO, YES_NO_NEGATIVE)
         )
         return positive, negative
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """(1 + d) / 2 an element, and their mean as the alignment."""
         scores = {element.element_id: self._score(element, answers) for element in elements_of(subject, answers) or ()}
         return Verdict({ALIGNMENT: mean_score(scores, answers)}, elements=scores)
 
-    def _score(self, element: Element, answers: Mapping[str, Answer]) -> Score:
+    def _score(self, element: PromptElement, answers: Mapping[str, Answer]) -> Score:
         positive, negative = (
             probability_of_yes(answers.get(f"{template}/{element.element_id}"), self.wording)
             for template in (YES_NO, YES_NO_NEGATIVE)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from t2i_eval_kedro.answers import MAX_CHARACTERS, number_on_scale
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
@@ -78,7 +78,7 @@ class Reasoning:
         """Name and wording with their versions."""
         return self.wording.label("reasoning", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""
         return [
             self.request(subject, dimension, phrase)
@@ -86,7 +86,7 @@ class Reasoning:
             if f"{_task(subject)}/{dimension}" not in answers
         ]
 
-    def request(self, subject: Subject, dimension: str, phrase: str) -> Request:
+    def request(self, subject: EvaluationItem, dimension: str, phrase: str) -> Request:
         """The request for one dimension."""
         task = _task(subject)
         context = {"prompt": subject.prompt, "dimension": dimension.replace("_", " "), "description": phrase}
@@ -97,13 +97,13 @@ class Reasoning:
             step=step,
             task=task,
             aspect=dimension,
-            messages=(Message("user", self.wording.render(task, **context), images),),
+            messages=(ChatMessage("user", self.wording.render(task, **context), images),),
             max_tokens=self.wording.max_tokens[task],
             context=context,
             pair=f"{subject.item_id}/{step}",
         )
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score and the thought of each dimension."""
         task = _task(subject)
         return Verdict({name: self._score(answers.get(f"{task}/{name}"), task) for name in subject.dimensions})
@@ -115,5 +115,5 @@ class Reasoning:
         return Score(None, UNPARSED, answer.text) if read is None else Score(read.scores[0], OK, read.thought)
 
 
-def _task(subject: Subject) -> str:
+def _task(subject: EvaluationItem) -> str:
     return PAIR if subject.rival else SINGLE

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.answers import number_on_scale
-from t2i_eval_kedro.judging.protocols.base import Answer, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
@@ -55,14 +55,14 @@ class Similarity:
         """Name and version."""
         return f"similarity@{VERSION}"
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Prompt and image."""
         if TASK in answers:
             return []
-        message = Message("user", subject.prompt, (subject.image,))
+        message = ChatMessage("user", subject.prompt, (subject.image,))
         return [Request(subject.item_id, TASK, TASK, ALIGNMENT, (message,), max_tokens=1, pair=subject.item_id)]
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """10 * max(cos, 0) as the alignment."""
         answer = answers.get(TASK)
         if answer is None or answer.status != OK:

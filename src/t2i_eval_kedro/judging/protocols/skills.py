@@ -7,8 +7,8 @@ wording of the five faithfulness questions is ours.
 
 The released code takes the first number in an answer and scores an unreadable one 0; here it is unparsed. An item's
 ``faithfulness`` and ``alignment`` are the means over its skills that apply, as shares of the best option; the two published
-aggregates over many items are :func:`~t2i_eval_kedro.benchmarks.evalalign_skills.faithfulness_average` and
-:func:`~t2i_eval_kedro.benchmarks.evalalign_skills.alignment_average`.
+aggregates over many items are :func:`~t2i_eval_kedro.benchmarks.readers.evalalign_skills.faithfulness_average` and
+:func:`~t2i_eval_kedro.benchmarks.readers.evalalign_skills.alignment_average`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import chosen_option
-from t2i_eval_kedro.benchmarks.evalalign_skills import ALIGNMENT, FAITHFULNESS, NOT_PRESENT, SKILLS, Skill
-from t2i_eval_kedro.judging.protocols.base import Answer, Element, Message, Request, Score, Subject, Verdict
+from t2i_eval_kedro.benchmarks.readers.evalalign_skills import ALIGNMENT, FAITHFULNESS, NOT_PRESENT, SKILLS, Skill
+from t2i_eval_kedro.judging.protocols.base import (
+    Answer,
+    ChatMessage,
+    EvaluationItem,
+    PromptElement,
+    Request,
+    Score,
+    Verdict,
+)
 from t2i_eval_kedro.judging.protocols.forms import option_form
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
@@ -42,7 +50,7 @@ class Skills:
         """Name and wording with their versions."""
         return self.wording.label("skills", VERSION)
 
-    def requests(self, subject: Subject, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What the prompt says about each alignment skill, where nobody told; then all questions at once."""
         questions = _questions(subject, answers)
         if questions is None:
@@ -50,7 +58,7 @@ class Skills:
         asked = [self.request(subject, SKILLS[element.skill], element.question) for element in questions]
         return [request for request in asked if request.step not in answers]
 
-    def request(self, subject: Subject, skill: Skill, question: str) -> Request:
+    def request(self, subject: EvaluationItem, skill: Skill, question: str) -> Request:
         """The question about one skill."""
         context = {"prompt": subject.prompt, "skill": skill.name, "question": question}
         step = f"{TASK}/{skill.name}"
@@ -59,14 +67,14 @@ class Skills:
             step=step,
             task=TASK,
             aspect=skill.name,
-            messages=(Message("user", self.wording.render(TASK, **context), (subject.image,)),),
+            messages=(ChatMessage("user", self.wording.render(TASK, **context), (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             context=context,
             pair=f"{subject.item_id}/{step}",
             form=option_form(skill.answers),
         )
 
-    def verdict(self, subject: Subject, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """A score for each skill that was asked about, and for both aspects."""
         asked = _questions(subject, answers) or ()
         elements = {
@@ -94,21 +102,21 @@ class Skills:
         values = [score.value for score in own.values() if score.value is not None]
         return Score(sum(values) / len(values), OK) if values else Score.missing(f"no skill of {aspect} applies")
 
-    def _slots(self, subject: Subject) -> Request:
+    def _slots(self, subject: EvaluationItem) -> Request:
         context = {"prompt": subject.prompt}
         return Request(
             item_id=subject.item_id,
             step=SLOTS,
             task=SLOTS,
             aspect="",
-            messages=(Message("user", self.wording.render(SLOTS, **context)),),
+            messages=(ChatMessage("user", self.wording.render(SLOTS, **context)),),
             max_tokens=self.wording.max_tokens[SLOTS],
             context=context,
             pair=f"{subject.item_id}/{SLOTS}",
         )
 
 
-def _questions(subject: Subject, answers: Mapping[str, Answer]) -> tuple[Element, ...] | None:
+def _questions(subject: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
     """The questions to ask, one a skill, or ``None`` while it is not known what the prompt says."""
     given = tuple({element.skill: element for element in subject.elements if element.skill in SKILLS}.values())
     if given:
@@ -118,7 +126,7 @@ def _questions(subject: Subject, answers: Mapping[str, Answer]) -> tuple[Element
     slots = parse_slots(answers[SLOTS].text) if answers[SLOTS].status == OK else None
     asked = [skill for skill in SKILLS.values() if skill.aspect == FAITHFULNESS or skill.name in (slots or {})]
     return tuple(
-        Element(skill.name, skill.name, skill.question((slots or {}).get(skill.name, "")), skill=skill.name)
+        PromptElement(skill.name, skill.name, skill.question((slots or {}).get(skill.name, "")), skill=skill.name)
         for skill in asked
     )
 

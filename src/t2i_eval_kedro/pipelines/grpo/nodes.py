@@ -11,10 +11,11 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.pipelines.judging.nodes import data_note, judge_held_out
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
-from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, ModelSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings
 
 
 def build_examples(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline, node, pipeline
 
 from t2i_eval_kedro.pipelines.grpo import nodes
-from t2i_eval_kedro.pipelines.judges import JUDGE_INPUTS
+from t2i_eval_kedro.pipelines.judging.nodes import JUDGE_INPUTS
 
 
 def create_pipeline() -> Pipeline:

@@ -12,9 +12,9 @@ from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.costs import break_even
 from t2i_eval_kedro.judging.evaluators import in_fold
-from t2i_eval_kedro.judging.teachers import TeacherSettings
 from t2i_eval_kedro.provenance import provenance
 from t2i_eval_kedro.reporting.inputs import ReportInputs
+from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
 
 def write_report(

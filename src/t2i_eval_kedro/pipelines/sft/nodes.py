@@ -11,9 +11,10 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.pipelines.judges import data_note, judge_held_out
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.pipelines.judging.nodes import data_note, judge_held_out
 from t2i_eval_kedro.training.launch import SFTJob, run
-from t2i_eval_kedro.training.settings import LaunchSettings, ModelSettings, SFTSettings
+from t2i_eval_kedro.training.settings import LaunchSettings, SFTSettings
 
 
 def train(

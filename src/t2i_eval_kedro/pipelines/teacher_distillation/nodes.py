@@ -13,9 +13,9 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.splits import in_use
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
-from t2i_eval_kedro.judging import teachers
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.judging.teachers import TEACHER, Material, TeacherSettings
+from t2i_eval_kedro.teacher import teachers
+from t2i_eval_kedro.teacher.teachers import TEACHER, Material, TeacherSettings
 from t2i_eval_kedro.training import recipes
 from t2i_eval_kedro.training.settings import ExampleSettings
 
@@ -89,9 +89,7 @@ def check_teacher(
     """Is the teacher worth learning from; empty for the human one, who is the reference."""
     if not len(transcripts):
         return {}
-    from t2i_eval_kedro.judging import teacher_checks  # scipy and numba are slow to import
+    from t2i_eval_kedro.teacher import checks  # scipy and numba are slow to import
 
     wording = judging.load_wording(load_templates(prompts))
-    return teacher_checks.check_teacher(
-        items, ratings, elements, element_ratings, transcripts, scores, examples, wording
-    )
+    return checks.check_teacher(items, ratings, elements, element_ratings, transcripts, scores, examples, wording)

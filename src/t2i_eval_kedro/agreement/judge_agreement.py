@@ -1,0 +1,268 @@
+"""One judge on one dimension: its figures over all items, inside groups and by generator, each with its draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2i_eval_kedro.agreement import inference_targets
+from t2i_eval_kedro.agreement.rated_items import RatedItems
+from t2i_eval_kedro.statistics import correlation, ranking
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval
+from t2i_eval_kedro.statistics.estimates import Json, drawn, figure, number
+from t2i_eval_kedro.statistics.grouping import (
+    GROUPED,
+    MIN_GROUP,
+    Groups,
+    average,
+    average_under_draws,
+    groups_under_draws,
+    inside_groups,
+)
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.statistics.ties import tie_calibrated
+
+STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "pearson_logistic", "rmse", "pairwise_accuracy")
+HEADLINE = ("spearman", "kendall_b", "pearson")
+
+MIN_LARGE_GROUP = 10
+"""Fewest items of a generator or a skill for a figure of its own."""
+
+
+@dataclass(frozen=True)
+class JudgeAgreement:
+    """The items that have both a rating and a score of one judge.
+
+    Attributes:
+        x, y: ``(n,)`` scores and mean ratings.
+        prompt, generator: ``(n,)`` indices.
+        weights: of prompts, ``(1 + B, P)``: all ones, then the draws.
+        draws: statistic -> ``(1 + B,)``.
+        inside: statistic -> ``(P,)`` inside each prompt.
+        sizes: ``(P,)`` items of each prompt.
+    """
+
+    sample: RatedItems
+    name: str
+    kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    x: Floats
+    y: Floats
+    prompt: Ints
+    generator: Ints
+    weights: Weights
+    draws: Mapping[str, Floats]
+    inside: Mapping[str, Floats]
+    sizes: Ints
+
+    @staticmethod
+    def of(sample: RatedItems, name: str, weights: Weights) -> JudgeAgreement:
+        """Collect the items of ``sample`` that judge ``name`` scored."""
+        kept = np.isfinite(sample.scores[name])
+        x, y = sample.scores[name][kept], sample.gold[kept]
+        prompt, generator = sample.prompt[kept], sample.generator[kept]
+        groups = Groups.by_code(prompt, map(str, range(sample.prompts)))
+        return JudgeAgreement(
+            sample,
+            name,
+            kept,
+            x,
+            y,
+            prompt,
+            generator,
+            weights,
+            pooled_statistics(x, y, prompt, weights),
+            inside_groups(x, y, groups),
+            np.bincount(prompt, minlength=sample.prompts),
+        )
+
+    @property
+    def undefined(self) -> str | None:
+        """Why no correlation is defined, or None."""
+        return correlation.undefined(self.x, self.y)
+
+    def overall(self, level: float) -> Json:
+        """Every statistic over all items, with its interval over prompts."""
+        out: Json = {}
+        prompts = int((self.sizes > 0).sum())
+        for name in STATISTICS:
+            reason, draws = self._reason(name), self.draws.get(name, np.zeros(1))
+            if name == "pearson_logistic" and not reason:
+                # The curve is fitted once: refitting it in every draw would cost more than all else together.
+                mapped = correlation.fit_logistic(self.x, self.y)
+                if np.isnan(mapped).any():
+                    reason = "the logistic fit did not converge"
+                else:
+                    draws = pooled_statistics(mapped, self.y, self.prompt, self.weights, ("pearson",))["pearson"]
+            out[name] = drawn(draws, level, reason, n=len(self.x), n_prompts=prompts)
+        return out
+
+    def _reason(self, name: str) -> str | None:
+        if name == "rmse":
+            low, high = self.sample.scale
+            if len(self.x) and (self.x.min() < low or self.x.max() > high):
+                return f"the scores are not on the ratings' scale of {low:g} to {high:g}"
+            return None if len(self.x) else "no item has both a score and a rating"
+        if name == "pairwise_accuracy":
+            return None if len(self.x) > 1 else "fewer than 2 items have both a score and a rating"
+        if name == "pearson_logistic" and len(self.x) < 5:
+            return self.undefined or "fewer than 5 items for a curve of 4 parameters"
+        return self.undefined
+
+    def by_prompt(self, level: float, seed: int, min_group: int = MIN_GROUP) -> Json:
+        """Averages of the statistics inside prompts; the interval draws whole prompts."""
+        members = Groups.by_code(self.prompt, map(str, range(self.sample.prompts))).members
+        calibrated = tie_calibrated(self.x, self.y, members, seed=seed)
+        values = dict(self.inside) | {"pairwise_accuracy_tie_calibrated": calibrated.by_prompt}
+        present = self.sizes > 0
+        out: Json = {}
+        for name, inside in values.items():
+            mean = average(inside[present], self.sizes[present], name.removesuffix("_tie_calibrated"), min_group)
+            draws = average_under_draws(inside, self.sizes >= min_group, self.weights.table)
+            reason = None if mean.groups else "no prompt has enough different scores and ratings"
+            entry = drawn(draws, level, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum()))
+            out[name] = entry | _average(mean.fisher, mean.groups, mean.suppressed, mean.undefined)
+        out["pairwise_accuracy_tie_calibrated"]["thresholds"] = [number(t) for t in calibrated.thresholds]
+        return out
+
+    def by_groups(self, groups: Groups, level: float, min_group: int = MIN_LARGE_GROUP) -> Json:
+        """Statistics inside each group and their averages; the interval draws whole prompts, through all groups."""
+        sizes = np.array([len(m) for m in groups.members], dtype=np.int64)
+        large = [g for g in range(len(sizes)) if sizes[g] >= min_group]
+        chosen = Groups(tuple(groups.names[g] for g in large), tuple(groups.members[g] for g in large))
+        draws = groups_under_draws(self.x, self.y, self.prompt, chosen, self.weights)
+        out: Json = {"groups": {name: {} for name in chosen.names}}
+        for name in GROUPED:
+            table = draws[name]
+            defined = np.isfinite(table[0]) if len(large) else np.zeros(0, dtype=bool)
+            point = average(table[0] if len(large) else np.zeros(0), sizes[large], name, min_group)
+            mean = table[:, defined].mean(axis=1) if defined.any() else np.full(len(table), np.nan)
+            reason = None if defined.any() else "no group has enough different scores and ratings"
+            entry = drawn(mean, level, reason, n=int(sizes[large].sum()))
+            out[name] = entry | _average(point.fisher, point.groups, len(sizes) - len(large), point.undefined)
+            for column, group in enumerate(chosen.names):
+                out["groups"][group][name] = drawn(table[:, column], level, n=int(sizes[large[column]]))
+        return out
+
+    def ranking(self, level: float, seed: int, signs: Floats) -> Json:
+        """Agreement of the generators' ranking by this judge with that by people, over the items that both scored."""
+        total = len(self.sample.generators)
+        scored = self.generator >= 0
+        number_of = np.bincount(self.generator[scored], minlength=total)
+        used = np.flatnonzero(number_of > 0)
+        place = np.full(total + 1, -1)
+        place[used] = np.arange(len(used))
+        generator = place[self.generator]
+        if len(used) < 2:
+            reason = "fewer than 2 generators have both scores and ratings"
+            return {name: figure(float("nan"), reason, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
+        judge, people = (
+            ranking.generator_means(v, generator, len(used), self.prompt, self.weights) for v in (self.x, self.y)
+        )
+        found = ranking.compare_means(judge, people)
+        out: Json = {name: drawn(getattr(found, name), level, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
+        sides = [ranking.order_p_values(v, generator, len(used), self.prompt, signs) for v in (self.x, self.y)]
+        out["soft_pairwise_accuracy"] = figure(ranking.soft_pairwise_accuracy(*sides), n=len(used))
+        out["kendall_b"] |= self._over_generators(judge[0], people[0], level, seed)
+        chance = ranking.rank_probabilities(judge[1:])
+        order = np.argsort(np.argsort(-judge[0], kind="stable"), kind="stable")
+        out["generators"] = {
+            self.sample.generators[g]: {
+                "judge": number(judge[0, k]),
+                "people": number(people[0, k]),
+                "rank": int(order[k]) + 1,
+                "n": int(number_of[g]),
+                "rank_probability": [number(p) for p in chance[k]],
+            }
+            for k, g in enumerate(used)
+        }
+        return out
+
+    def _over_generators(self, judge: Floats, people: Floats, level: float, seed: int) -> Json:
+        if len(judge) < ranking.MIN_GENERATORS:
+            return {"over_generators": _no_interval(len(judge))}
+        draws = ranking.kendall_over_generators(judge, people, self.weights.draws - 1, seed)
+        return {"over_generators": _interval(draws, level)}
+
+    def intervals(self, level: float, seed: int, raters: Floats | None) -> Json:
+        """Intervals of the headline statistics for other targets than new prompts; ``raters`` is None for slots."""
+        total, draws = len(self.sample.generators), self.weights.draws - 1
+        out: Json = {name: {} for name in HEADLINE}
+        enough = self.undefined is None
+        few = total < ranking.MIN_GENERATORS
+        targets: dict[str, tuple[str | None, Callable[[], Mapping[str, Floats]]]] = {
+            "generators": (
+                _few(total) if few else None,
+                lambda: inference_targets.over_generators(self.x, self.y, self.generator, total, draws, seed, HEADLINE),
+            ),
+            "prompts_and_generators": (
+                _few(total) if few else None,
+                lambda: inference_targets.over_prompts_and_generators(
+                    self.x,
+                    self.y,
+                    self.prompt,
+                    self.sample.prompts,
+                    self.generator,
+                    total,
+                    min(draws, inference_targets.TWO_WAY_DRAWS),
+                    seed,
+                    HEADLINE,
+                ),
+            ),
+            "raters": (
+                "the raters cannot be told apart"
+                if raters is None
+                else "only one rater"
+                if raters.shape[1] < 2
+                else None,
+                lambda: inference_targets.over_raters(
+                    self.x,
+                    np.zeros((0, 0)) if raters is None else raters[self.kept],
+                    inference_targets.RATER_DRAWS,
+                    seed,
+                    HEADLINE,
+                ),
+            ),
+        }
+        for target, (reason, compute) in targets.items():
+            found = compute() if enough and reason is None else {}
+            for name in HEADLINE:
+                out[name][target] = (
+                    _interval(found[name], level)
+                    if found
+                    else {"low": None, "high": None, "reason": reason or self.undefined}
+                )
+        return out
+
+
+def skill_groups(judged: JudgeAgreement, skills: Mapping[str, Iterable[str]]) -> Groups:
+    """Groups of the judge's items by the skills of each item."""
+    identifiers = np.array(judged.sample.item_ids, dtype=object)[judged.kept]
+    return Groups.by_labels(skills.get(str(item), ()) for item in identifiers)
+
+
+def _average(fisher: float, groups: int, suppressed: int, undefined: int) -> Json:
+    return {
+        "fisher": number(fisher),
+        "n_groups": groups,
+        "suppressed_groups": suppressed,
+        "undefined_groups": undefined,
+    }
+
+
+def _interval(draws: Floats, level: float) -> Json:
+    low, high = percentile_interval(draws, level)
+    if not math.isfinite(low):
+        return {"low": None, "high": None, "reason": "the figure is undefined in too many of the draws"}
+    return {"low": number(low), "high": number(high)}
+
+
+def _few(generators: int) -> str:
+    return f"{generators} generators are too few to draw generators again (at least {ranking.MIN_GENERATORS})"
+
+
+def _no_interval(generators: int) -> Json:
+    return {"low": None, "high": None, "reason": _few(generators)}

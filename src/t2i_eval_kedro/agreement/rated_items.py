@@ -1,0 +1,188 @@
+"""From the canonical tables to arrays: one sample a dimension, its items in one order, every judge's scores beside the
+gold.
+
+* Gold: the mean over raters of the ratings that are present and on the scale.
+* A judge's score of an item: the mean over its runs that gave one, negated where lower is better.
+* Scores under the dimension "" belong to a metric without a dimension of its own; they are compared with every rated
+  dimension in which the judge has no scores of that dimension itself.
+* Items without a rating are in no sample; items without a score stay as NaN and are counted, never imputed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+
+Missing = Literal["drop", "worst", "refuse", "mean"]
+
+
+@dataclass(frozen=True)
+class RatedItems:
+    """The rated items of one dimension, sorted by ``item_id``, and every judge's scores of them.
+
+    Attributes:
+        dimension: what was rated.
+        item_ids: ``(n,)`` identifiers.
+        prompt: ``(n,)`` index of the item's prompt among the prompts of these items (one prompt = one text).
+        generator: ``(n,)`` index into ``generators``; -1 for a real photograph, which has none.
+        generators: names, sorted.
+        gold: ``(n,)`` mean rating.
+        scale: lowest and highest rating allowed.
+        scores: judge -> ``(n,)`` oriented scores, NaN where there is none.
+        counts: judge -> status -> number of rated items.
+        prompts: number of prompts.
+    """
+
+    dimension: str
+    item_ids: tuple[str, ...]
+    prompt: Ints
+    generator: Ints
+    generators: tuple[str, ...]
+    gold: Floats
+    scale: tuple[float, float]
+    prompts: int
+    scores: dict[str, Floats] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def gold(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Mean rating of every item and dimension: item_id, dimension, gold, n_ratings, scale_min, scale_max."""
+    kept = ratings[ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
+    grouped = kept.groupby(["dimension", "item_id"], sort=True)
+    means = grouped.agg(
+        gold=("score", "mean"),
+        n_ratings=("score", "size"),
+        scale_min=("scale_min", "min"),
+        scale_max=("scale_max", "max"),
+    )
+    means["gold"] = keep_ties(means["gold"].to_numpy(dtype=float))
+    return means.reset_index()
+
+
+def keep_ties(means: Floats) -> Floats:
+    """Means to 40 binary digits, about 12 decimal ones: the same values summed in another order must stay ties."""
+    fraction, exponent = np.frexp(means)
+    return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
+
+
+def build(
+    items: pd.DataFrame, ratings: pd.DataFrame, scores: pd.DataFrame, *, missing: Missing = "drop"
+) -> dict[str, RatedItems]:
+    """Join the canonical tables into one sample a rated dimension, by name.
+
+    Args:
+        items: canonical table; only what joins to it is used.
+        ratings: canonical table.
+        scores: canonical table.
+        missing: what stands for the score of a rated item that has none: ``drop`` leaves it out of that judge's
+            figures, ``worst`` takes the judge's own worst score in the dimension, ``mean`` the mean of its other scores
+            (as T2I-Eval's published evaluation does; it is never a default), ``refuse`` raises.
+
+    Raises:
+        T2IEvalError: a score is missing and ``missing`` is ``refuse``, or the policy is unknown.
+    """
+    if missing not in ("drop", "worst", "refuse", "mean"):
+        raise T2IEvalError(f"Unknown policy for missing scores '{missing}'; choose drop, worst, refuse or mean.")
+    items, ratings, scores = ITEMS.check(items), RATINGS.check(ratings), SCORES.check(scores)
+    items = items.sort_values("item_id", ignore_index=True)
+    text = items["prompt"].where(items["prompt"] != "", items["prompt_id"])
+    prompt_names = text.to_numpy()
+    real = _real(items)
+    generators = tuple(sorted(set(items["generator"][~real])))
+    index = {name: position for position, name in enumerate(generators)}
+    generator = np.array([-1 if r else index[g] for g, r in zip(items["generator"], real, strict=True)], dtype=np.int64)
+    place = pd.Series(np.arange(len(items)), index=items["item_id"])
+    judged = oriented_scores(scores[scores["item_id"].isin(items["item_id"])])
+    out: dict[str, RatedItems] = {}
+    for dimension, rows in gold(ratings[ratings["item_id"].isin(items["item_id"])]).groupby("dimension", sort=True):
+        at = np.sort(place.loc[rows["item_id"]].to_numpy())
+        ordered = rows.set_index("item_id").loc[items["item_id"].iloc[at]]
+        _, prompt = np.unique(prompt_names[at].astype(str), return_inverse=True)
+        sample = RatedItems(
+            dimension=str(dimension),
+            item_ids=tuple(ordered.index),
+            prompt=prompt,
+            generator=generator[at],
+            generators=generators,
+            gold=ordered["gold"].to_numpy(dtype=float),
+            scale=(float(ordered["scale_min"].min()), float(ordered["scale_max"].max())),
+            prompts=int(prompt.max()) + 1,
+        )
+        _add_scores(sample, judged, missing)
+        out[sample.dimension] = sample
+    return out
+
+
+def skills(items: pd.DataFrame, elements: pd.DataFrame | None = None) -> dict[str, set[str]]:
+    """Skills of each item: lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
+    by_prompt = {} if elements is None else elements.groupby("prompt_id")["skill"].agg(set).to_dict()
+    out: dict[str, set[str]] = {}
+    for item, prompt, text in zip(items["item_id"], items["prompt_id"], items["attributes"], strict=True):
+        attributes = json.loads(text) if isinstance(text, str) else {}
+        named = {str(tag) for key in ("skills", "levels") for tag in attributes.get(key) or ()}
+        out[item] = named | by_prompt.get(prompt, set())
+    return out
+
+
+def _real(items: pd.DataFrame) -> pd.Series:
+    """Which items are real photographs, by ``"real": true`` in their attributes."""
+    return (
+        items["attributes"]
+        .map(lambda text: isinstance(text, str) and json.loads(text).get("real") is True)
+        .astype(bool)
+    )
+
+
+def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """The mean oriented score over the runs that gave one, and the status, by evaluator, dimension and item."""
+    sign = np.where(scores["higher_is_better"].astype(bool), 1.0, -1.0)
+    usable = (scores["status"] == OK) & scores["score"].notna()
+    # A row that calls itself ok and holds no number is an answer without a valid score.
+    status = scores["status"].where(usable | (scores["status"] != OK), UNPARSED)
+    rank = status.map({name: position for position, name in enumerate((OK, UNPARSED, FAILED, MISSING))})
+    table = scores[["evaluator", "dimension", "item_id"]].assign(
+        score=(scores["score"] * sign).where(usable), rank=rank
+    )
+    grouped = table.groupby(["evaluator", "dimension", "item_id"], sort=True).agg(
+        score=("score", "mean"), rank=("rank", "min")
+    )
+    several = table.duplicated(["evaluator", "dimension", "item_id"]).any()
+    if several:
+        grouped["score"] = keep_ties(grouped["score"].to_numpy(dtype=float))
+    grouped["status"] = grouped.pop("rank").map(dict(enumerate((OK, UNPARSED, FAILED, MISSING))))
+    return grouped
+
+
+def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> None:
+    available = {(evaluator, dimension) for evaluator, dimension, _ in judged.index}
+    for name in sorted({evaluator for evaluator, _ in available}):
+        own = next((d for d in (sample.dimension, "") if (name, d) in available), None)
+        if own is None:
+            continue
+        rows = judged.loc[(name, own)].reindex(list(sample.item_ids))
+        counts = rows["status"].fillna(MISSING).value_counts()
+        sample.counts[name] = {status: int(counts.get(status, 0)) for status in STATUSES}
+        sample.scores[name] = _fill(rows["score"].to_numpy(dtype=float), missing, name, sample)
+
+
+def _fill(values: Floats, missing: Missing, name: str, sample: RatedItems) -> Floats:
+    absent = np.isnan(values)
+    if missing == "drop" or not absent.any():
+        return values
+    if missing == "refuse":
+        first = sample.item_ids[int(np.argmax(absent))]
+        raise T2IEvalError(
+            f"Evaluator '{name}' has no score for {int(absent.sum())} of {len(values)} items rated for "
+            f"'{sample.dimension}', the first '{first}'; add the scores or choose 'drop' or 'worst' for missing ones."
+        )
+    if absent.all():
+        return values
+    return np.where(absent, np.nanmin(values) if missing == "worst" else np.nanmean(values), values)

@@ -1,0 +1,367 @@
+"""The one place that loads a base model, its processor and an adapter, and that writes a conversation as its text.
+
+Training and judging both go through :func:`to_chat` and :func:`render`, so that a student is asked with the very text
+it was trained on. A model is a folder or a hub name of any architecture behind ``AutoModelForImageTextToText``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from t2i_eval_kedro.errors import T2IEvalError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ChatMessageDict = Mapping[str, Any]
+
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_WHOLE_FILE = 256 * 2**20
+_BLOCK = 2**20
+_QUANTIZED_BLOCK = 64  # weights that share a scale, bitsandbytes' default
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class ImageSource(Protocol):
+    """Whatever returns an image by its key."""
+
+    def image(self, key: str) -> Image:
+        """The RGB image stored under ``key``."""
+        ...
+
+
+def to_chat(messages: Iterable[ChatMessageDict]) -> list[dict[str, Any]]:
+    """Messages of this project as the chat format of transformers.
+
+    Args:
+        messages: ``{"role", "text", "images"}`` each, the images as keys of the image store.
+
+    Returns:
+        ``{"role", "content"}`` each; the content lists one placeholder an image, then the text.
+
+    Example:
+        >>> to_chat([{"role": "user", "text": "Score it.", "images": ["a.png"]}])
+        [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': 'Score it.'}]}]
+    """
+    return [
+        {
+            "role": message["role"],
+            "content": [{"type": "image"} for _ in message.get("images") or ()]
+            + [{"type": "text", "text": message["text"]}],
+        }
+        for message in messages
+    ]
+
+
+def image_keys(messages: Iterable[ChatMessageDict]) -> list[str]:
+    """The keys of all images of a conversation, in the order in which its text refers to them.
+
+    Example:
+        >>> image_keys([{"role": "user", "text": "", "images": ["b", "a"]}, {"role": "assistant", "text": "ok"}])
+        ['b', 'a']
+    """
+    return [key for message in messages for key in message.get("images") or ()]
+
+
+def render(processor: Any, messages: Iterable[ChatMessageDict], *, add_generation_prompt: bool = True) -> str:
+    """The text of a conversation in the model's own chat template, with its image placeholders not yet expanded.
+
+    Text that spells a special token of the model (``<image>``, the end of a turn) gets a space into it, so that a prompt
+    can neither speak for the judge nor count as an image.
+    """
+    special = _special_tokens(processor.tokenizer)
+    plain = [{**m, "text": special.sub(lambda token: f"{token[0][:1]} {token[0][1:]}", m["text"])} for m in messages]
+    text: str = processor.apply_chat_template(
+        to_chat(plain), tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return text
+
+
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """What finds the special tokens of ``tokenizer``, the longest first."""
+    tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
+
+
+def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
+    """The token of each of ``words``.
+
+    Raises:
+        T2IEvalError: a word is more than one token of this model, so its probability can be neither read in one forward pass nor trained.
+    """
+    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
+    for word, tokens in zip(words, ids, strict=True):
+        if len(tokens) != 1:
+            raise T2IEvalError(
+                f"The level '{word}' is {len(tokens)} tokens of this model, not one; choose a wording whose levels are single "
+                "tokens, or such a scale (judging.wording, judging.options.scale)."
+            )
+    return [tokens[0] for tokens in ids]
+
+
+def encode(processor: Any, conversations: Sequence[Sequence[ChatMessageDict]], images: ImageSource) -> Any:
+    """A left-padded batch of requests, ready for ``model.generate`` or a forward pass over the last position.
+
+    Args:
+        processor: what :func:`load_processor` returned.
+        conversations: B requests, each ending before the answer.
+        images: where their images are.
+
+    Returns:
+        What the processor returns: ``input_ids`` and ``attention_mask`` of shape (B, T), and the images' tensors.
+    """
+    pictures = [[images.image(key) for key in image_keys(messages)] for messages in conversations]
+    return processor(
+        text=[render(processor, messages) for messages in conversations],
+        images=pictures if any(pictures) else None,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,  # the chat template has written them
+        return_tensors="pt",
+    )
+
+
+def model_folder(model: str | Path) -> Path | None:
+    """The folder that ``model`` names, or None where it is a hub name.
+
+    Raises:
+        T2IEvalError: it is a path without a model in it.
+    """
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise T2IEvalError(
+                f"Model folder '{model}' holds no config.json, so it is no transformers model; build the model first "
+                "or set the model to a folder that save_pretrained wrote."
+            )
+        return path
+    if isinstance(model, Path) or (path.parent != Path() and path.parent.exists()) or not _HUB_NAME.fullmatch(model):
+        raise T2IEvalError(f"Model folder '{model}' does not exist; build the model first or correct the path.")
+    return None
+
+
+def load_processor(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The processor (tokenizer, image processor, chat template) of ``model``.
+
+    Raises:
+        T2IEvalError: there is none, or it has no image processor, no chat template or no way to pad.
+    """
+    from transformers import AutoProcessor, ProcessorMixin
+
+    folder = model_folder(model)
+    try:
+        loader: Any = AutoProcessor
+        processor = loader.from_pretrained(
+            str(model), revision=revision, trust_remote_code=trust_remote_code, local_files_only=folder is not None
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise T2IEvalError(f"The processor of model '{model}' cannot be loaded: {_way_out(error)}") from error
+    if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
+        raise T2IEvalError(f"Model '{model}' has no image processor; choose a model that reads images and text.")
+    if not processor.chat_template:
+        raise T2IEvalError(f"Model '{model}' has no chat template; choose an instruction-tuned model.")
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def load_model(
+    model: str | Path,
+    *,
+    adapter: Path | None = None,
+    dtype: str = "float32",
+    quantize: str | None = None,
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    trainable: bool = False,
+    merge: bool = False,
+) -> Any:
+    """``model``, with ``adapter`` on it where one is given.
+
+    Args:
+        model: a folder or a hub name.
+        adapter: an adapter folder that peft reads.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        quantize: ``4bit`` stores the linear layers of the text model in 4 bits and computes in ``dtype``; the rest (vision
+            tower, projector, embeddings, output layer), a small part of the memory, stays in ``dtype``, and so do layers whose inputs are no
+            multiple of 64 wide. Ours.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or a torch device.
+        revision: branch, tag or commit of a hub name.
+        trust_remote_code: run code that the model's repository ships.
+        trainable: leave the adapter's weights trainable, and the model in training mode.
+        merge: add the adapter into the weights, which makes inference faster and rules out training it further. Weights of
+            4 bits are too coarse for that, so beside them the adapter stays.
+
+    Raises:
+        T2IEvalError: the model cannot be loaded, or the adapter is incomplete or belongs to another base model.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    folder = model_folder(model)
+    if dtype not in _DTYPES:
+        raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
+    if quantize and find_spec("bitsandbytes") is None:
+        raise T2IEvalError(
+            f"Model '{model}' cannot be loaded in 4 bits without bitsandbytes; install it with pip install "
+            "'t2i-eval-kedro[quantize]', or set model.quantize=null."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    source: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": folder is not None,
+    }
+    try:
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            str(model),
+            dtype=getattr(torch, dtype),
+            device_map=None if device == "cpu" and not quantize else device,
+            quantization_config=_in_4_bits(model, dtype, source) if quantize else None,
+            use_safetensors=True,
+            **source,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
+    if adapter is not None:
+        check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
+        loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
+        if merge and not quantize:
+            loaded = loaded.merge_and_unload()
+    return loaded.train(trainable)
+
+
+def _in_4_bits(model: str | Path, dtype: str, source: Mapping[str, Any]) -> Any:
+    """How the linear layers of the text model are stored in 4 bits; its name is read off a model without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
+
+    loader: Any = AutoModelForImageTextToText
+    settings: Any = BitsAndBytesConfig
+    config = AutoConfig.from_pretrained(str(model), **source)
+    with torch.device("meta"):
+        empty = loader.from_config(config, trust_remote_code=source["trust_remote_code"])
+    outside = outside_text_model(empty)
+    widths = {
+        name: module.in_features
+        for name, module in empty.named_modules()
+        if isinstance(module, torch.nn.Linear) and not re.fullmatch(outside, name)
+    }
+    # On a CPU, bitsandbytes 0.50 gives the weights of a block that runs over the end of a row a wrong scale.
+    broken = [re.escape(name) for name, width in widths.items() if width % _QUANTIZED_BLOCK]
+    if len(broken) == len(widths):
+        raise T2IEvalError(
+            f"No linear layer of the text model of '{model}' has inputs a multiple of {_QUANTIZED_BLOCK} wide, so none can be "
+            "stored in 4 bits; set model.quantize=null."
+        )
+    return settings(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+        llm_int8_skip_modules=[outside, *broken],  # named so, but read for 4 bits too
+    )
+
+
+def outside_text_model(model: Any) -> str:
+    """A regular expression for the names of all modules that are not within the text model (``model.get_decoder()``).
+
+    Raises:
+        T2IEvalError: the model does not tell its text model from the rest.
+    """
+    decoder = model.get_decoder()
+    if decoder is model:
+        raise T2IEvalError(
+            f"The code of {type(model).__name__} does not tell its text model from the rest; set model.quantize=null and "
+            "sft.lora.vision=true."
+        )
+    name = next(name for name, module in model.named_modules() if module is decoder)
+    return rf"(?!{re.escape(name)}\.).*"
+
+
+def _with_adapter(loaded: Any, adapter: Path, model: str | Path, *, trainable: bool) -> Any:
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(loaded, str(adapter), is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:  # shapes, or names of modules, that the base model does not have
+        raise T2IEvalError(f"Adapter '{adapter}' does not fit model '{model}': {_first_line(error)}") from error
+    for config in adapted.peft_config.values():
+        config.base_model_name_or_path = str(model)  # peft asks the hub for a name that is no folder when it saves
+    return adapted
+
+
+def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = None) -> None:
+    """Check that a folder holds an adapter, and that the adapter was trained on ``model``.
+
+    An adapter of this project records a fingerprint of its base model's weights, which is compared. One from elsewhere
+    records none; then only its shapes can be checked, when it is loaded.
+
+    Raises:
+        T2IEvalError: a file is missing, or the fingerprints differ.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (adapter / name).is_file():
+            raise T2IEvalError(f"Adapter folder '{adapter}' holds no {name}; train the adapter or correct the path.")
+    recorded = adapter / "settings.json"
+    if not recorded.is_file():
+        return
+    base = json.loads(recorded.read_text(encoding="utf-8")).get("base_model", {})
+    expected = base.get("fingerprint")
+    if expected and expected != fingerprint(model, revision=revision):
+        raise T2IEvalError(
+            f"Adapter '{adapter}' was trained on another base model ('{base.get('name')}') than '{model}'; "
+            "use that model or train the adapter again."
+        )
+
+
+def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
+    """A hash of a model's weights, the same wherever the model lies, as 64 hexadecimal digits.
+
+    Files up to 256 MiB are hashed whole; of a larger one, its size and 256 evenly spaced blocks of 1 MiB.
+    """
+    folder = model_folder(model)
+    if folder is None:
+        from transformers.utils.hub import cached_file
+
+        folder = Path(str(cached_file(str(model), "config.json", revision=revision))).parent
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise T2IEvalError(f"Model '{model}' holds no safetensors file; convert its weights to safetensors first.")
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as stream:
+            if size <= _WHOLE_FILE:
+                digest.update(stream.read())
+            else:
+                for block in range(256):
+                    stream.seek(block * (size - _BLOCK) // 255)
+                    digest.update(stream.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def _way_out(error: BaseException) -> str:
+    """What to do about a model that does not load, where that is known; else the first line of ``error``."""
+    said = str(error).lower()
+    if ("torchvision" in said or "video processor" in said) and find_spec("torchvision") is None:
+        return "its processor needs torchvision; install it with pip install 't2i-eval-kedro[torchvision]'."
+    if "trust_remote_code" in said:
+        return "it comes with code of its own; read that code, then set model.trust_remote_code=true to run it."
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,83 @@
+"""What can be set of the student's model, and the base class of all settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from t2i_eval_kedro.models.loading import load_model, load_processor
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Settings(BaseModel):
+    """Settings that Kedro reads from ``params:``: frozen, and a name that is not declared is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Settings):
+    """The student before training.
+
+    Attributes:
+        model: folder or hub name of a model behind ``AutoModelForImageTextToText``.
+        name: what an adapter calls its base model; where none is given, a hub name or the last part of a path.
+        revision: branch, tag or commit of a hub name.
+        dtype: of the base model's weights; of the sums, where ``quantize`` stores the weights in fewer bits.
+        quantize: ``4bit`` stores the linear layers of the text model in 4 bits (QLoRA, Dettmers et al., 2023, arXiv 2305.14314:
+            NF4, double quantisation), for training and judging alike; needs the extra ``quantize``.
+        device: ``auto`` (a GPU where there is one) or ``cpu``.
+        trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
+        licence: of the base model, for the adapter's card.
+    """
+
+    model: str
+    name: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantize: Literal["4bit"] | None = None
+    device: Literal["auto", "cpu"] = "auto"
+    trust_remote_code: bool = False
+    licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _pinned(self) -> ModelSettings:
+        if self.trust_remote_code and not Path(self.model).is_dir() and not _COMMIT.fullmatch(self.revision or ""):
+            raise ValueError("code from the hub is run at one commit only; give its 40 digits as model.revision")
+        return self
+
+    def load(self, *, adapter: Path | None = None, trainable: bool = False, merge: bool = False) -> Any:
+        """The model, see :func:`t2i_eval_kedro.models.loading.load_model`."""
+        return load_model(
+            self.model,
+            adapter=adapter,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            device=self.device,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            trainable=trainable,
+            merge=merge,
+        )
+
+    def load_processor(self) -> Any:
+        """Its processor, see :func:`t2i_eval_kedro.models.loading.load_processor`."""
+        return load_processor(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+
+def portable_name(settings: ModelSettings) -> str:
+    """What an adapter calls its base model: no path of this machine.
+
+    Example:
+        >>> portable_name(ModelSettings(model="data/06_models/tiny_vlm"))
+        'tiny_vlm'
+        >>> portable_name(ModelSettings(model="Qwen/Qwen2.5-VL-7B-Instruct"))
+        'Qwen/Qwen2.5-VL-7B-Instruct'
+    """
+    if settings.name:
+        return settings.name
+    path = Path(settings.model)
+    return path.name if path.is_dir() or len(path.parts) > 2 or path.is_absolute() else settings.model

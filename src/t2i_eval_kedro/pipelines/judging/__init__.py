@@ -1,0 +1,1 @@
+"""The judge scores the held-out items: what the pipelines that make a judge share."""

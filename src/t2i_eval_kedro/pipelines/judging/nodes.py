@@ -1,0 +1,204 @@
+"""What the pipelines that make a judge share: the judge scores the held-out items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from t2i_eval_kedro.benchmarks.images import ImageFiles
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.engine import Judgement
+from t2i_eval_kedro.judging.evaluators import (
+    Elsewhere,
+    JudgingSettings,
+    in_fold,
+    judge_items,
+    load_templates,
+    phrases_of,
+)
+from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
+from t2i_eval_kedro.judging.protocols.registry import choices_of
+from t2i_eval_kedro.models import loading
+from t2i_eval_kedro.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from t2i_eval_kedro.judging.shards import BatchImages
+
+JUDGE_INPUTS = ["items", "elements", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
+
+
+def judge_held_out(
+    name: str,
+    adapter: Path | None,
+    items: pd.DataFrame,
+    elements: pd.DataFrame,
+    splits: pd.DataFrame,
+    images: ImageStore,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores, transcripts and element scores of ``name`` (and ``<name>_<protocol>``) on the fold of ``judging``.
+
+    Raises:
+        T2IEvalError: no item of the fold has an image.
+    """
+    held_out = in_fold(items, splits, judging.fold)
+    if not held_out["image"].notna().any():
+        raise T2IEvalError(
+            f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
+            "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
+        )
+    wording = judging.load_wording(load_templates(prompts))
+    backend: Backend | None = None
+    elsewhere: Elsewhere | None = None
+    if judging.ray_workers:
+        elsewhere = on_ray(model, adapter, images, judging)
+    else:
+        local = open_backend(model, adapter, images, judging)
+        local.require_tokens(choices_of(judging.protocols, wording, judging.options))
+        backend = remembering(local, model, adapter, images, judging)
+    similarity = None
+    if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
+        from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend
+
+        similarity = SimilarityBackend(judging.similarity, images)
+    said = judge_items(
+        held_out,
+        backend,
+        wording,
+        phrases_of(card),
+        judging.protocols,
+        name=name,
+        options=judging.options,
+        elements=elements,
+        similarity=similarity,
+        elsewhere=elsewhere,
+        at_once=judging.batch_size,
+    )
+    return said.scores, said.transcripts, said.element_scores
+
+
+def open_backend(
+    model: ModelSettings, adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings
+) -> LocalBackend:
+    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``.
+
+    Raises:
+        T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
+    """
+    processor = model.load_processor()
+    if judging.backend == "vllm":
+        from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
+
+        if model.quantize:
+            raise T2IEvalError(
+                "vLLM runs no model in 4 bits here; set model.quantize=null or judging.backend=transformers."
+            )
+        return VLLMBackend(
+            model.model,
+            processor,
+            images,
+            adapter=adapter,
+            dtype=model.dtype,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            batch_size=judging.batch_size,
+        )
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+
+    loaded = model.load(adapter=adapter, merge=adapter is not None)
+    return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
+
+
+def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
+    """What lets actors judge, each with a model of its own, as ``judging.ray_workers`` says.
+
+    Actors of other machines find everything by absolute paths, so the machines share a file system. The answers of each machine are
+    in a file of its own, because SQLite's is not safe between machines.
+    """
+    from t2i_eval_kedro.judging.shards import judge_shards  # Ray is an extra, and slow to import
+
+    path = loading.model_folder(model.model)
+    make_backend = partial(
+        _on_actor,
+        model=model if path is None else model.model_copy(update={"model": str(path.resolve())}),
+        adapter=adapter and adapter.resolve(),
+        judging=judging.model_copy(
+            update={"answers": judging.answers and str(Path(judging.answers).resolve()), "ray_workers": 0}
+        ),
+    )
+
+    def judge(subjects: Sequence[EvaluationItem], protocol: Protocol, evaluator: str) -> Judgement:
+        return judge_shards(
+            subjects,
+            images,
+            protocol,
+            make_backend,
+            evaluator=evaluator,
+            workers=judging.ray_workers,
+            batch_size=judging.batch_size,
+        )
+
+    return judge
+
+
+def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None, judging: JudgingSettings) -> Backend:
+    """The backend of one actor, on the machine where it is."""
+    if judging.answers is not None:
+        answers = Path(judging.answers)
+        judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
+    return remembering(open_backend(model, adapter, images, judging), model, adapter, images, judging)
+
+
+def remembering(
+    backend: Backend,
+    model: ModelSettings,
+    adapter: Path | None,
+    images: ImageStore | ImageFiles | BatchImages,
+    judging: JudgingSettings,
+) -> Backend:
+    """``backend``, with every answer on disk before it is used, where the settings say so.
+
+    An answer belongs to the weights of the model and the adapter, the precision, and the code that asked, so none outlives
+    a change of them.
+    """
+    if judging.answers is None:
+        return backend
+    identity = {
+        "model": loading.fingerprint(model.model, revision=model.revision),
+        "adapter": None
+        if adapter is None
+        else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "dtype": model.dtype,
+        "quantize": model.quantize,
+        "backend": judging.backend,
+        "code": _code(),
+    }
+    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), alone=False)
+
+
+@lru_cache
+def _code() -> str:
+    """A hash of the modules that run a model, and the versions of the libraries below them."""
+    files = [Path(loading.__file__), *sorted((Path(loading.__file__).parent / "backends").glob("*.py"))]
+    digest = sha256(b"".join(file.read_bytes() for file in files))
+    digest.update(" ".join(version(name) for name in ("torch", "transformers", "peft")).encode())
+    return digest.hexdigest()
+
+
+def data_note(card: Mapping[str, Any]) -> str:
+    """A sentence for an adapter's card on where its training data comes from."""
+    return f"The examples come from {card['title']}, licence {card['licence']}."

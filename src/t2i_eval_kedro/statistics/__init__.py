@@ -1,0 +1,1 @@
+"""Statistics of agreement: numbers in, numbers out; no tables, no torch, no I/O."""

@@ -1,0 +1,189 @@
+"""Statistics inside groups of items (a prompt's images, a generator's, a skill's) and their averages.
+
+Groups that are too small are suppressed, groups in which the statistic is not defined are left out of the average, and
+both are counted. The average is the plain mean over groups; the Fisher mean is ``tanh(mean(arctanh(r)))`` and exists
+only where no group has ``|r| = 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+
+GROUPED = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
+"""The statistics that are computed inside groups."""
+
+MIN_GROUP = 3
+"""Default number of items below which a group is suppressed."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of items by name; an item may be in several groups or in none.
+
+    Attributes:
+        names: ``(G,)``.
+        members: ``G`` arrays of item positions.
+    """
+
+    names: tuple[str, ...]
+    members: tuple[Ints, ...]
+
+    @staticmethod
+    def by_code(codes: Ints, names: Iterable[str] | None = None) -> Groups:
+        """One group a code; negative codes are in no group."""
+        labels = tuple(names) if names is not None else tuple(map(str, range(int(codes.max(initial=-1)) + 1)))
+        order = np.argsort(codes, kind="stable")
+        edges = np.searchsorted(codes[order], np.arange(len(labels) + 1))
+        return Groups(labels, tuple(order[edges[g] : edges[g + 1]] for g in range(len(labels))))
+
+    @staticmethod
+    def by_labels(labels: Iterable[Iterable[str]]) -> Groups:
+        """One group a label; ``labels`` has the labels of every item, of which there may be none or several."""
+        found: dict[str, list[int]] = {}
+        for position, names in enumerate(labels):
+            for name in set(names):
+                found.setdefault(name, []).append(position)
+        chosen = tuple(sorted(found))
+        return Groups(chosen, tuple(np.array(found[name], dtype=np.int64) for name in chosen))
+
+    def restricted(self, kept: npt.NDArray[np.bool_]) -> Groups:
+        """The groups of the items that are kept, by their new positions."""
+        place = np.cumsum(kept) - 1
+        return Groups(self.names, tuple(place[m[kept[m]]] for m in self.members))
+
+
+@dataclass(frozen=True)
+class Average:
+    """An average over groups, or ``(draws,)`` of them.
+
+    Attributes:
+        mean: plain mean over the groups in which the statistic is defined.
+        fisher: Fisher mean; NaN where a group has |r| = 1, and for accuracies.
+        groups: groups averaged.
+        suppressed: groups with fewer items than allowed.
+        undefined: groups, large enough, in which the statistic is not defined.
+    """
+
+    mean: float
+    fisher: float
+    groups: int
+    suppressed: int
+    undefined: int
+
+
+def inside_groups(x: Floats, y: Floats, groups: Groups) -> dict[str, Floats]:
+    """Each of :data:`GROUPED` inside each group, ``(G,)``; NaN where undefined.
+
+    Every pair of items of a group is visited once: made for many small groups.
+    """
+    sizes = np.array([len(m) for m in groups.members], dtype=np.int64)
+    starts = np.r_[0, np.cumsum(sizes)]
+    order = np.concatenate(groups.members) if len(groups.members) else np.zeros(0, dtype=np.int64)
+    sums = np.zeros((10, len(sizes)))
+    moments = np.zeros(len(sizes))
+    _pairs(np.ascontiguousarray(x[order]), np.ascontiguousarray(y[order]), starts, sums, moments)
+    ranks = RankSums(*sums)
+    return {
+        "spearman": ranks.spearman(),
+        "kendall_b": ranks.kendall_b(),
+        "pearson": moments,
+        "pairwise_accuracy": ranks.pairwise_accuracy(np.zeros(len(sizes))),
+    }
+
+
+def average(values: Floats, sizes: Ints, statistic: str, min_group: int = MIN_GROUP) -> Average:
+    """Average ``(G,)`` values of groups of ``sizes`` items."""
+    large = sizes >= min_group
+    defined = large & np.isfinite(values)
+    chosen = values[defined]
+    mean = float(chosen.mean()) if len(chosen) else float("nan")
+    correlation = statistic != "pairwise_accuracy"
+    fisher = fisher_mean(chosen) if correlation else float("nan")
+    return Average(mean, fisher, int(defined.sum()), int((~large).sum()), int((large & ~defined).sum()))
+
+
+def fisher_mean(values: Floats) -> float:
+    """``tanh(mean(arctanh(r)))``; NaN where a value is 1 or -1, whose arctanh is infinite, or where there is none."""
+    if len(values) == 0 or np.any(np.abs(values) >= 1 - 1e-12):
+        return float("nan")
+    return float(np.tanh(np.arctanh(values).mean()))
+
+
+def average_under_draws(values: Floats, usable: npt.NDArray[np.bool_], counts: Ints) -> Floats:
+    """Plain mean over groups, each group drawn ``counts`` times, ``(draws,)``: for groups that are resampled whole.
+
+    Args:
+        values: ``(G,)``.
+        usable: ``(G,)`` groups that are large enough.
+        counts: ``(draws, G)``.
+    """
+    defined = usable & np.isfinite(values)
+    table = counts[:, defined].astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(table @ values[defined] / table.sum(axis=1))
+
+
+def groups_under_draws(
+    x: Floats, y: Floats, row: Ints, groups: Groups, weights: Weights, names: tuple[str, ...] = GROUPED
+) -> dict[str, Floats]:
+    """Statistics inside every group under every weighting, each ``(draws, G)``: for groups that draws cut through."""
+    columns = [pooled_statistics(x[m], y[m], row[m], weights, names) for m in groups.members]
+    empty = np.zeros((weights.draws, 0))
+    return {name: np.column_stack([c[name] for c in columns]) if columns else empty for name in names}
+
+
+@numba.njit(cache=True)
+def _pairs(x, y, starts, sums, moments):  # type: ignore[no-untyped-def]
+    for g in range(len(starts) - 1):
+        begin, end = starts[g], starts[g + 1]
+        n = end - begin
+        tied_x = tied_y = tied_xy = discordant = 0
+        values_x = values_y = n
+        cross = square_x = square_y = 0
+        for i in range(begin, end):
+            rank_x = rank_y = 0
+            again_x = again_y = False
+            for j in range(begin, end):
+                if j == i:
+                    continue
+                dx = (x[i] > x[j]) - (x[i] < x[j])
+                dy = (y[i] > y[j]) - (y[i] < y[j])
+                rank_x += dx
+                rank_y += dy
+                if j < i:
+                    if dx == 0:
+                        tied_x += 1
+                        again_x = True
+                    if dy == 0:
+                        tied_y += 1
+                        again_y = True
+                    if dx == 0 and dy == 0:
+                        tied_xy += 1
+                    if dx * dy < 0:
+                        discordant += 1
+            values_x -= again_x
+            values_y -= again_y
+            cross += rank_x * rank_y
+            square_x += rank_x * rank_x
+            square_y += rank_y * rank_y
+        sums[0, g], sums[1, g], sums[2, g], sums[3, g], sums[4, g] = n, tied_x, tied_y, tied_xy, discordant
+        sums[5, g], sums[6, g], sums[7, g], sums[8, g], sums[9, g] = values_x, values_y, cross, square_x, square_y
+        moments[g] = np.nan
+        if values_x > 1 and values_y > 1:
+            mean_x, mean_y = x[begin:end].mean(), y[begin:end].mean()
+            top_x, top_y = np.abs(x[begin:end] - mean_x).max(), np.abs(y[begin:end] - mean_y).max()
+            xy = xx = yy = 0.0
+            for i in range(begin, end):
+                u, v = (x[i] - mean_x) / top_x, (y[i] - mean_y) / top_y
+                xy += u * v
+                xx += u * u
+                yy += v * v
+            moments[g] = min(1.0, max(-1.0, xy / np.sqrt(xx * yy)))

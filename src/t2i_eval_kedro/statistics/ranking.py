@@ -1,0 +1,133 @@
+"""System level: does the judge rank the generators as people do?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from t2i_eval_kedro.statistics.bootstrap import draw_counts
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+
+MIN_GENERATORS = 8
+"""Fewer generators than this are too few to say anything about new generators: no swap, no bootstrap of generators."""
+
+
+@dataclass(frozen=True)
+class SystemFigures:
+    """Agreement of two rankings of generators, each ``(draws,)``."""
+
+    kendall_b: Floats
+    spearman: Floats
+    pearson: Floats
+    pairwise_accuracy: Floats
+
+
+def generator_means(values: Floats, generator: Ints, generators: int, row: Ints, weights: Weights) -> Floats:
+    """Mean of ``values`` over each generator's items, ``(draws, G)``; NaN where a draw has none.
+
+    Args:
+        values: ``(n,)``.
+        generator: ``(n,)`` index of the generator; -1 is left out (a real photograph).
+        generators: G.
+        row: ``(n,)`` weight row of each item.
+        weights: the weightings.
+    """
+    kept = generator >= 0
+    rows = weights.table.shape[1]
+    cell = row[kept] * generators + generator[kept]
+    total = np.bincount(cell, weights=values[kept], minlength=rows * generators).reshape(rows, generators)
+    number = np.bincount(cell, minlength=rows * generators).reshape(rows, generators)
+    table = weights.floats
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((table @ total) / (table @ number))
+
+
+def compare_means(judge: Floats, people: Floats) -> SystemFigures:
+    """Agreement of ``(draws, G)`` means of the judge with those of people."""
+    first, second = np.triu_indices(judge.shape[1], 1)
+    a = np.sign(np.round(judge[:, first] - judge[:, second], 12))
+    b = np.sign(np.round(people[:, first] - people[:, second], 12))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tau = (a * b).sum(axis=1) / np.sqrt((a != 0).sum(axis=1)) / np.sqrt((b != 0).sum(axis=1))
+        accuracy = np.where(np.isnan(a).any(axis=1), np.nan, (a == b).mean(axis=1) if len(first) else np.nan)
+    return SystemFigures(tau, _rows(_ranks(judge), _ranks(people)), _rows(judge, people), accuracy)
+
+
+def _ranks(means: Floats) -> Floats:
+    return np.asarray(stats.rankdata(np.round(means, 12), axis=1), dtype=float)
+
+
+def _rows(a: Floats, b: Floats) -> Floats:
+    """Pearson's correlation of each row of ``a`` with that of ``b``."""
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(scale > 1e-300, (a * b).sum(axis=1) / scale, np.nan)
+
+
+def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Floats) -> Floats:
+    """One-sided p-value that generator i is better than j, ``(pairs,)``, by swapping their items prompt by prompt.
+
+    Only prompts with items of both count. Small p means that i is better.
+
+    Args:
+        values: ``(n,)``.
+        generator: ``(n,)`` index of the generator; -1 is left out.
+        generators: their number.
+        prompt: ``(n,)`` index of the prompt.
+        signs: ``(draws, P)`` of +1 and -1, the same for the judge and for people.
+    """
+    rows = signs.shape[1]
+    kept = generator >= 0
+    cell = prompt[kept] * generators + generator[kept]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.bincount(cell, weights=values[kept], minlength=rows * generators) / np.bincount(
+            cell, minlength=rows * generators
+        )
+    table = means.reshape(rows, generators)
+    first, second = np.triu_indices(generators, 1)
+    gap = np.nan_to_num(table[:, first] - table[:, second])
+    observed = gap.sum(axis=0)
+    null = signs @ gap
+    slack = 1e-9 * np.abs(gap).sum(axis=0)
+    # Half of the draws equal to the observed sum: two generators that are exactly alike get one half.
+    above, equal = (null > observed + slack).sum(axis=0), (np.abs(null - observed) <= slack).sum(axis=0)
+    return np.asarray((above + 0.5 * equal + 0.5) / (len(signs) + 1))
+
+
+def soft_pairwise_accuracy(judge: Floats, people: Floats) -> float:
+    """``1 - mean |p_people - p_judge|`` over pairs of generators.
+
+    Thompson et al. (2024), "Improving Statistical Significance in Human Evaluation of Automatic Metrics via Soft
+    Pairwise Accuracy"; the p-values are those of :func:`order_p_values`.
+    """
+    return float(1 - np.abs(judge - people).mean()) if len(judge) else float("nan")
+
+
+def kendall_over_generators(judge: Floats, people: Floats, draws: int, seed: int) -> Floats:
+    """Kendall's tau-b of ``(G,)`` means under a bootstrap of the generators, ``(draws,)``."""
+    counts = Weights(draw_counts(len(judge), draws, seed))
+    rows = np.arange(len(judge))
+    return pooled_statistics(np.round(judge, 12), np.round(people, 12), rows, counts, ("kendall_b",))["kendall_b"]
+
+
+def rank_probabilities(means: Floats) -> Floats:
+    """``(G, G)`` share of draws in which generator g stands on rank r, 0 the highest mean; tied draws are shared out.
+
+    Args:
+        means: ``(draws, G)``; draws with a missing mean are left out.
+    """
+    kept = means[np.isfinite(means).all(axis=1)]
+    size = means.shape[1]
+    out = np.zeros((size, size))
+    if len(kept) == 0:
+        return np.full((size, size), np.nan)
+    best = stats.rankdata(-np.round(kept, 12), axis=1, method="min").astype(int) - 1
+    worst = stats.rankdata(-np.round(kept, 12), axis=1, method="max").astype(int) - 1
+    for rank in range(size):
+        inside = (best <= rank) & (rank <= worst)
+        out[:, rank] = (inside / (worst - best + 1)).sum(axis=0)
+    return out / len(kept)

@@ -1,0 +1,1 @@
+"""Who teaches, what it costs, and whether it is worth learning from."""

@@ -1,0 +1,123 @@
+"""What a teacher behind a server would cost, before anything is sent.
+
+The protocol itself is run with a stand-in for the server, so that the number of requests and the text of each are those of the real
+run; only the answers are made up. What the answer store holds already costs nothing and is answered from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import SecretStr
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.openai import Chat
+from t2i_eval_kedro.judging.cache import Keys, known_answer
+from t2i_eval_kedro.judging.costs import PriceTable, Tokens
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
+from t2i_eval_kedro.teacher.teachers import TEACHER, Material, TeacherSettings, keys_of
+
+QUESTIONS = (
+    "appearance",
+    "appearance",
+    "attributes",
+    "attributes",
+    "attributes",
+    "attributes",
+    "attributes",
+    "relations",
+)
+"""Eight questions a prompt: T2I-Eval's benchmark has 2,520 for 301 prompts."""
+_SENTENCE = "The thing is in the image and looks as the prompt says, but for a small fault. "
+_SHARE_OF_LIMIT = 0.25  # of the longest answer that a free text takes: a sentence or two. Ours.
+
+
+@dataclass
+class Estimate:
+    """What is left to ask: requests, tokens and cost, the latter also at most, with every answer as long as it may be."""
+
+    items: int
+    requests: int = 0
+    known: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+    cost_at_most: float | None = 0.0
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The figures by name."""
+        return asdict(self)
+
+
+class _StandIn:
+    """Answers what the store knows, and makes up the rest while it counts."""
+
+    def __init__(self, settings: TeacherSettings, material: Material, chat: Chat, keys: Keys, total: Estimate) -> None:
+        self._model, self._prices, self._batch = settings.openai.model, settings.prices, settings.batch
+        self._retry_failed = settings.retry_failed
+        self._tokens = Tokens(settings.prices.models.get(self._model), material.images.read)
+        self._store, self._chat, self._keys, self._total = material.answers, chat, keys, total
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for i, request in enumerate(requests):
+            known = known_answer(self._store, self._keys(request), retry_failed=self._retry_failed)
+            if known is not None:
+                self._total.known += 1
+                yield i, known
+            else:
+                self._count(request)
+                yield i, Answer(_made_up(request))
+
+    def _count(self, request: Request) -> None:
+        total, longest = self._total, self._chat.longest_answer(request)
+        likely = longest if request.form is not None else round(_SHARE_OF_LIMIT * longest)
+        total.requests += 1
+        total.prompt_tokens += self._tokens.likely(request)
+        total.completion_tokens += likely
+        total.cost = self._add(total.cost, self._tokens.likely(request), likely)
+        total.cost_at_most = self._add(total.cost_at_most, self._tokens.at_most(request), longest)
+
+    def _add(self, cost: float | None, prompt: int, completion: int) -> float | None:
+        usage: Mapping[str, int] = {"prompt_tokens": prompt, "completion_tokens": completion, "batch": int(self._batch)}
+        more = self._prices.cost(self._model, usage)
+        return None if cost is None or more is None else cost + more
+
+
+def _made_up(request: Request) -> str:
+    if request.task == "extract":
+        return "\n".join(
+            f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
+        )
+    if request.form is not None:
+        return "5"
+    return _SENTENCE * max(round(_SHARE_OF_LIMIT * request.max_tokens / 18), 1)  # a sentence is about 18 tokens
+
+
+def estimate(settings: TeacherSettings, material: Material, wording: Wording, phrases: Mapping[str, str]) -> Estimate:
+    """What asking ``settings.openai`` about all items, ``settings.runs`` times, would still take. Nothing is sent.
+
+    Raises:
+        T2IEvalError: no item has an image.
+    """
+    total = Estimate(items=int(material.items["image"].notna().sum()))
+    if not total.items:
+        raise T2IEvalError("No item has an image, so there is nothing that a teacher could be asked.")
+    chat = Chat(settings.openai, SecretStr(""), material.images.read)
+    for run in range(settings.runs):
+        stand_in = _StandIn(settings, material, chat, keys_of(settings, material, run), total)
+        judge_items(material.items, stand_in, wording, phrases, ["decomposed"], name=TEACHER, run=run)
+    return total
+
+
+def sentence(found: Estimate, prices: PriceTable) -> str:
+    """The estimate for a person."""
+    if found.cost is None or found.cost_at_most is None:
+        money = "its model has no price (teacher.prices.models)"
+    else:
+        money = f"about {found.cost:.2f} {prices.currency}, at most {found.cost_at_most:.2f}, at the prices of {prices.as_of}"
+    return (
+        f"{found.items} items: {found.requests:,} requests to send ({found.known:,} are answered already), "
+        f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {money}. Nothing was sent."
+    )

@@ -1,0 +1,49 @@
+"""Rankings of generators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from t2i_eval_kedro.statistics import ranking
+from t2i_eval_kedro.statistics.pooled import Weights
+
+
+def test_means_under_weights_leave_real_photographs_out():
+    values, generator, row = np.array([1.0, 2, 3, 9]), np.array([0, 1, 0, -1]), np.array([0, 0, 1, 1])
+    found = ranking.generator_means(values, generator, 2, row, Weights(np.array([[1, 1], [2, 0], [0, 1]])))
+    np.testing.assert_allclose(found, [[2, 2], [1, 2], [3, np.nan]])
+
+
+def test_agreement_of_means_equals_scipy():
+    rng = np.random.default_rng(0)
+    a, b = np.round(rng.normal(size=(20, 6)), 1), np.round(rng.normal(size=(20, 6)), 1)
+    found = ranking.compare_means(a, b)
+    for k in range(20):
+        assert found.kendall_b[k] == pytest.approx(stats.kendalltau(a[k], b[k]).statistic)
+        assert found.spearman[k] == pytest.approx(stats.spearmanr(a[k], b[k]).statistic)
+        assert found.pearson[k] == pytest.approx(stats.pearsonr(a[k], b[k]).statistic)
+
+
+def test_soft_accuracy_of_people_with_themselves_is_one_and_with_the_reverse_is_low():
+    rng = np.random.default_rng(0)
+    prompt, generator = np.repeat(np.arange(60), 4), np.tile(np.arange(4), 60)
+    values = generator * 0.5 + rng.normal(size=240)
+    signs = rng.choice([-1.0, 1.0], size=(500, 60))
+    own = ranking.order_p_values(values, generator, 4, prompt, signs)
+    other = ranking.order_p_values(-values, generator, 4, prompt, signs)
+    assert ranking.soft_pairwise_accuracy(own, own) == 1
+    assert ranking.soft_pairwise_accuracy(own, other) < 0.3
+    assert (own > 0.9).mean() > 0.7
+
+
+def test_p_values_of_two_equal_generators_are_one_half():
+    prompt, generator = np.repeat(np.arange(10), 2), np.tile([0, 1], 10)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(99, 10))
+    assert ranking.order_p_values(np.ones(20), generator, 2, prompt, signs) == pytest.approx([0.5])
+
+
+def test_rank_probabilities_share_ties_out():
+    found = ranking.rank_probabilities(np.array([[3.0, 2, 1], [1.0, 1, 0], [np.nan, 1, 0]]))
+    np.testing.assert_allclose(found, [[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0, 1]])

@@ -1,0 +1,85 @@
+"""Tests between judges."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from t2i_eval_kedro.statistics import correlation
+from t2i_eval_kedro.statistics import significance as tests
+
+
+@pytest.mark.parametrize("statistic", ["spearman", "kendall_b", "pearson", "kendall_c", "pairwise_accuracy"])
+def test_swapped_differences_equal_swapping_by_hand(statistic):
+    rng = np.random.default_rng(0)
+    n, groups = 40, 8
+    a, b = rng.integers(0, 6, n).astype(float), rng.normal(size=n) * 100
+    y, group = rng.integers(1, 6, n).astype(float), rng.integers(0, groups, n)
+    swaps = tests.random_swaps(groups, 70, 1)
+    found = tests.Swaps(swaps).flat(a, b, y, group, (statistic,))[statistic]
+    one, other = (tests.one_scale(v, "pearson" if statistic == "pearson" else "rank") for v in (a, b))
+    function = correlation.STATISTICS[statistic]
+    for k in (0, 33, 69):
+        swapped = swaps[k][group].astype(bool)
+        by_hand = function(np.where(swapped, other, one), y) - function(np.where(swapped, one, other), y)
+        assert found[k] == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_grouped_swaps_leave_out_groups_that_one_judge_lacks():
+    swaps = np.array([[0, 0, 0], [1, 0, 1], [1, 1, 0]])
+    found = tests.Swaps(swaps).grouped(np.array([0.5, 0.4, np.nan]), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_allclose(found, [0.3, -0.1, -0.3])
+
+
+def test_p_value_counts_the_observed_arrangement():
+    assert tests.p_value(1.0, np.array([0.5, -1.0, 0.2]))[0] == pytest.approx(2 / 4)
+    assert tests.p_value(1.0, np.array([0.5, np.nan, 0.2]))[0] == pytest.approx(2 / 4)
+    p, error = tests.p_value(3.0, np.zeros(99))
+    assert (p, error) == (pytest.approx(0.01), pytest.approx(np.sqrt(0.01 * 0.99 / 100)))
+
+
+def test_the_monte_carlo_p_value_approaches_the_exact_one():
+    gap = np.array([0.3, 0.5, -0.1, 0.4, 0.2, 0.6])
+    signs = np.array(list(itertools.product([0, 1], repeat=6)))
+    exact = np.mean(np.abs((1 - 2 * signs) @ gap) >= abs(gap.sum()) - 1e-12)
+    null = tests.Swaps(tests.random_swaps(6, 20000, 0)).grouped(gap, np.zeros(6))
+    assert tests.p_value(gap.mean(), null)[0] == pytest.approx(exact, abs=0.005)
+
+
+def test_sign_test():
+    assert tests.sign_test(np.array([1.0, 2, 3, np.nan, 0]), np.zeros(5)) == pytest.approx(0.25)
+    assert tests.sign_test(np.zeros(3), np.zeros(3)) == 1
+
+
+def test_williams_and_steiger_hold_their_level_for_independent_items():
+    rng = np.random.default_rng(0)
+    rejected = np.zeros(2)
+    for _ in range(600):
+        y = rng.normal(size=80)
+        a, b = (y + rng.normal(size=80) for _ in range(2))
+        r = np.corrcoef([a, b, y])
+        rejected += [
+            tests.williams(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05,
+            tests.steiger(r[0, 2], r[1, 2], r[0, 1], 80) < 0.05,
+        ]
+    assert ((rejected / 600 > 0.025) & (rejected / 600 < 0.08)).all()
+    assert tests.williams(0.9, 0.1, 0.2, 80) < 1e-6
+    assert np.isnan(tests.williams(0.5, 0.5, 1.0, 80))
+    assert np.isnan(tests.steiger(1.0, 0.5, 0.5, 80))
+    assert np.isnan(tests.williams(0.5, 0.4, 0.3, 3))
+
+
+def test_adjusted_p_values_equal_scipy_and_the_definition():
+    p = [0.01, 0.04, 0.03, 0.005]
+    assert tests.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert tests.benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
+    assert tests.holm([]) == tests.benjamini_hochberg([]) == []
+
+
+def test_rank_clusters():
+    values = {"a": 0.9, "b": 0.8, "c": 0.5, "d": 0.4}
+    p = {("a", "b"): 0.5, ("a", "c"): 0.01, ("c", "b"): 0.2, ("c", "d"): 0.001}
+    assert tests.rank_clusters(values, p) == {"a": 1, "b": 1, "c": 2, "d": 3}
