@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 from kedro_project import make_project
 
+pytest_plugins = ["random_model", "wordings"]  # fixtures that several parts share
+
 # A machine that is busy with something else is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

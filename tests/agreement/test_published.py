@@ -24,7 +24,7 @@ def test_the_facts_are_there():
 @pytest.mark.skipif(ROOT is None, reason="T2I_EVAL_SHARED_DATA is not set")
 @pytest.mark.parametrize(("name", "number"), [("tifa160", 20), ("dsg", 8), ("viescore_imagenhub", 6)])
 def test_every_figure_is_reproduced_to_the_printed_digit(name, number):
-    reader = importlib.import_module(f"t2i_eval_kedro.benchmarks.{name}")
+    reader = importlib.import_module(f"t2i_eval_kedro.benchmarks.readers.{name}")
     benchmark = reader.read(Path(ROOT) / name)
     found = reproduce(benchmark.items, benchmark.ratings, benchmark.scores, benchmark.element_scores)
     assert len(found) == number

@@ -119,7 +119,7 @@ def judge_with_answers_kept(folder: Path, last: int, wording: Wording) -> None:
 def test_a_run_that_is_killed_and_started_again_asks_nothing_twice(tmp_path: Path, compact: Wording) -> None:
     whole = judge(subjects(9), Decomposed(compact), Counting(0), evaluator="x")
     script = (
-        "import sys; from pathlib import Path; from conftest import read_wording; import test_engine as t; "
+        "import sys; from pathlib import Path; sys.path.insert(0, str(Path('..').resolve())); from wordings import read_wording; import test_engine as t; "
         "t.judge_with_answers_kept(Path(sys.argv[1]), int(sys.argv[2]), read_wording('compact'))"
     )
     codes = []

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from random_model import Pictures
 
 from t2i_eval_kedro.models.loading import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Pictures
 from PIL import Image
+from random_model import Pictures
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import load_processor, to_chat

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Pictures, build_model
+from random_model import Pictures, build_model
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings

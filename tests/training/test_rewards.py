@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.training import rewards, settings
+from t2i_eval_kedro.models import settings
+from t2i_eval_kedro.training import rewards
 from t2i_eval_kedro.training.grpo import reward_of
 from t2i_eval_kedro.training.rewards import best_constant_reward, gaussian_reward, linear_reward
 from t2i_eval_kedro.training.settings import GRPOSettings

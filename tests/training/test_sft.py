@@ -306,8 +306,9 @@ SCRIPT = """
 import sys
 import pandas as pd
 from pathlib import Path
-sys.path.insert(0, str(Path({this!r}).parent))
-from conftest import make_pictures
+here = Path({this!r}).parent
+sys.path[:0] = [str(here), str(here.parent)]
+from random_model import make_pictures
 from test_sft import CHECKPOINTED, ModelSettings, train_sft
 train_sft(pd.read_parquet({examples!r}), make_pictures(), ModelSettings(model={model!r}), CHECKPOINTED, Path({out!r}),
           checkpoint_dir=Path({checkpoints!r}))

@@ -1,3 +1,5 @@
+"""The wordings of the configuration, for every test that asks a judge."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,7 +11,7 @@ import yaml
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
-CONF = Path(__file__).parents[2] / "conf" / "base"
+CONF = Path(__file__).parents[1] / "conf" / "base"
 
 
 def read_wording(name: str) -> Wording:
