@@ -20,8 +20,8 @@ def picture(
 
 
 def kinds(benchmark: Benchmark) -> dict[str, int]:
-    """How many faults of each kind there are."""
-    return {str(kind): int(n) for kind, n in benchmark.faults["kind"].value_counts().items()}
+    """How many issues of each kind there are."""
+    return {str(kind): int(n) for kind, n in benchmark.issues["kind"].value_counts().items()}
 
 
 def mean_ratings(benchmark: Benchmark, dimension: str) -> pd.Series:

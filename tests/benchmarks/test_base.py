@@ -1,4 +1,4 @@
-"""The builder and the reading of raw files: what is wrong is set aside and noted, the rest goes on."""
+"""The builder and the reading of raw files: what is wrong is excluded and noted, the rest goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.benchmarks import Dimension, known_benchmarks, read_benchmark, register
 from t2i_eval_kedro.benchmarks.base import Builder, number
-from t2i_eval_kedro.benchmarks.files import Faults, contained, read_json, read_table
+from t2i_eval_kedro.benchmarks.files import DataIssues, contained, read_json, read_table
 from t2i_eval_kedro.benchmarks.registry import READERS
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -47,7 +47,7 @@ def test_a_rating_that_cannot_be_is_a_null_and_stands_in_the_faults(raw: object,
     assert made.ratings["score"].isna().all()
     assert made.ratings["off_scale"].tolist() == [off_scale]
     assert kinds(made) == {problem: 1}
-    assert repr(raw) in made.faults["detail"].iloc[0]
+    assert repr(raw) in made.issues["detail"].iloc[0]
 
 
 def test_a_second_row_with_the_same_key_is_set_aside() -> None:
@@ -135,10 +135,10 @@ def test_paths_inside_are_found_also_through_links_that_stay_inside(tmp_path: Pa
 def test_json_keeps_the_first_of_two_keys_and_reads_nan_as_null(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('\ufeff{"a": 1, "a": 2, "b": [NaN, -Infinity, 3], "c": {"d": 1, "d": 1}}', encoding="utf-8")
-    faults = Faults()
-    assert read_json(path, faults) == {"a": 1, "b": [None, None, 3], "c": {"d": 1}}
-    assert [row[0] for row in faults.rows].count("duplicate_key") == 2
-    assert [row[0] for row in faults.rows].count("not_a_number") == 2
+    issues = DataIssues()
+    assert read_json(path, issues) == {"a": 1, "b": [None, None, 3], "c": {"d": 1}}
+    assert [row[0] for row in issues.rows].count("duplicate_key") == 2
+    assert [row[0] for row in issues.rows].count("not_a_number") == 2
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_json_that_is_none_is_an_error_that_names_the_file(tmp_path: Path, conte
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(T2IEvalError, match=rf"x\.json .*{message}"):
-        read_json(path, Faults(), max_entries=1000)
+        read_json(path, DataIssues(), max_entries=1000)
 
 
 def test_ten_million_entries_are_refused_before_they_are_built(tmp_path: Path) -> None:
@@ -164,25 +164,25 @@ def test_ten_million_entries_are_refused_before_they_are_built(tmp_path: Path) -
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(b"[" + b"0," * 10_000_000 + b"0]")
     with pytest.raises(T2IEvalError, match=r"holds more than 10,000,000 entries"):
-        read_json(path, Faults())
+        read_json(path, DataIssues())
 
 
 def test_a_damaged_archive_and_a_missing_file_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"a": 1}).encode())[:-6])
     with pytest.raises(T2IEvalError, match=r"x\.json\.gz cannot be read"):
-        read_json(path, Faults())
+        read_json(path, DataIssues())
     with pytest.raises(T2IEvalError, match=r"y\.json is not there"):
-        read_json(tmp_path / "y.json", Faults())
+        read_json(tmp_path / "y.json", DataIssues())
 
 
 def test_table_rows_with_too_many_cells_or_no_identifier_are_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text('id,text\n1,"a, b"\n2,a,b\n\n3\n ,c\n4,"d\ne"\n', encoding="utf-8")
-    faults = Faults()
-    rows = read_table(path, ("id", "text"), faults, key="id")
+    issues = DataIssues()
+    rows = read_table(path, ("id", "text"), issues, key="id")
     assert [(row["id"], row["text"], row["#"]) for row in rows] == [("1", "a, b", "x.csv:2"), ("4", "d\ne", "x.csv:8")]
-    assert [row[:2] for row in faults.rows] == [
+    assert [row[:2] for row in issues.rows] == [
         ("cell_count", "x.csv:3"),
         ("cell_count", "x.csv:5"),
         ("no_identifier", "x.csv:6"),
@@ -203,7 +203,7 @@ def test_a_file_that_is_no_such_table_is_named(tmp_path: Path, content: str, mes
     path = tmp_path / "x.csv"
     path.write_text(content)
     with pytest.raises(T2IEvalError, match=message):
-        read_table(path, ("id", "text"), Faults())
+        read_table(path, ("id", "text"), DataIssues())
 
 
 def test_unknown_names_and_missing_files_are_explained(tmp_path: Path) -> None:

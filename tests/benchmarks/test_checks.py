@@ -1,4 +1,4 @@
-"""Checks of a benchmark as a whole: each finds its fault, and none cries over clean data."""
+"""Checks of a benchmark as a whole: each finds its issue and reports nothing in clean data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from t2i_eval_kedro.benchmarks.checks import (
     check_benchmark,
     check_examples,
     check_splits,
+    count_excluded,
     quotes_score,
-    set_aside,
 )
 from t2i_eval_kedro.benchmarks.splits import split_by_prompt
 
@@ -42,10 +42,10 @@ def made(prompts: int = 60, raters: int = 5, noise: float = 0.7) -> Benchmark:
 
 
 def found(benchmark: Benchmark, thresholds: Thresholds | None = None) -> dict[str, list[str]]:
-    faults = check_benchmark(benchmark, thresholds)
+    issues = check_benchmark(benchmark, thresholds)
     return {
         str(kind): [f"{where}: {detail}" for where, detail in zip(rows["where"], rows["detail"], strict=True)]
-        for kind, rows in faults.groupby("kind")
+        for kind, rows in issues.groupby("kind")
     }
 
 
@@ -133,9 +133,9 @@ def test_splits_that_tear_a_prompt_or_forget_an_item_are_noted() -> None:
     splits = split_by_prompt(items)
     assert check_splits(items, splits).empty
     splits.loc[0, "fold"] = "test" if splits.loc[0, "fold"] != "test" else "train"
-    faults = check_splits(items, splits.iloc[:-1])
-    assert faults["kind"].tolist() == ["prompt_in_two_folds", "item_without_fold"]
-    assert "h/5" in faults["detail"].iloc[1]
+    issues = check_splits(items, splits.iloc[:-1])
+    assert issues["kind"].tolist() == ["prompt_in_two_folds", "item_without_fold"]
+    assert "h/5" in issues["detail"].iloc[1]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_examples_whose_explanation_states_the_label_are_noted() -> None:
             example("5", "c", "9", 9),
         ]
     )
-    faults = check_examples(examples)
-    assert faults["detail"].tolist() == ["1 requests state the score that should be predicted: 2"]
+    issues = check_examples(examples)
+    assert issues["detail"].tolist() == ["1 requests state the score that should be predicted: 2"]
 
 
 def test_what_was_set_aside_is_counted_and_the_card_holds_it_all() -> None:
@@ -180,13 +180,16 @@ def test_what_was_set_aside_is_counted_and_the_card_holds_it_all() -> None:
     for number in range(3):
         out.item(f"g/{number}", f"p{number}", f"prompt {number}", "g")
         out.rating(f"g/{number}", "r", DIMENSIONS[0], 4 + number, "here")
-    out.faults.add("not_joined", "there", "7 answers", "answers left out", 7)
+    out.issues.add("not_joined", "there", "7 answers", "answers excluded", 7)
     benchmark = out.build()
-    assert set_aside(benchmark.faults) == 8
+    assert count_excluded(benchmark.issues) == 8
     card = data_card(benchmark, split_by_prompt(benchmark.items))
     assert card["sizes"]["prompts"] == card["sizes"]["items"] == 3
     assert card["splits"]["prompt"]["test"] == {"items": 1, "prompts": 1}
     looks = card["dimensions"][0]
     assert (looks["ratings"], looks["off_scale"], looks["distribution"]) == (2, 1, {"4": 1, "5": 1})
-    assert [(fault["kind"], fault["count"]) for fault in card["faults"]] == [("not_joined", 7), ("off_scale_rating", 1)]
-    assert "6" in card["faults"][1]["examples"][0]
+    assert [(issue["kind"], issue["count"]) for issue in card["data_issues"]] == [
+        ("not_joined", 7),
+        ("off_scale_rating", 1),
+    ]
+    assert "6" in card["data_issues"][1]["examples"][0]

@@ -1,4 +1,4 @@
-"""Image files: what is stored, what is converted, what is set aside."""
+"""Image files: what is stored, what is converted, what is excluded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from benchmark_helpers import picture
 from PIL import Image
 
-from t2i_eval_kedro.benchmarks.files import Faults
+from t2i_eval_kedro.benchmarks.files import DataIssues
 from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles, Limits, check_files, check_image, image_source
 from t2i_eval_kedro.datasets.image_store import decode
 
@@ -100,10 +100,10 @@ def test_bad_images_are_set_aside_and_turned_or_cmyk_ones_converted(tmp_path: Pa
         files[key] = tmp_path / key
         files[key].write_bytes(data)
     files["gone"] = tmp_path / "gone"
-    faults = Faults()
-    good, rewrite = check_files(files, faults)
+    issues = DataIssues()
+    good, rewrite = check_files(files, issues)
     assert good == ["good", "cmyk", "turned", "upright"]
-    assert sorted((row[0], row[1]) for row in faults.rows) == [
+    assert sorted((row[0], row[1]) for row in issues.rows) == [
         ("bad_image", "bad"),
         ("bad_image", "gone"),
         ("converted_image", "cmyk"),
@@ -131,9 +131,9 @@ def test_image_files_are_read_by_path_with_the_same_checks(tmp_path: Path) -> No
     assert files.read("good.png") == picture()
     assert files.image("good.png").mode == "RGB"
     assert files.read("turned.jpg").startswith(b"\x89PNG")
-    faults = {"bomb.png": bomb(20_000), "cut.png": picture()[:50], "big.png": bytes(10_001), "text.png": b"text"}
-    for name, data in faults.items():
+    damaged = {"bomb.png": bomb(20_000), "cut.png": picture()[:50], "big.png": bytes(10_001), "text.png": b"text"}
+    for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
-    for name in (*faults, "none.png", ".", "/dev/zero", "a\0b"):
+    for name in (*damaged, "none.png", ".", "/dev/zero", "a\0b"):
         with pytest.raises(BadImage):
             files.read(name)

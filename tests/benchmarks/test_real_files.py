@@ -126,7 +126,7 @@ def test_viescore_keeps_what_the_judges_wrote_and_counts_what_is_missing(real: R
     missing = viescore.scores.query("status == 'missing' and dimension != 'O'")
     assert missing["evaluator"].unique().tolist() == ["Qwen-VL 0-shot"]
     assert len(missing) == 107
-    repaired = viescore.faults[viescore.faults["kind"] == "repaired_answer"]
+    repaired = viescore.issues[viescore.issues["kind"] == "repaired_answer"]
     assert repaired["count"].sum() == 784
     assert not (viescore.scores["status"] == "unparsed").any()
 
@@ -158,7 +158,7 @@ def test_genai_bench_has_skills_and_sets_aside_the_ratings_off_its_scale(real: R
     assert (len(genai.items), len(genai.ratings)) == (9600, 28800)
     off = genai.ratings[genai.ratings["off_scale"]]
     assert off["score"].isna().all()
-    listed = genai.faults.loc[genai.faults["kind"] == "off_scale_rating", "detail"]
+    listed = genai.issues.loc[genai.issues["kind"] == "off_scale_rating", "detail"]
     assert sorted(detail.split(": ")[1].split(" ")[0] for detail in listed) == ["33", "41"]
     assert kinds(genai)["untagged_prompt"] == 1
     details = [json.loads(text) for text in genai.items["attributes"]]

@@ -61,7 +61,7 @@ def test_a_corrupt_image_is_named_and_can_be_set_aside(project: Path, shared_dat
     assert not (project / "data/02_intermediate/avt_ai_images/items.parquet").exists()
     done = run_kedro(project, "run", "--env=test", arguments[0], f"{arguments[1]},ingestion.max_bad_images=1")
     assert done.returncode == 0, done.stderr
-    assert image.stem in (project / "data/02_intermediate/avt_ai_images/faults.csv").read_text()
+    assert image.stem in (project / "data/02_intermediate/avt_ai_images/data_issues.csv").read_text()
 
 
 def test_a_missing_raw_file_is_named(project: Path, shared_data: Path) -> None:

@@ -100,11 +100,11 @@ def test_strict_says_by_its_status_that_something_was_set_aside(
     arguments = ("run", "--pipelines=ingestion", "--params=benchmark=own,ingestion.strict=true")
     done = run_kedro(project, *arguments)
     assert done.returncode == 1
-    assert "1 items, rows or ratings of benchmark 'own' were set aside" in done.stderr
+    assert "1 items, rows or ratings of benchmark 'own' were excluded" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    faults = pd.read_csv(project / OUT / "faults.csv")
+    issues = pd.read_csv(project / OUT / "data_issues.csv")
     assert (project / OUT / "ratings.parquet").is_file()
-    assert list(faults.loc[faults["action"] == "rating excluded", "kind"]) == ["off_scale_rating"]
+    assert list(issues.loc[issues["action"] == "rating excluded", "kind"]) == ["off_scale_rating"]
     text = (own / "ratings.csv").read_text()
     (own / "ratings.csv").write_text(text.replace("a0,r1,overall,9", "a0,r1,overall,5"))
     assert run_kedro(project, *arguments).returncode == 0

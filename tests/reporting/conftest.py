@@ -129,7 +129,7 @@ def inputs() -> ReportInputs:
             "synthetic": True,
             "licence": "Apache-2.0",
             "sizes": {"items": 36},
-            "faults": ["two <b>"],
+            "data_issues": ["two <b>"],
         },
         items=schema.ITEMS.frame(items),
         ratings=schema.RATINGS.frame(ratings),

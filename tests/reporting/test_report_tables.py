@@ -122,7 +122,7 @@ def test_any_data_card_can_be_shown() -> None:
     assert ("sizes", [("items", "3")]) in shown["groups"]
     assert ("splits", [("prompt · test", "items 3")]) in shown["groups"]
     assert shown["tables"][0][1]["rows"] == [["1", "2.500"]]
-    assert shown["faults"] == [{"text": "null rating (2): left out", "examples": ["row 3: -"]}]
+    assert shown["data_issues"] == [{"text": "null rating (2): left out", "examples": ["row 3: -"]}]
     assert not views.card({})["present"]
 
 

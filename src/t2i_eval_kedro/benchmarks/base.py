@@ -12,7 +12,7 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.answers import number as number  # readers take it from here
-from t2i_eval_kedro.benchmarks.files import Faults, contained
+from t2i_eval_kedro.benchmarks.files import DataIssues, contained
 from t2i_eval_kedro.benchmarks.images import check_files, image_source
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -49,7 +49,7 @@ class Benchmark:
 
     ``scores`` and ``element_scores`` hold recorded metrics (``evaluator`` is the metric's name, ``dimension`` is ""
     where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
-    images that passed the checks as (key, encoded image), each time it is called. ``faults`` says what is wrong with
+    images that passed the checks as (key, encoded image), each time it is called. ``issues`` says what is wrong with
     the raw files.
     """
 
@@ -59,7 +59,7 @@ class Benchmark:
     dimensions: tuple[Dimension, ...]
     items: pd.DataFrame
     ratings: pd.DataFrame
-    faults: pd.DataFrame
+    issues: pd.DataFrame
     elements: pd.DataFrame = field(default_factory=schema.ELEMENTS.empty)
     element_ratings: pd.DataFrame = field(default_factory=schema.ELEMENT_RATINGS.empty)
     preferences: pd.DataFrame = field(default_factory=schema.PREFERENCES.empty)
@@ -85,13 +85,13 @@ TABLE_NAMES = (
 class Builder:
     """Collects the rows of a benchmark while its reader walks through the raw files.
 
-    A row whose key stood before is set aside and noted, so that one bad line never stops a reader.
+    A row whose key stood before is excluded and listed in ``issues``, so that one bad line never stops a reader.
     """
 
     def __init__(self, name: str, title: str, licence: str, dimensions: tuple[Dimension, ...]) -> None:
         """Start a benchmark without rows; see :class:`Benchmark`."""
         self.name, self.title, self.licence, self.dimensions = name, title, licence, dimensions
-        self.faults = Faults()
+        self.issues = DataIssues()
         # Columns, not rows: a benchmark may have a million labels.
         self._columns: dict[str, dict[str, list[object]]] = {
             table: {column: [] for column in schema.TABLES[table].columns} for table in TABLE_NAMES
@@ -102,14 +102,14 @@ class Builder:
         self._prompt_ids: dict[str, str] = {}
 
     def add(self, table: str, where: object = "", **row: object) -> bool:
-        """Add one row to ``table``; ``False`` where its key stood before and the row was set aside."""
+        """Add one row to ``table``; ``False`` where its key stood before and the row was excluded."""
         key = tuple(row[name] for name in schema.TABLES[table].key)
         if key in self._keys[table]:
-            self.faults.add(
+            self.issues.add(
                 "duplicate_row",
                 where or " ".join(map(str, key)),
                 f"key of table '{table}' stands twice",
-                "row set aside",
+                "row excluded",
             )
             return False
         self._keys[table].add(key)
@@ -130,10 +130,10 @@ class Builder:
         where: object = "",
         attributes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Add an item; one without prompt text is set aside."""
+        """Add an item; one without prompt text is excluded."""
         if not prompt.strip() or not item_id or not generator:
-            self.faults.add(
-                "incomplete_item", where or item_id, "prompt, generator or identifier is empty", "item set aside"
+            self.issues.add(
+                "incomplete_item", where or item_id, "prompt, generator or identifier is empty", "item excluded"
             )
             return False
         return self.add(
@@ -166,7 +166,7 @@ class Builder:
         try:
             path = contained(root, relative)
         except ValueError as error:
-            self.faults.add("bad_path", item_id, f"{relative!r:.120}: {error}", "item kept without image")
+            self.issues.add("bad_path", item_id, f"{relative!r:.120}: {error}", "item kept without image")
             return
         if path.is_file():
             key = key or relative
@@ -179,7 +179,7 @@ class Builder:
         """Add one rating; ``False`` where it could not be used.
 
         A value that is no number, or is off the scale or between its levels, is kept as a null (``off_scale`` tells
-        which), so that it is counted and nothing computes with it; the value itself stands in the fault table.
+        which), so that it is counted and nothing computes with it; the value itself stands in the table of data issues.
         """
         value = number(raw)
         off_scale = value is not None and not dimension.scale_min <= value <= dimension.scale_max
@@ -191,7 +191,7 @@ class Builder:
         if problem:
             scale = f"{dimension.scale_min:g} to {dimension.scale_max:g}"
             detail = f"{dimension.name} of {item_id} by {rater_id}: {raw!r:.80} (scale {scale})"
-            self.faults.add(problem, where, detail, "rating excluded")
+            self.issues.add(problem, where, detail, "rating excluded")
         added = self.add(
             "ratings",
             where,
@@ -219,7 +219,7 @@ class Builder:
         """Add one recorded score (run 0); one that is no number is kept as a null with the status ``unparsed``."""
         value = number(raw)
         if value is None:
-            self.faults.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
+            self.issues.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
         status = schema.OK if value is not None else schema.UNPARSED
         self.score_row(where, item_id, evaluator, dimension, value, status, higher_is_better, explanation)
 
@@ -261,7 +261,7 @@ class Builder:
         items = self._columns["items"]
         if not self._keys["items"]:
             raise T2IEvalError(f"Benchmark '{self.name}' has no usable item; look at its raw files.")
-        good, rewrite = check_files(self._files, self.faults, workers=workers)
+        good, rewrite = check_files(self._files, self.issues, workers=workers)
         usable = set(good)
         keys = [self._image_of.get(str(item_id)) for item_id in items["item_id"]]
         items["image"] = [key if key in usable else None for key in keys]
@@ -271,7 +271,7 @@ class Builder:
             title=self.title,
             licence=self.licence,
             dimensions=self.dimensions,
-            faults=self.faults.frame(),
+            issues=self.issues.frame(),
             synthetic=synthetic,
             images=image_source(self._files, good, rewrite),
             **tables,

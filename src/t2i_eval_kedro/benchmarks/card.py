@@ -30,7 +30,7 @@ def data_card(
 
     Returns:
         A mapping that JSON can hold: ``name``, ``title``, ``licence``, ``synthetic``, ``sizes``, ``dimensions``
-        (scale, count, distribution), ``raters``, ``splits``, ``recorded_evaluators``, ``faults`` (by kind: count,
+        (scale, count, distribution), ``raters``, ``splits``, ``recorded_evaluators``, ``data_issues`` (by kind: count,
         action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
         are any.
     """
@@ -54,7 +54,7 @@ def data_card(
         "raters": _raters(ratings),
         "splits": _folds(items, splits),
         "recorded_evaluators": sorted(set(benchmark.scores["evaluator"]) | set(benchmark.element_scores["evaluator"])),
-        "faults": _faults(benchmark.faults),
+        "data_issues": _data_issues(benchmark.issues),
         **({} if positions is None or positions.empty else {"element_positions": _positions(benchmark, positions)}),
         **({"sample": dict(sample)} if sample else {}),
     }
@@ -127,7 +127,7 @@ def _folds(items: pd.DataFrame, splits: pd.DataFrame) -> dict[str, dict[str, dic
     return card
 
 
-def _faults(faults: pd.DataFrame) -> list[dict[str, Any]]:
+def _data_issues(issues: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "kind": str(kind),
@@ -137,5 +137,5 @@ def _faults(faults: pd.DataFrame) -> list[dict[str, Any]]:
                 :EXAMPLES
             ],
         }
-        for (kind, action), rows in faults.groupby(["kind", "action"])
+        for (kind, action), rows in issues.groupby(["kind", "action"])
     ]

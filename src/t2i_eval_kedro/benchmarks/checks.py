@@ -1,6 +1,6 @@
 """Checks of a benchmark in canonical form: what its readers cannot see because it stands in no single row.
 
-Each check returns rows for the fault table and changes nothing. Figures that decide what is noted are parameters; their
+Each check returns rows for the table of data issues and changes nothing. Figures that decide what is noted are parameters; their
 defaults are ours.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.benchmarks.base import Benchmark
-from t2i_eval_kedro.benchmarks.files import Faults
+from t2i_eval_kedro.benchmarks.files import DataIssues
 from t2i_eval_kedro.benchmarks.splits import UNUSED, normalised
 
-NOTED = "noted"
+WARNING = "warning"
 MEAN_RATER = "mean"
 UNKNOWN_GENERATOR = "unknown"
 EXAMPLES = 5
@@ -42,72 +42,74 @@ class Thresholds:
 
 
 def check_benchmark(benchmark: Benchmark, thresholds: Thresholds | None = None) -> pd.DataFrame:
-    """What is wrong with ``benchmark`` as a whole, as rows for its fault table."""
+    """What is wrong with ``benchmark`` as a whole, as rows for its table of data issues."""
     thresholds = thresholds or Thresholds()
-    faults = Faults()
-    _items(benchmark, faults)
-    _joins(benchmark, faults)
-    _raters(benchmark.ratings, thresholds, faults)
-    _followers(benchmark.ratings, thresholds, faults)
-    _quotes(benchmark.transcripts, faults)
-    return faults.frame()
+    issues = DataIssues()
+    _items(benchmark, issues)
+    _joins(benchmark, issues)
+    _raters(benchmark.ratings, thresholds, issues)
+    _followers(benchmark.ratings, thresholds, issues)
+    _quotes(benchmark.transcripts, issues)
+    return issues.frame()
 
 
 def check_splits(items: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
-    """Prompt texts that stand in two folds of one split, and items without fold, as rows for the fault table."""
-    faults = Faults()
+    """Prompt texts that stand in two folds of one split, and items without fold, as rows for the table of data issues."""
+    issues = DataIssues()
     joined = splits.merge(items[["item_id", "prompt"]], on="item_id", how="left")
     for name, rows in joined[joined["fold"] != UNUSED].groupby("split_name"):
         folds = rows.groupby(rows["prompt"].map(normalised))["fold"].nunique()
         _several(
-            faults, "prompt_in_two_folds", f"split {name}", list(folds.index[folds > 1]), "prompts are in two folds"
+            issues, "prompt_in_two_folds", f"split {name}", list(folds.index[folds > 1]), "prompts are in two folds"
         )
         lacking = items.loc[~items["item_id"].isin(joined.loc[joined["split_name"] == name, "item_id"]), "item_id"]
-        _several(faults, "item_without_fold", f"split {name}", list(lacking), "items have no fold")
-    return faults.frame()
+        _several(issues, "item_without_fold", f"split {name}", list(lacking), "items have no fold")
+    return issues.frame()
 
 
-def set_aside(faults: pd.DataFrame) -> int:
-    """How many items, rows and ratings were set aside, excluded or left out."""
-    gone = faults["action"].str.contains("set aside|excluded|left out", regex=True)
-    return int(faults.loc[gone, "count"].sum())
+def count_excluded(issues: pd.DataFrame) -> int:
+    """How many items, rows and ratings were excluded: the counts of all issues whose action says so."""
+    gone = issues["action"].str.contains("excluded", regex=False)
+    return int(issues.loc[gone, "count"].sum())
 
 
-def _several(faults: Faults, kind: str, where: str, names: Sequence[object], what: str, action: str = NOTED) -> None:
-    """Note many faults of one kind in one line."""
+def _several(
+    issues: DataIssues, kind: str, where: str, names: Sequence[object], what: str, action: str = WARNING
+) -> None:
+    """Note many issues of one kind in one line."""
     if names:
         shown = ", ".join(map(str, names[:EXAMPLES])) + (", ..." if len(names) > EXAMPLES else "")
-        faults.add(kind, where, f"{len(names)} {what}: {shown}", action, len(names))
+        issues.add(kind, where, f"{len(names)} {what}: {shown}", action, len(names))
 
 
-def _items(benchmark: Benchmark, faults: Faults) -> None:
+def _items(benchmark: Benchmark, issues: DataIssues) -> None:
     items = benchmark.items
     without = items.loc[items["image"].isna(), "item_id"]
     if len(without) == len(items):
-        faults.add("no_image", "items", f"none of the {len(items)} items has an image", NOTED, len(items))
+        issues.add("no_image", "items", f"none of the {len(items)} items has an image", WARNING, len(items))
     else:
-        _several(faults, "no_image", "items", list(without), "items have no image")
+        _several(issues, "no_image", "items", list(without), "items have no image")
     if len(benchmark.preferences):
         rated = set(benchmark.preferences["item_a"]) | set(benchmark.preferences["item_b"])
     else:
         rated = set()
     rated |= set(benchmark.ratings.loc[benchmark.ratings["score"].notna(), "item_id"])
     rated |= set(benchmark.element_ratings["item_id"])
-    _several(faults, "no_rating", "items", [i for i in items["item_id"] if i not in rated], "items have no rating")
+    _several(issues, "no_rating", "items", [i for i in items["item_id"] if i not in rated], "items have no rating")
     texts = items["prompt"].map(normalised)
     known = items["generator"] != UNKNOWN_GENERATOR
     twice = pd.DataFrame({"text": texts, "generator": items["generator"]})[known].duplicated()
     twins = list(items.loc[known, "item_id"][twice])
-    _several(faults, "duplicate_item", "items", twins, "items are of a prompt and generator that stood before")
+    _several(issues, "duplicate_item", "items", twins, "items are of a prompt and generator that stood before")
     ids = items.groupby(texts)["prompt_id"].nunique()
-    _several(faults, "duplicate_prompt", "items", list(ids.index[ids > 1]), "prompts stand under several identifiers")
+    _several(issues, "duplicate_prompt", "items", list(ids.index[ids > 1]), "prompts stand under several identifiers")
     counts = items[known].groupby("generator")["prompt_id"].nunique()
     for generator, count in counts[counts < counts.max()].items():
         detail = f"{count} prompts where another generator has {counts.max()}"
-        faults.add("incomplete_generator", generator, detail, NOTED, int(counts.max() - count))
+        issues.add("incomplete_generator", generator, detail, WARNING, int(counts.max() - count))
 
 
-def _joins(benchmark: Benchmark, faults: Faults) -> None:
+def _joins(benchmark: Benchmark, issues: DataIssues) -> None:
     item_ids, prompt_ids = set(benchmark.items["item_id"]), set(benchmark.items["prompt_id"])
     columns = [
         ("ratings", "item_id", item_ids),
@@ -121,7 +123,7 @@ def _joins(benchmark: Benchmark, faults: Faults) -> None:
     ]
     for table, column, known in columns:
         strange = [name for name in getattr(benchmark, table)[column].unique() if name not in known]
-        _several(faults, "not_joined", table, strange, f"values of {column} are in no item")
+        _several(issues, "not_joined", table, strange, f"values of {column} are in no item")
     prompt_of = benchmark.items.set_index("item_id")["prompt_id"]
     pairs = set(zip(benchmark.elements["prompt_id"], benchmark.elements["element_id"], strict=True))
     for table in ("element_ratings", "element_scores"):
@@ -132,10 +134,10 @@ def _joins(benchmark: Benchmark, faults: Faults) -> None:
             for item, prompt, element in zip(rows["item_id"], prompts, rows["element_id"], strict=True)
             if (prompt, element) not in pairs
         ]
-        _several(faults, "not_joined", table, strange, "rows are about no element of their prompt")
+        _several(issues, "not_joined", table, strange, "rows are about no element of their prompt")
 
 
-def _raters(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) -> None:
+def _raters(ratings: pd.DataFrame, thresholds: Thresholds, issues: DataIssues) -> None:
     used = ratings[ratings["score"].notna() & (ratings["rater_id"] != MEAN_RATER)]
     if used["rater_id"].nunique() < 2:
         return
@@ -143,16 +145,16 @@ def _raters(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) -> No
         counts = rows.groupby("rater_id").size()
         for rater, count in counts[counts < thresholds.sparse_share * counts.median()].items():
             detail = f"{count} ratings of {dimension}; the median rater gave {counts.median():g}"
-            faults.add("sparse_rater", f"rater {rater}", detail, NOTED)
+            issues.add("sparse_rater", f"rater {rater}", detail, WARNING)
         scores = rows.groupby("rater_id")["score"]
         constant = scores.agg(["nunique", "size", "first"])
         constant = constant[(constant["nunique"] == 1) & (constant["size"] >= thresholds.constant_ratings)]
         for rater, row in constant.iterrows():
             detail = f"all {int(row['size'])} ratings of {dimension} are {row['first']:g}"
-            faults.add("constant_rater", f"rater {rater}", detail, NOTED)
+            issues.add("constant_rater", f"rater {rater}", detail, WARNING)
 
 
-def _followers(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) -> None:
+def _followers(ratings: pd.DataFrame, thresholds: Thresholds, issues: DataIssues) -> None:
     """Raters whose scores of one dimension follow what the others gave to another dimension, or copy their own.
 
     The rank correlation of a rater's scores with the others' mean is compared between dimensions by the difference
@@ -174,7 +176,7 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) ->
                 theirs = wide[other].drop(columns=rater, errors="ignore").reindex(own.index).mean(axis=1)
                 closeness[other] = _fisher(own, theirs, thresholds.follow_items)
                 if other > dimension and rater in wide[other] and own.nunique() > 2:
-                    _copies(own, wide[other, rater], f"rater {rater}", dimension, other, faults)
+                    _copies(own, wide[other, rater], f"rater {rater}", dimension, other, issues)
             best = max(closeness, key=lambda name: closeness[name])
             error = np.sqrt(2 / max(len(own) - 3, 1))
             if closeness[best] - closeness[dimension] > thresholds.follow_deviations * error:
@@ -183,7 +185,7 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, faults: Faults) ->
                     f"scores of {dimension} follow the others' {best} (rank correlation {near:.2f}) rather than their "
                     f"{dimension} ({far:.2f}), {len(own)} items"
                 )
-                faults.add("follows_other_dimension", f"rater {rater}", detail, NOTED)
+                issues.add("follows_other_dimension", f"rater {rater}", detail, WARNING)
 
 
 def _fisher(a: pd.Series, b: pd.Series, least: int) -> float:
@@ -194,11 +196,11 @@ def _fisher(a: pd.Series, b: pd.Series, least: int) -> float:
     return float(np.arctanh(np.clip(a[both].corr(b[both], method="spearman"), -0.999999, 0.999999)))
 
 
-def _copies(own: pd.Series, other: pd.Series, where: str, dimension: str, name: str, faults: Faults) -> None:
+def _copies(own: pd.Series, other: pd.Series, where: str, dimension: str, name: str, issues: DataIssues) -> None:
     shared = other.reindex(own.index)
     if shared.notna().all() and (shared == own).all():
         detail = f"all {len(own)} scores of {dimension} are those of {name}"
-        faults.add("copied_dimension", where, detail, NOTED)
+        issues.add("copied_dimension", where, detail, WARNING)
 
 
 _NUMBER = r"(?<![\d.])(-?\d+(?:\.\d+)?)(?!\.?\d)"
@@ -213,7 +215,7 @@ def quotes_score(text: str, score: float) -> bool:
     return any(float(match[1] or match[2]) == score for match in _QUOTE.finditer(text))
 
 
-def _quotes(transcripts: pd.DataFrame, faults: Faults) -> None:
+def _quotes(transcripts: pd.DataFrame, issues: DataIssues) -> None:
     """Explanations that state the score which a later request of the same question asks for."""
     paired = transcripts[transcripts["pair_id"].duplicated(keep=False) & transcripts["answer"].notna()]
     quoting = []
@@ -222,16 +224,16 @@ def _quotes(transcripts: pd.DataFrame, faults: Faults) -> None:
         texts = rows.loc[numbers.isna(), "answer"]
         if any(quotes_score(text, score) for text in texts for score in numbers.dropna()):
             quoting.append(pair_id)
-    _several(faults, "quoted_label", "transcripts", quoting, "explanations state the score that is asked for next")
+    _several(issues, "quoted_label", "transcripts", quoting, "explanations state the score that is asked for next")
 
 
 def check_examples(examples: pd.DataFrame) -> pd.DataFrame:
-    """Training examples whose request states the score that they should teach, as rows for a fault table.
+    """Training examples whose request states the score that they should teach, as rows for a table of data issues.
 
     An example is noted where the explanation of the same question (same ``pair_id``) stands in its request and
     states the score.
     """
-    faults = Faults()
+    issues = DataIssues()
     explained = examples[examples["score"].isna()].groupby("pair_id")["completion"].agg(list).to_dict()
     scored = examples[examples["score"].notna()]
     stating = [
@@ -239,5 +241,5 @@ def check_examples(examples: pd.DataFrame) -> pd.DataFrame:
         for example_id, pair_id, score in zip(scored["example_id"], scored["pair_id"], scored["score"], strict=True)
         if any(quotes_score(text, score) for text in explained.get(pair_id, []))
     ]
-    _several(faults, "quoted_label", "examples", stating, "requests state the score that should be predicted")
-    return faults.frame()
+    _several(issues, "quoted_label", "examples", stating, "requests state the score that should be predicted")
+    return issues.frame()

@@ -1,6 +1,6 @@
 """Reading the raw files of a benchmark: nothing outside their folder, nothing that is not what it says it is.
 
-What is wrong with a part of a file becomes a row of the fault table and the rest goes on; what is wrong with a file
+What is wrong with a part of a file becomes a row of the table of data issues and the rest goes on; what is wrong with a file
 as a whole is a :class:`~t2i_eval_kedro.errors.T2IEvalError` that names it.
 """
 
@@ -20,7 +20,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 
-FAULT_COLUMNS = ("kind", "where", "detail", "action", "count")
+ISSUE_COLUMNS = ("kind", "where", "detail", "action", "count")
 
 MAX_FILE_BYTES = 1 << 30
 MAX_JSON_ENTRIES = 10_000_000
@@ -31,16 +31,16 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 @dataclass
-class Faults:
+class DataIssues:
     """What is wrong with the raw files, in the order in which it was found."""
 
     rows: list[tuple[str, str, str, str, int]] = field(default_factory=list)
 
     def add(self, kind: str, where: object, detail: str, action: str, count: int = 1) -> None:
-        """Note one fault.
+        """Record one issue.
 
         Args:
-            kind: what sort of fault, one short word or two joined by ``_``.
+            kind: sort of issue, one short word or two joined by ``_``.
             where: the file, row, item or rater.
             detail: what was found there.
             action: what was done about it.
@@ -49,9 +49,9 @@ class Faults:
         self.rows.append((kind, str(where), detail, action, count))
 
     def frame(self) -> pd.DataFrame:
-        """The faults as a table with the columns ``kind``, ``where``, ``detail``, ``action``, ``count``."""
-        frame = pd.DataFrame(self.rows, columns=list(FAULT_COLUMNS))
-        return frame.astype({name: "int64" if name == "count" else "str" for name in FAULT_COLUMNS})
+        """The issues as a table with the columns ``kind``, ``where``, ``detail``, ``action``, ``count``."""
+        frame = pd.DataFrame(self.rows, columns=list(ISSUE_COLUMNS))
+        return frame.astype({name: "int64" if name == "count" else "str" for name in ISSUE_COLUMNS})
 
 
 def contained(root: Path, relative: str) -> Path:
@@ -115,7 +115,7 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_json(path: Path, faults: Faults, max_entries: int = MAX_JSON_ENTRIES) -> Any:
+def read_json(path: Path, issues: DataIssues, max_entries: int = MAX_JSON_ENTRIES) -> Any:
     """The JSON document at ``path``.
 
     A key that stands twice in one object keeps its first value, NaN and infinite numbers become null, half of a surrogate
@@ -135,7 +135,7 @@ def read_json(path: Path, faults: Faults, max_entries: int = MAX_JSON_ENTRIES) -
         out: dict[str, Any] = {}
         for key, value in pairs:
             if key in out:
-                faults.add(
+                issues.add(
                     "duplicate_key", path.name, f"the key {key!r:.80} stands twice in one object", "the first is used"
                 )
             else:
@@ -143,28 +143,28 @@ def read_json(path: Path, faults: Faults, max_entries: int = MAX_JSON_ENTRIES) -
         return out
 
     def no_number(name: str) -> None:
-        faults.add("not_a_number", path.name, f"{name} stands where JSON has no such number", "read as null")
+        issues.add("not_a_number", path.name, f"{name} stands where JSON has no such number", "read as null")
 
     try:
         document = json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
-        return _without_surrogates(document, path, faults) if _SURROGATE.search(text) else document
+        return _without_surrogates(document, path, issues) if _SURROGATE.search(text) else document
     except (ValueError, RecursionError) as error:
         raise T2IEvalError(f"{path} is no readable JSON ({error}); fetch it again.") from error
 
 
-def _without_surrogates(value: Any, path: Path, faults: Faults) -> Any:
+def _without_surrogates(value: Any, path: Path, issues: DataIssues) -> Any:
     """``value`` with every half of a surrogate pair, which is no character, replaced by U+FFFD."""
     if isinstance(value, dict):
         return {
-            _without_surrogates(key, path, faults): _without_surrogates(child, path, faults)
+            _without_surrogates(key, path, issues): _without_surrogates(child, path, issues)
             for key, child in value.items()
         }
     if isinstance(value, list):
-        return [_without_surrogates(child, path, faults) for child in value]
+        return [_without_surrogates(child, path, issues) for child in value]
     if isinstance(value, str) and not value.isascii():
         clean = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if clean != value:
-            faults.add(
+            issues.add(
                 "half_character", path.name, f"{clean!r:.80} holds half of a surrogate pair", "replaced by U+FFFD"
             )
         return clean
@@ -172,15 +172,15 @@ def _without_surrogates(value: Any, path: Path, faults: Faults) -> Any:
 
 
 def records(
-    document: Any, path: Path, required: Mapping[str, type], faults: Faults
+    document: Any, path: Path, required: Mapping[str, type], issues: DataIssues
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The entries of a JSON document that have what is ``required``; the others are noted as set aside.
+    """The entries of a JSON document that have what is ``required``; the others are noted as excluded.
 
     Args:
         document: an object (entries by key) or an array (entries by position).
         path: the file it was read from.
         required: names of fields and their types.
-        faults: where entries that lack a field, or have one of another type, are noted.
+        issues: where entries that lack a field, or have one of another type, are noted.
 
     Yields:
         Where the entry stands, its key or position, and the entry.
@@ -193,28 +193,28 @@ def records(
     for key, row in document.items() if isinstance(document, dict) else enumerate(document):
         where = f"{path.name}: {key}"
         if not isinstance(row, dict):
-            faults.add("malformed_entry", where, "not an object", "entry set aside")
+            issues.add("malformed_entry", where, "not an object", "entry excluded")
             continue
         bad = [name for name, kind in required.items() if not isinstance(row.get(name), kind)]
         if bad:
-            faults.add("malformed_entry", where, f"{', '.join(bad)} missing or of the wrong type", "entry set aside")
+            issues.add("malformed_entry", where, f"{', '.join(bad)} missing or of the wrong type", "entry excluded")
         else:
             yield where, str(key), row
 
 
 def read_table(
-    path: Path, columns: tuple[str, ...], faults: Faults, delimiter: str = ",", key: str | None = None
+    path: Path, columns: tuple[str, ...], issues: DataIssues, delimiter: str = ",", key: str | None = None
 ) -> list[dict[str, str]]:
     """The rows of the CSV file at ``path``, each with its line under ``"#"``.
 
-    A row with too few or too many cells is set aside.
+    A row with too few or too many cells is excluded.
 
     Args:
         path: UTF-8, first row = names of the columns.
         columns: columns that must be there; others are kept.
-        faults: where rows that are set aside are noted.
+        issues: where rows that are excluded are noted.
         delimiter: what separates cells.
-        key: column that identifies a row; a row without it is set aside.
+        key: column that identifies a row; a row without it is excluded.
 
     Raises:
         T2IEvalError: see :func:`read_text`; or a column is missing, twice there, or the file is no CSV.
@@ -234,11 +234,11 @@ def read_table(
             if not cells:
                 continue
             if len(cells) != len(header):
-                faults.add("cell_count", where, f"{len(cells)} cells where {len(header)} belong", "row set aside")
+                issues.add("cell_count", where, f"{len(cells)} cells where {len(header)} belong", "row excluded")
                 continue
             row = dict(zip(header, cells, strict=True))
             if key is not None and not row[key].strip():
-                faults.add("no_identifier", where, f"'{key}' is empty", "row set aside")
+                issues.add("no_identifier", where, f"'{key}' is empty", "row excluded")
                 continue
             rows.append({"#": where, **row})
     except csv.Error as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from t2i_eval_kedro.benchmarks.files import Faults
+from t2i_eval_kedro.benchmarks.files import DataIssues
 from t2i_eval_kedro.datasets.image_store import decode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -110,13 +110,13 @@ class ImageFiles:
 
 
 def check_files(
-    files: Mapping[str, Path], faults: Faults, limits: Limits = LIMITS, workers: int = 2
+    files: Mapping[str, Path], issues: DataIssues, limits: Limits = LIMITS, workers: int = 2
 ) -> tuple[list[str], frozenset[str]]:
-    """Check every image file; bad ones are noted in ``faults`` as set aside.
+    """Check every image file; bad ones are noted in ``issues`` as excluded.
 
     Args:
         files: image files by their key in the image store.
-        faults: where bad and converted images are noted.
+        issues: where bad and converted images are noted.
         limits: what an image may be.
         workers: threads (decoding does not hold the interpreter).
 
@@ -137,12 +137,12 @@ def check_files(
     with ThreadPoolExecutor(workers) as pool:
         for key, verdict in zip(files, pool.map(check, files.values()), strict=True):
             if isinstance(verdict, str):
-                faults.add("bad_image", key, verdict, "image set aside")
+                issues.add("bad_image", key, verdict, "image excluded")
                 continue
             good.append(key)
             if verdict:
                 rewrite.add(key)
-                faults.add("converted_image", key, "CMYK or turned by EXIF", "stored as upright RGB PNG")
+                issues.add("converted_image", key, "CMYK or turned by EXIF", "stored as upright RGB PNG")
     return good, frozenset(rewrite)
 
 

@@ -98,5 +98,5 @@ def read_benchmark(name: str, raw_root: Path, **options: Any) -> Benchmark:
     elif reader.needs_files and not raw.is_dir():
         raise T2IEvalError(f"The files of benchmark '{name}' are not at {raw}; fetch them or set the raw folder.")
     benchmark = reader.read(raw, **options)
-    benchmark.faults = pd.concat([benchmark.faults, check_benchmark(benchmark)], ignore_index=True)
+    benchmark.issues = pd.concat([benchmark.issues, check_benchmark(benchmark)], ignore_index=True)
     return benchmark

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from t2i_eval_kedro.benchmarks.files import Faults, read_json, read_table
+from t2i_eval_kedro.benchmarks.files import DataIssues, read_json, read_table
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import PromptElement
 
@@ -35,9 +35,9 @@ def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
     """
     if not path.is_file():
         raise T2IEvalError(f"The elements file '{path}' cannot be read: it is not there; correct the path.")
-    faults = Faults()
+    issues = DataIssues()
     if path.suffix == ".json":
-        rows = read_json(path, faults)
+        rows = read_json(path, issues)
         if isinstance(rows, dict) and all(isinstance(own, list) for own in rows.values()):
             rows = [
                 {"prompt": prompt, **row} if isinstance(row, dict) else row
@@ -54,8 +54,8 @@ def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
                 f"An element in '{path}' has the unknown field '{strange[0]}'; it may have {', '.join(FIELDS)}."
             )
     else:
-        rows = read_table(path, (), faults)
-    table = faults.frame()
+        rows = read_table(path, (), issues)
+    table = issues.frame()
     if len(table):
         raise T2IEvalError(f"{table.iloc[0]['where']}: {table.iloc[0]['detail']}; correct the file of elements.")
     found = _grouped(((str(row.get("prompt") or EVERY_PROMPT), row) for row in rows), str(path))

@@ -26,7 +26,7 @@ class ReportInputs:
             ``human_level`` as :func:`t2i_eval_kedro.agreement.summarise` gives them, and ``published`` (a list of
             records).
         card: the data card of the benchmark; any keys, of which ``title``, ``synthetic``, ``licence``, ``teacher``,
-            ``dimensions`` and ``faults`` are known.
+            ``dimensions`` and ``data_issues`` are known.
         items: canonical table of the items that the figures are measured on.
         ratings: canonical table of people's ratings of those items.
         scores: canonical table of the evaluators' scores of those items.

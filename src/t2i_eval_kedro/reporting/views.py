@@ -32,7 +32,8 @@ _CARD_KNOWN = (
     "source",
     "citation",
     "teacher",
-    "faults",
+    "data_issues",
+    "faults",  # the name of data_issues in cards written before 0.2
     "dimensions",
 )
 _OPEN_RECORDS = 8  # a longer list of records is folded
@@ -151,7 +152,7 @@ def teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def card(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The data card: the known texts, the faults as sentences, everything else as labelled values and tables."""
+    """The data card: the known texts, the data issues as sentences, everything else as labelled values and tables."""
     rest = {key: value for key, value in given.items() if key not in _CARD_KNOWN and value not in (None, "", [], {})}
     mappings = {key: value for key, value in rest.items() if isinstance(value, Mapping)}
     lists = {key: value for key, value in rest.items() if isinstance(value, list | tuple)}
@@ -169,27 +170,27 @@ def card(given: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in mappings.items()
         ],
         "tables": [(plain(str(key)), records(value)) for key, value in lists.items() if records(value) is not None],
-        "faults": _faults(given.get("faults") or []),
+        "data_issues": _data_issues(given.get("data_issues") or given.get("faults") or []),
     }
 
 
-def _faults(given: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
-    """Each fault as a sentence and its examples, from a list of texts, of records, or from a mapping."""
+def _data_issues(given: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    """Each issue as a sentence and its examples, from a list of texts, of records, or from a mapping."""
     if isinstance(given, Mapping):
         return [{"text": f"{plain(str(kind))}: {text(value)}", "examples": []} for kind, value in given.items()]
     found = []
-    for fault in given:
-        if isinstance(fault, Mapping) and "kind" in fault:
-            count = f" ({tables.number(fault['count'])})" if "count" in fault else ""
-            action = f": {fault['action']}" if fault.get("action") else ""
+    for issue in given:
+        if isinstance(issue, Mapping) and "kind" in issue:
+            count = f" ({tables.number(issue['count'])})" if "count" in issue else ""
+            action = f": {issue['action']}" if issue.get("action") else ""
             found.append(
                 {
-                    "text": f"{fault['kind']}{count}{action}",
-                    "examples": [text(one) for one in fault.get("examples", [])],
+                    "text": f"{issue['kind']}{count}{action}",
+                    "examples": [text(one) for one in issue.get("examples", [])],
                 }
             )
         else:
-            found.append({"text": text(fault), "examples": []})
+            found.append({"text": text(issue), "examples": []})
     return found
 
 

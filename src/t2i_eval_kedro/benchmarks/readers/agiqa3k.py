@@ -24,12 +24,12 @@ def read(raw: Path) -> Benchmark:
     out = Builder("agiqa3k", "AGIQA-3K", "MIT", (QUALITY, ALIGNMENT))
     columns = ("name", "prompt", "adj1", "adj2", "style", *(name for pair in COLUMNS.values() for name in pair))
     folder = "images/" if (raw / "images").is_dir() else ""
-    for row in read_table(raw / "data.csv", columns, out.faults, key="name"):
+    for row in read_table(raw / "data.csv", columns, out.issues, key="name"):
         name, where = row["name"], row["#"]
         parts = _NAME.fullmatch(name)
         if parts is None:
-            out.faults.add(
-                "unreadable_cell", where, f"name {name!r:.80} does not tell generator and prompt", "item set aside"
+            out.issues.add(
+                "unreadable_cell", where, f"name {name!r:.80} does not tell generator and prompt", "item excluded"
             )
             continue
         details = {"model": parts["model"], "setting": parts["setting"]}
@@ -40,7 +40,7 @@ def read(raw: Path) -> Benchmark:
         for dimension, (mean, std) in COLUMNS.items():
             deviation = number(row[std])
             if deviation is None or deviation < 0:
-                out.faults.add("unreadable_cell", where, f"{std} is {row[std]!r:.40}", "kept as null")
+                out.issues.add("unreadable_cell", where, f"{std} is {row[std]!r:.40}", "kept as null")
                 deviation = None
             out.rating(name, "mean", dimension, row[mean], where, std=deviation)
     return out.build()

@@ -29,14 +29,14 @@ def read(raw: Path) -> Benchmark:
     """Read ``prompts.csv``, ``ratings.csv``, ``iqa.csv`` and ``images/<generator>/<prompt>.jpg``."""
     out = Builder("avt_ai_images", "AVT AI images, study 1", "GPL-3.0", tuple(DIMENSIONS.values()))
     prompts = {
-        row["ID"]: row for row in read_table(raw / "prompts.csv", ("ID", "prompts", "category"), out.faults, key="ID")
+        row["ID"]: row for row in read_table(raw / "prompts.csv", ("ID", "prompts", "category"), out.issues, key="ID")
     }
 
     def item(key: str, where: str) -> bool:
         """Whether ``key`` (generator/prompt) is an item, which is added when it is met first."""
         generator, _, prompt_id = key.partition("/")
         if prompt_id not in prompts:
-            out.faults.add("not_joined", where, f"no prompt for {key!r:.80}", "row left out")
+            out.issues.add("not_joined", where, f"no prompt for {key!r:.80}", "row excluded")
             return False
         if not out.has("items", key):
             attributes = {"category": prompts[prompt_id]["category"]} | ({"real": True} if generator == REAL else {})
@@ -45,24 +45,24 @@ def read(raw: Path) -> Benchmark:
         return True
 
     for row in read_table(
-        raw / "ratings.csv", ("user_ID", "image_key", "dimension", "rating"), out.faults, key="image_key"
+        raw / "ratings.csv", ("user_ID", "image_key", "dimension", "rating"), out.issues, key="image_key"
     ):
         if not item(row["image_key"], row["#"]):
             continue
         if row["dimension"] not in DIMENSIONS:
-            out.faults.add(
-                "unreadable_cell", row["#"], f"dimension {row['dimension']!r:.40} is not known", "rating left out"
+            out.issues.add(
+                "unreadable_cell", row["#"], f"dimension {row['dimension']!r:.40} is not known", "rating excluded"
             )
             continue
         out.rating(row["image_key"], row["user_ID"], DIMENSIONS[row["dimension"]], row["rating"], row["#"])
     if (raw / "iqa.csv").is_file():
         for row in read_table(
-            raw / "iqa.csv", ("model", "metric", "img_id", "quality_score"), out.faults, key="img_id"
+            raw / "iqa.csv", ("model", "metric", "img_id", "quality_score"), out.issues, key="img_id"
         ):
             key = f"{row['model']}/{row['img_id'].rpartition('.')[0]}"
             if row["metric"] not in HIGHER_IS_BETTER:
-                out.faults.add(
-                    "unreadable_cell", row["#"], f"metric {row['metric']!r:.40} is not known", "score left out"
+                out.issues.add(
+                    "unreadable_cell", row["#"], f"metric {row['metric']!r:.40} is not known", "score excluded"
                 )
             elif item(key, row["#"]):
                 out.score(

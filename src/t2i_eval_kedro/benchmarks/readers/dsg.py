@@ -46,13 +46,13 @@ def read(raw: Path) -> Benchmark:
             "tuple",
             "question_natural_language",
         ),
-        out.faults,
+        out.issues,
         key="item_id",
     )
     likert = read_table(
         raw / "tifa160-likert-anns.csv",
         ("t2i_model", "item_id", "source_id", "worker_id", "answer"),
-        out.faults,
+        out.issues,
         key="item_id",
     )
     prompts = {row["item_id"]: row["text"] for row in propositions}
@@ -60,11 +60,11 @@ def read(raw: Path) -> Benchmark:
     for row in likert:
         generator = GENERATORS.get(row["t2i_model"])
         if generator is None or row["item_id"] not in prompts:
-            out.faults.add(
+            out.issues.add(
                 "not_joined",
                 row["#"],
                 f"unknown generator or prompt: {row['t2i_model']} {row['item_id']}",
-                "rating left out",
+                "rating excluded",
             )
             continue
         item_id = f"{row['source_id']}_{generator}"
@@ -95,7 +95,7 @@ def _read_elements(
             detail = (
                 f"{prompt_id} {element_id}: depends on {row['dependency']!r:.60}, which is not all other propositions"
             )
-            out.faults.add("bad_dependency", row["#"], detail, "the parents that exist are kept")
+            out.issues.add("bad_dependency", row["#"], detail, "the parents that exist are kept")
         parents[prompt_id, element_id] = above
         detailed = row["category_detailed"]
         out.add(
@@ -119,18 +119,18 @@ def _read_answers(
     prompt_of: dict[str, str] = {}
     unrated = 0
     columns = ("t2i_model", "item_id", "question_id", "answer")
-    for row in read_table(path, columns, out.faults, key="item_id"):
+    for row in read_table(path, columns, out.issues, key="item_id"):
         prompt_id, element_id, answer = row["item_id"], row["question_id"], row["answer"]
         item_id = f"{source.get(prompt_id)}_{GENERATORS.get(row['t2i_model'])}"
         if not out.has("items", item_id):
             unrated += 1
             continue
         if (prompt_id, element_id) not in parents:
-            out.faults.add("not_joined", row["#"], f"no proposition {element_id} of {prompt_id}", "answer left out")
+            out.issues.add("not_joined", row["#"], f"no proposition {element_id} of {prompt_id}", "answer excluded")
             continue
         value = 1.0 if answer == "yes" else 0.0 if _NO.match(answer) else None
         if value is None:
-            out.faults.add(
+            out.issues.add(
                 "unreadable_answer", row["#"], f"{model} on {item_id} {element_id}: {answer!r:.60}", "kept as null"
             )
         added = out.add(
@@ -147,14 +147,14 @@ def _read_answers(
             answers.setdefault(item_id, {})[element_id] = answer == "yes"
             prompt_of[item_id] = prompt_id
     if unrated:
-        out.faults.add(
-            "not_joined", path.name, f"{unrated} answers on images that nobody rated", "answers left out", unrated
+        out.issues.add(
+            "not_joined", path.name, f"{unrated} answers on images that nobody rated", "answers excluded", unrated
         )
     for item in out.rows("items"):
         item_id = str(item["item_id"])
         raw = answers.get(item_id)
         if raw is None:
-            out.faults.add(
+            out.issues.add(
                 "unanswered_item",
                 path.name,
                 f"{model} answered nothing on {item_id}",

@@ -47,7 +47,7 @@ def read(raw: Path) -> Benchmark:
     out = Builder("evalalign", "EvalAlign", "Apache-2.0", tuple(DIMENSIONS.values()))
     prompts: dict[str, str] = {}
     file = raw / "test_faithfulness_prompt.json"
-    for where, _, row in records(read_json(file, out.faults), file, {"prompt_id": str, "prompt": str}, out.faults):
+    for where, _, row in records(read_json(file, out.issues), file, {"prompt_id": str, "prompt": str}, out.issues):
         prompt_id = f"faithfulness/{row['prompt_id']}"
         prompts[prompt_id] = row["prompt"]
         for name, skill in SKILLS.items():
@@ -55,12 +55,12 @@ def read(raw: Path) -> Benchmark:
                 _element(out, where, prompt_id, name, _plain(name), skill.question(), "4")
     file = raw / "test_alignment_prompt.json"
     required = {"prompt_id": str, "prompt": str, "result_info": dict, "question_info": dict}
-    for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
         prompt_id = f"alignment/{row['prompt_id']}"
         prompts[prompt_id] = row["prompt"]
         for skill, question in row["question_info"].items():
             if f"{ALIGNMENT}/{skill}" not in SKILLS or not isinstance(question, str):
-                out.faults.add("unreadable_cell", where, f"no question of a known skill: {skill!r:.40}", "left out")
+                out.issues.add("unreadable_cell", where, f"no question of a known skill: {skill!r:.40}", "excluded")
                 continue
             text = str(row["result_info"].get(skill, skill))
             _element(out, where, prompt_id, f"alignment/{skill}", text, _PLACEHOLDER.sub("", question), "2")
@@ -87,12 +87,12 @@ def _items(raw: Path, prompts: dict[str, str], out: Builder) -> None:
         _, kind, generator, name = path.split("/")
         prompt_id = f"{kind}/{name.partition('.')[0]}"
         if prompt_id not in prompts:
-            out.faults.add("not_joined", path, "the file's name is no prompt's identifier", "image left out")
+            out.issues.add("not_joined", path, "the file's name is no prompt's identifier", "image excluded")
             continue
         if out.item(path, prompt_id, prompts[prompt_id], generator, path):
             out.image(path, raw, path)
     if not images:
-        out.faults.add(
+        out.issues.add(
             "no_generator", "images", "the release has prompts and no images", "prompts kept as items", len(prompts)
         )
         for prompt_id, prompt in prompts.items():
@@ -104,15 +104,15 @@ def _annotations(raw: Path, out: Builder) -> None:
     if not path.is_file():
         return
     absent = 0
-    for row in read_table(path, ("image", "skill", "rater_id", "option"), out.faults, key="image"):
+    for row in read_table(path, ("image", "skill", "rater_id", "option"), out.issues, key="image"):
         dimension = DIMENSIONS.get(row["skill"])
         if dimension is None or not out.has("items", row["image"]):
-            out.faults.add("not_joined", row["#"], f"{row['image']!r:.60}, {row['skill']!r:.40}", "rating left out")
+            out.issues.add("not_joined", row["#"], f"{row['image']!r:.60}, {row['skill']!r:.40}", "rating excluded")
         elif row["option"].strip() == str(NOT_PRESENT) and SKILLS[row["skill"]].may_be_absent:
             absent += 1
         else:
             out.rating(row["image"], row["rater_id"], dimension, row["option"], row["#"])
     if absent:
-        out.faults.add(
+        out.issues.add(
             "not_applicable", path.name, f"{absent} answers say that there is none in the image", "no rating", absent
         )

@@ -36,8 +36,8 @@ def read(raw: Path) -> Benchmark:
     for name, part in FILES.items():
         if part == "train" or (raw / name).is_file():
             required = {"img_path": str, "prompt": str}
-            document = read_json(raw / name, out.faults)
-            rows += [(where, part, row) for where, _, row in records(document, raw / name, required, out.faults)]
+            document = read_json(raw / name, out.issues)
+            rows += [(where, part, row) for where, _, row in records(document, raw / name, required, out.issues)]
     spread = prompt_score_variance([(row["prompt"], row.get("total_score")) for _, _, row in rows])
     folder = "images/" if (raw / "images").is_dir() else ""
     for where, part, row in rows:
@@ -91,12 +91,12 @@ def _read_labels(out: Builder, where: str, part: str, item_id: str, prompt_id: s
         for rater, score in enumerate(total, 1):
             out.rating(item_id, str(rater), ALIGNMENT, score, where)
     elif total is not None or part == "train":
-        out.faults.add("unreadable_rating", where, f"total_score is {total!r:.60}, not a list", "rating left out")
+        out.issues.add("unreadable_rating", where, f"total_score is {total!r:.60}, not a list", "rating excluded")
     elements = row.get("element_score")
     if isinstance(elements, str):  # some copies of the file hold it as text
         elements = _parsed(elements)
     if not isinstance(elements, dict):
-        out.faults.add("malformed_entry", where, "element_score is no object", "elements left out")
+        out.issues.add("malformed_entry", where, "element_score is no object", "elements excluded")
         return
     for name, labels in elements.items():
         if not out.has("elements", prompt_id, name):
@@ -105,7 +105,7 @@ def _read_labels(out: Builder, where: str, part: str, item_id: str, prompt_id: s
         for rater, raw in enumerate(labels if isinstance(labels, list) else [], 1):
             label = number(raw)
             if label not in (0.0, 1.0):
-                out.faults.add("unreadable_cell", where, f"label of {name!r:.60} is {raw!r:.40}", "kept as null")
+                out.issues.add("unreadable_cell", where, f"label of {name!r:.60} is {raw!r:.40}", "kept as null")
                 label = None
             keys = {"item_id": item_id, "element_id": name, "rater_id": str(rater)}
             out.add("element_ratings", where, **keys, label=label)

@@ -41,10 +41,10 @@ def read(raw: Path) -> Benchmark:
     folder = "images/" if (raw / "images").is_dir() else ""
     marked: dict[str, list[list[Region]]] = {}
     required = {"prompt_en": str, "bbox_info": list}
-    for where, name, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, name, row in records(read_json(file, out.issues), file, required, out.issues):
         if len(row["bbox_info"]) != ANNOTATORS:
             detail = f"{len(row['bbox_info'])} annotators where {ANNOTATORS} belong"
-            out.faults.add("rater_count", where, detail, "kept")
+            out.issues.add("rater_count", where, detail, "kept")
         regions = [_usable(listed, where, out) for listed in row["bbox_info"]]
         prompt = row["prompt_en"]
         if out.item(name, out.prompt_id(prompt), prompt, GENERATOR, where, {"regions": regions}):
@@ -98,7 +98,7 @@ def _usable(listed: object, where: str, out: Builder) -> list[Region]:
         if enough and all(value is not None for corner in corners for value in corner.values()):
             regions.append({"bbox_type": kind, "bbox": corners})
         else:
-            out.faults.add("malformed_entry", where, f"region {region!r:.80} cannot be drawn", "region set aside")
+            out.issues.add("malformed_entry", where, f"region {region!r:.80} cannot be drawn", "region excluded")
     return regions
 
 

@@ -25,7 +25,7 @@ def read(raw: Path) -> Benchmark:
     untagged = []
     file = folder / "genai_image.json"
     required = {"prompt": str, "models": dict}
-    for where, prompt_id, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, prompt_id, row in records(read_json(file, out.issues), file, required, out.issues):
         own = tags.get(prompt_id, [])
         if not own:
             untagged.append(prompt_id)
@@ -36,18 +36,18 @@ def read(raw: Path) -> Benchmark:
         for generator, ratings in row["models"].items():
             item_id = f"{generator}/{prompt_id}"
             if not isinstance(ratings, list):
-                out.faults.add("malformed_entry", where, f"ratings of {generator} are no list", "item set aside")
+                out.issues.add("malformed_entry", where, f"ratings of {generator} are no list", "item excluded")
                 continue
             if not out.item(item_id, prompt_id, row["prompt"], generator, where, attributes):
                 continue
             out.image(item_id, folder, f"images/{generator}/{prompt_id}.jpeg")
             if len(ratings) != RATERS:
-                out.faults.add("rater_count", where, f"{len(ratings)} ratings where {RATERS} belong", "kept")
+                out.issues.add("rater_count", where, f"{len(ratings)} ratings where {RATERS} belong", "kept")
             for position, score in enumerate(ratings, 1):
                 out.rating(item_id, str(position), ALIGNMENT, score, where)
     if untagged:
         detail = f"{len(untagged)} prompts have no skill: {', '.join(untagged[:20])}"
-        out.faults.add("untagged_prompt", "genai_skills.json", detail, "kept without skills", len(untagged))
+        out.issues.add("untagged_prompt", "genai_skills.json", detail, "kept without skills", len(untagged))
     return out.build()
 
 
@@ -55,12 +55,12 @@ def _tags(folder: Path, out: Builder) -> dict[str, list[str]]:
     """The skills and levels of each prompt; the file lists the prompts of each by their running number."""
     tags: dict[str, list[str]] = {}
     file = folder / "genai_skills.json"
-    document = read_json(file, out.faults)
+    document = read_json(file, out.issues)
     for tag, numbers in document.items() if isinstance(document, dict) else ():
         listed = numbers if isinstance(numbers, list) else [numbers]
         for index in listed:
             if isinstance(index, int):
                 tags.setdefault(f"{index:05d}", []).append(tag)
             else:
-                out.faults.add("malformed_entry", f"{file.name}: {tag}", f"{index!r:.40} is no number", "left out")
+                out.issues.add("malformed_entry", f"{file.name}: {tag}", f"{index!r:.40} is no number", "excluded")
     return tags

@@ -21,11 +21,11 @@ def read(raw: Path) -> Benchmark:
     out = Builder("imagereward", "ImageReward test set", "Apache-2.0", ())
     file = raw / "test.json"
     required = {"id": str, "prompt": str, "generations": list, "ranking": list}
-    for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
         prompt_id, generations, ranking = row["id"], row["generations"], row["ranking"]
         if len(generations) != len(ranking):
             detail = f"{len(generations)} generations and {len(ranking)} ranks"
-            out.faults.add("not_joined", where, detail, "prompt set aside")
+            out.issues.add("not_joined", where, detail, "prompt excluded")
             continue
         ranked: list[tuple[str, float]] = []
         for path, rank in zip(map(str, generations), ranking, strict=True):
@@ -35,7 +35,7 @@ def read(raw: Path) -> Benchmark:
             value = number(rank)
             if value is None:
                 detail = f"rank {rank!r:.40} of {path}"
-                out.faults.add("unreadable_rating", where, detail, "item left out of preferences")
+                out.issues.add("unreadable_rating", where, detail, "item left out of preferences")
             else:
                 ranked.append((path, value))
         for (a, rank_a), (b, rank_b) in combinations(ranked, 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from t2i_eval_kedro.benchmarks.base import Benchmark, Dimension
-from t2i_eval_kedro.benchmarks.files import Faults
+from t2i_eval_kedro.benchmarks.files import DataIssues
 from t2i_eval_kedro.shapes.make import make_shapes
 
 DIMENSIONS = (
@@ -26,7 +26,7 @@ def read(raw: Path, *, n_prompts: int, seed: int) -> Benchmark:
         dimensions=DIMENSIONS,
         items=made.items,
         ratings=made.ratings,
-        faults=Faults().frame(),
+        issues=DataIssues().frame(),
         elements=made.elements,
         element_ratings=made.element_ratings,
         synthetic=True,

@@ -53,7 +53,7 @@ def read_bench(raw: Path) -> Benchmark:
     out = Builder("t2i_eval_bench", "T2I-Eval-Bench", "MIT", tuple(DIMENSIONS.values()))
     file = raw / "t2i-eval-bench.json"
     required = {"gt_image": str, "image_caption": str}
-    for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
         item_id = str(row.get("id", ""))
         details = {"reference_image": row["ref_image"]} if row.get("ref_image") else None
         generator = str(row.get("model_name") or "unknown")
@@ -63,10 +63,10 @@ def read_bench(raw: Path) -> Benchmark:
                 for name, question in _listed(row.get(f"{theirs}_questions")):
                     _element(out, where, item_id, f"{ours}/{name}", ours, question.get("question"))
     file = raw / "scores.json"
-    for where, _, row in records(read_json(file, out.faults), file, {"overall": dict}, out.faults):
+    for where, _, row in records(read_json(file, out.issues), file, {"overall": dict}, out.issues):
         item_id = str(row.get("id", ""))
         if not out.has("items", item_id):
-            out.faults.add("not_joined", where, f"no item {item_id!r:.40}", "scores left out")
+            out.issues.add("not_joined", where, f"no item {item_id!r:.40}", "scores excluded")
             continue
         for theirs, ours in ASPECTS.items():
             given = row["overall"].get(theirs)
@@ -83,7 +83,7 @@ def read_distill(raw: Path) -> Benchmark:
     out = Builder("t2i_eval_distill", "T2I-Eval distillation set (GPT-4o)", "MIT", tuple(DIMENSIONS.values()))
     required = {"gt_image": str, "image_caption": str, "data": dict}
     for file in sorted(raw.glob("*.json")):
-        for where, _, row in records(read_json(file, out.faults), file, required, out.faults):
+        for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
             item_id = str(row.get("id", ""))
             details = {"reference_image": row["ref_image"]} if row.get("ref_image") else None
             if out.item(
@@ -112,7 +112,7 @@ def _ratings(out: Builder, where: str, item_id: str, dimension: Dimension, liste
     """The scores of the three raters; the fourth number of the list is their mean."""
     if not isinstance(listed, list) or len(listed) != RATERS + 1:
         detail = f"manual_score of {dimension.name} is {listed!r:.60}"
-        out.faults.add("malformed_entry", where, detail, "ratings left out")
+        out.issues.add("malformed_entry", where, detail, "ratings excluded")
         return
     for rater, score in enumerate(listed[:RATERS], 1):
         out.rating(item_id, str(rater), dimension, score, where)
@@ -120,7 +120,7 @@ def _ratings(out: Builder, where: str, item_id: str, dimension: Dimension, liste
     mean = number(listed[RATERS])
     if len(values) == RATERS and (mean is None or abs(fmean(values) - mean) > MEAN_TOLERANCE):
         detail = f"mean of {dimension.name} is given as {listed[RATERS]!r:.40}, it is {fmean(values):.4f}"
-        out.faults.add("wrong_mean", where, detail, "the raters' scores are used")
+        out.issues.add("wrong_mean", where, detail, "the raters' scores are used")
 
 
 def _recorded(out: Builder, where: str, item_id: str, dimension: str, raw: object, explanation: object = None) -> None:
@@ -129,7 +129,7 @@ def _recorded(out: Builder, where: str, item_id: str, dimension: str, raw: objec
     if value is None:
         status = schema.MISSING if is_not_applicable(raw) else schema.UNPARSED
     if status == schema.UNPARSED:
-        out.faults.add("unreadable_score", where, f"{dimension} of {item_id}: {raw!r:.60}", "kept as null")
+        out.issues.add("unreadable_score", where, f"{dimension} of {item_id}: {raw!r:.60}", "kept as null")
     out.score_row(where, item_id, JUDGE, dimension, value, status, explanation=explanation)
 
 
@@ -153,7 +153,7 @@ def _element_scores(
     for rater, raw in enumerate(listed[:RATERS] if isinstance(listed, list) else [], 1):
         label = number_on_scale(raw, *SCALE)
         if label is None:
-            out.faults.add("off_scale_rating", where, f"{element_id} by rater {rater}: {raw!r:.40}", "kept as null")
+            out.issues.add("off_scale_rating", where, f"{element_id} by rater {rater}: {raw!r:.40}", "kept as null")
         keys = {"item_id": item_id, "element_id": element_id, "rater_id": str(rater)}
         out.add("element_ratings", where, **keys, label=None if label is None else label / 10)
 
@@ -178,7 +178,7 @@ class _Record:
             judged = list(_flat(evaluations.get(f"{title} Answers")))
             if not len(asked) == len(answered) == len(judged):
                 detail = f"{aspect}: {len(asked)} questions, {len(answered)} answers, {len(judged)} evaluations"
-                self.out.faults.add("not_joined", self.where, detail, "joined by question as far as it goes")
+                self.out.issues.add("not_joined", self.where, detail, "joined by question as far as it goes")
             by_question = [dict(answered), dict(judged)]
             for question, _ in asked:
                 self._question(aspect, number_of, question, by_question[0].get(question), by_question[1].get(question))
@@ -189,7 +189,7 @@ class _Record:
         part = self.data.get(name)
         if isinstance(part, dict):
             return part
-        self.out.faults.add("malformed_entry", self.where, f"'{name}' is missing or no object", "part left out")
+        self.out.issues.add("malformed_entry", self.where, f"'{name}' is missing or no object", "part excluded")
         return {}
 
     def _question(self, aspect: str, position: int, question: str, answer: object, evaluation: object) -> None:
@@ -206,7 +206,7 @@ class _Record:
         self._step(f"{base}/score", f"{aspect}_2", aspect, question, raw)
         value = number_on_scale(raw, *SCALE)
         if value is None and not is_not_applicable(raw):
-            self.out.faults.add("unreadable_score", self.where, f"{base}: {raw!r:.60}", "kept as null")
+            self.out.issues.add("unreadable_score", self.where, f"{base}: {raw!r:.60}", "kept as null")
         self.out.add(
             "element_scores",
             self.where,

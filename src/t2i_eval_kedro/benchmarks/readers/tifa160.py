@@ -35,17 +35,17 @@ def read(raw: Path) -> Benchmark:
     out = Builder("tifa160", "TIFA v1.0 human set", "Apache-2.0", (ALIGNMENT,))
     file = raw / "human_annotations_with_scores.json"
     required = {"text_id": str, "text": str, "human_scores": list}
-    for where, item_id, row in records(read_json(file, out.faults), file, required, out.faults):
+    for where, item_id, row in records(read_json(file, out.issues), file, required, out.issues):
         text_id = row["text_id"]
         if not text_id or not item_id.startswith(f"{text_id}_"):
-            out.faults.add("not_joined", where, f"text_id {text_id!r} does not begin the item's name", "item set aside")
+            out.issues.add("not_joined", where, f"text_id {text_id!r} does not begin the item's name", "item excluded")
             continue
         if not out.item(item_id, text_id, row["text"], item_id.removeprefix(f"{text_id}_"), where):
             continue
         out.image(item_id, raw, str(row.get("image_path", "")))
         ratings = row["human_scores"]
         if len(ratings) != RATERS:
-            out.faults.add("rater_count", where, f"{len(ratings)} ratings where {RATERS} belong", "kept")
+            out.issues.add("rater_count", where, f"{len(ratings)} ratings where {RATERS} belong", "kept")
         for position, score in enumerate(ratings, 1):
             out.rating(item_id, str(position), ALIGNMENT, score, where)
         for metric in METRICS:
@@ -64,7 +64,7 @@ def _read_samples(raw: Path, out: Builder) -> None:
     required = dict.fromkeys(("id", "caption", "question", "answer", "element", "element_type"), str) | {
         "choices": list
     }
-    for _, _, row in records(read_json(questions, out.faults), questions, required, out.faults):
+    for _, _, row in records(read_json(questions, out.issues), questions, required, out.issues):
         prompt_id = row["id"]
         prompts[prompt_id] = row["caption"]
         element_id = str(1 + sum(known == prompt_id for known, _ in element_ids))
@@ -78,7 +78,7 @@ def _read_samples(raw: Path, out: Builder) -> None:
             question=f"{row['question']} ({', '.join(map(str, row['choices']))})",
             expected=row["answer"],
         )
-    named = read_json(images, out.faults)
+    named = read_json(images, out.issues)
     for prompt_id, name in named.items() if isinstance(named, dict) else ():
         item_id = f"{prompt_id}_sample"
         if out.item(item_id, prompt_id, prompts.get(prompt_id, ""), SAMPLE_GENERATOR, images.name, {"sample": True}):
@@ -86,16 +86,16 @@ def _read_samples(raw: Path, out: Builder) -> None:
     results = raw / "sample_evaluation_result.json"
     if not results.is_file():
         return
-    document = read_json(results, out.faults)
+    document = read_json(results, out.issues)
     details = document.get("question_details") if isinstance(document, dict) else None
-    for _, prompt_id, answers in records(details, results, {}, out.faults):
-        for where, question, answer in records(answers, results, {}, out.faults):
+    for _, prompt_id, answers in records(details, results, {}, out.issues):
+        for where, question, answer in records(answers, results, {}, out.issues):
             if (prompt_id, question) not in element_ids or not out.has("items", f"{prompt_id}_sample"):
-                out.faults.add("not_joined", where, f"{prompt_id}: {question!r:.80}", "answer left out")
+                out.issues.add("not_joined", where, f"{prompt_id}: {question!r:.80}", "answer excluded")
                 continue
             score = number(answer.get("scores"))
             if score is None:
-                out.faults.add("unreadable_score", where, f"{answer.get('scores')!r:.40}", "kept as null")
+                out.issues.add("unreadable_score", where, f"{answer.get('scores')!r:.40}", "kept as null")
             out.add(
                 "element_scores",
                 where,

@@ -28,7 +28,7 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "": True}
 def read(raw: Path) -> Benchmark:
     """Read the folder ``raw``; its name is the benchmark's."""
     out = Builder(raw.name, raw.name, "not stated", ())
-    for row in read_table(raw / "items.csv", ITEM_COLUMNS, out.faults, key="item_id"):
+    for row in read_table(raw / "items.csv", ITEM_COLUMNS, out.issues, key="item_id"):
         tags = {
             name: [value.strip() for value in cell.split(";") if value.strip()]
             for name, cell in row.items()
@@ -49,7 +49,7 @@ def _known(out: Builder, where: str, *item_ids: str) -> bool:
     """Whether all ``item_ids`` are items; notes the row at ``where`` as left out where one is not."""
     for item_id in item_ids:
         if not out.has("items", item_id):
-            out.faults.add("not_joined", where, f"item {item_id!r:.80} is not in items.csv", "row left out")
+            out.issues.add("not_joined", where, f"item {item_id!r:.80} is not in items.csv", "row excluded")
             return False
     return True
 
@@ -58,16 +58,16 @@ def _read_ratings(raw: Path, out: Builder) -> None:
     described = raw / "dimensions.csv"
     phrases = {
         row["dimension"]: row["description"]
-        for row in (read_table(described, ("dimension", "description"), out.faults) if described.is_file() else [])
+        for row in (read_table(described, ("dimension", "description"), out.issues) if described.is_file() else [])
     }
     dimensions: dict[str, Dimension] = {}
     columns = ("item_id", "rater_id", "dimension", "score", "scale_min", "scale_max")
-    for row in read_table(raw / "ratings.csv", columns, out.faults, key="item_id"):
+    for row in read_table(raw / "ratings.csv", columns, out.issues, key="item_id"):
         name, low, high = row["dimension"], number(row["scale_min"]), number(row["scale_max"])
         if not _known(out, row["#"], row["item_id"]):
             continue
         if not name or not row["rater_id"] or low is None or high is None or low >= high:
-            out.faults.add("unreadable_cell", row["#"], "rater, dimension or scale cannot be read", "rating left out")
+            out.issues.add("unreadable_cell", row["#"], "rater, dimension or scale cannot be read", "rating excluded")
             continue
         dimension = dimensions.setdefault(
             name, Dimension(name, low, high, phrases.get(name, f"the {name} of the image"))
@@ -75,7 +75,7 @@ def _read_ratings(raw: Path, out: Builder) -> None:
         if (low, high) != (dimension.scale_min, dimension.scale_max):
             before = f"{dimension.scale_min:g} to {dimension.scale_max:g}"
             detail = f"{name} is rated from {low:g} to {high:g} here and from {before} before"
-            out.faults.add("scale_conflict", row["#"], detail, "rating left out")
+            out.issues.add("scale_conflict", row["#"], detail, "rating excluded")
             continue
         out.rating(row["item_id"], row["rater_id"], dimension, row["score"], row["#"])
     out.dimensions = tuple(dimensions.values())
@@ -85,14 +85,14 @@ def _read_scores(raw: Path, out: Builder) -> None:
     path = raw / "scores.csv"
     if not path.is_file():
         return
-    for row in read_table(path, ("item_id", "evaluator", "dimension", "score"), out.faults, key="item_id"):
+    for row in read_table(path, ("item_id", "evaluator", "dimension", "score"), out.issues, key="item_id"):
         higher = _TRUTH.get(row.get("higher_is_better", "").strip().lower())
         if higher is None or not row["evaluator"]:
-            out.faults.add(
+            out.issues.add(
                 "unreadable_cell",
                 row["#"],
                 "evaluator is empty or higher_is_better is neither true nor false",
-                "score left out",
+                "score excluded",
             )
         elif _known(out, row["#"], row["item_id"]):
             out.score(row["item_id"], row["evaluator"], row["score"], row["#"], row["dimension"], higher)
@@ -103,13 +103,13 @@ def _read_preferences(raw: Path, out: Builder) -> None:
     if not path.is_file():
         return
     columns = ("prompt_id", "item_a", "item_b", "rater_id", "label")
-    for row in read_table(path, columns, out.faults, key="item_a"):
+    for row in read_table(path, columns, out.issues, key="item_a"):
         if row["label"] not in ("a", "b", "tie") or row["item_a"] == row["item_b"]:
-            out.faults.add(
+            out.issues.add(
                 "unreadable_cell",
                 row["#"],
                 f"label {row['label']!r:.40} of {row['item_a']} and {row['item_b']}",
-                "row left out",
+                "row excluded",
             )
         elif _known(out, row["#"], row["item_a"], row["item_b"]):
             out.add("preferences", row["#"], **{name: row[name] for name in columns})
@@ -118,16 +118,16 @@ def _read_preferences(raw: Path, out: Builder) -> None:
 def _read_elements(raw: Path, out: Builder) -> None:
     path = raw / "elements.csv"
     if path.is_file():
-        for row in read_table(path, ("prompt_id", "element_id", "text", "skill"), out.faults, key="element_id"):
+        for row in read_table(path, ("prompt_id", "element_id", "text", "skill"), out.issues, key="element_id"):
             optional = {name: row.get(name) or None for name in ("question", "expected", "parents")}
             required = {name: row[name] for name in ("prompt_id", "element_id", "text", "skill")}
             out.add("elements", row["#"], **required, **optional)
     path = raw / "element_ratings.csv"
     if path.is_file():
-        for row in read_table(path, ("item_id", "element_id", "rater_id", "label"), out.faults, key="item_id"):
+        for row in read_table(path, ("item_id", "element_id", "rater_id", "label"), out.issues, key="item_id"):
             label = number(row["label"])
             if label is None or not 0 <= label <= 1:
-                out.faults.add(
+                out.issues.add(
                     "unreadable_cell", row["#"], f"label {row['label']!r:.40} is no number from 0 to 1", "kept as null"
                 )
                 label = None

@@ -48,7 +48,7 @@ def read(raw: Path) -> Benchmark:
     }
     for path in sorted((raw / "human").glob("Text-To-Image_rater*.tsv")):
         rater_id = path.stem.removeprefix("Text-To-Image_")
-        for row in read_table(path, ("uid",), out.faults, delimiter="\t", key="uid"):
+        for row in read_table(path, ("uid",), out.issues, delimiter="\t", key="uid"):
             _read_ratings(raw, row, rater_id, prompts, out)
     for (judge, generator, step), file in answers.items():
         _read_answers(judge, generator, step, file, out)
@@ -67,17 +67,17 @@ def _answer_files(raw: Path, out: Builder) -> Answers:
         try:
             found[JUDGES.get(folder, folder.removeprefix("results_")), generator, step] = {
                 uid: answer
-                for _, uid, answer in records(read_json(path, out.faults), path, {"prompt_input": str}, out.faults)
+                for _, uid, answer in records(read_json(path, out.issues), path, {"prompt_input": str}, out.issues)
             }
         except T2IEvalError as error:
-            out.faults.add("unreadable_file", path.relative_to(raw), str(error), "the answers in it are left out")
+            out.issues.add("unreadable_file", path.relative_to(raw), str(error), "its answers excluded")
     return found
 
 
 def _read_ratings(raw: Path, row: dict[str, str], rater_id: str, prompts: dict[str, str], out: Builder) -> None:
     uid, where = row["uid"], row["#"]
     if uid not in prompts:
-        out.faults.add("not_joined", where, f"no recorded request tells the prompt of {uid!r:.80}", "ratings left out")
+        out.issues.add("not_joined", where, f"no recorded request tells the prompt of {uid!r:.80}", "ratings excluded")
         return
     for generator, cell in row.items():
         if generator in ("#", "uid"):
@@ -88,7 +88,7 @@ def _read_ratings(raw: Path, row: dict[str, str], rater_id: str, prompts: dict[s
             out.image(item_id, raw, f"images/{item_id}")
         pair = _PAIR.fullmatch(cell.strip())
         if pair is None:
-            out.faults.add(
+            out.issues.add(
                 "unreadable_cell", where, f"{item_id} by {rater_id}: {cell!r:.60} is no pair [SC, PQ]", "kept as nulls"
             )
         sc_read = out.rating(item_id, rater_id, SC, pair[1] if pair else None, where)
@@ -101,16 +101,16 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
     for uid, answer in file.items():
         item_id, where = f"{generator}/{uid}", f"{judge}/{generator}/{step}: {uid}"
         if not out.has("items", item_id):
-            out.faults.add("not_joined", where, "no rated item", "answer left out")
+            out.issues.add("not_joined", where, "no rated item", "answer excluded")
             continue
         listed = answer.get("score")
         read = read_score_list(answer, SCORES_OF[step], *JUDGE_SCALE)
         score = None if read.scores is None else min(read.scores)
         if score is None:
             detail = f"{listed!r:.60} is not the {SCORES_OF[step]} scores from 0 to 10 that were asked for"
-            out.faults.add("unreadable_score", where, detail, "kept as null")
+            out.issues.add("unreadable_score", where, detail, "kept as null")
         for repair in read.repairs:
-            out.faults.add("repaired_answer", where, repair, "read all the same")
+            out.issues.add("repaired_answer", where, repair, "read all the same")
         status = schema.OK if score is not None else schema.UNPARSED
         reasoning = answer.get("reasoning")
         message = {"role": "user", "text": answer["prompt_input"], "images": [f"images/{item_id}"]}
@@ -156,4 +156,4 @@ def _overall_scores(judges: list[str], out: Builder) -> None:
                 out.score_row("", item_id, judge, "O", None, status)
         if absent:
             detail = f"{absent} of {2 * len(items)} answers are not recorded"
-            out.faults.add("missing_answer", judge, detail, "kept as nulls", absent)
+            out.issues.add("missing_answer", judge, detail, "kept as nulls", absent)

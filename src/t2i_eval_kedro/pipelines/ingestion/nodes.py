@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
-from t2i_eval_kedro.benchmarks.checks import check_splits, set_aside
+from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded
 from t2i_eval_kedro.benchmarks.splits import leave_generators_out, prompt_groups, split_by_prompt, with_unused
 from t2i_eval_kedro.errors import T2IEvalError
 
-IMAGE_FAULTS = ("bad_image", "bad_path")
+IMAGE_ISSUES = ("bad_image", "bad_path")
 
 
 class ShapesSettings(BaseModel):
@@ -72,9 +72,9 @@ class IngestionSettings(BaseModel):
         sample: of the prompts, before they are split.
         split: of the prompts into folds.
         shapes: the embedded benchmark.
-        max_bad_images: images that cannot be read and are set aside before the run stops.
+        max_bad_images: images that cannot be read and are excluded before the run stops.
         max_bad_ratings: share of ratings that are off the scale or unreadable before the run stops.
-        strict: end with an error, once everything is written, where anything at all was set aside.
+        strict: end with an error, once everything is written, where anything at all was excluded.
         force: ingest again where nothing has changed since the last time.
     """
 
@@ -90,7 +90,7 @@ class IngestionSettings(BaseModel):
 
 
 def read(benchmark: str, raw_root: str, settings: IngestionSettings) -> dict[str, Any]:
-    """Read ``<raw_root>/<benchmark>/`` (``shapes`` is made instead) into tables, images, faults and the benchmark's description."""
+    """Read ``<raw_root>/<benchmark>/`` (``shapes`` is made instead) into tables, images, issues and the benchmark's description."""
     options = settings.shapes.model_dump() if benchmark == "shapes" else {}
     read = read_benchmark(benchmark, Path(raw_root), **options)
     _stop_if_too_bad(read, settings)
@@ -142,28 +142,28 @@ def describe(
     description: Benchmark, splits: pd.DataFrame, element_positions: pd.DataFrame, prompt_sample: dict[str, Any]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The data card, and everything that is wrong with the raw files and the splits."""
-    faults = pd.concat([description.faults, check_splits(description.items, splits)], ignore_index=True)
+    issues = pd.concat([description.issues, check_splits(description.items, splits)], ignore_index=True)
     about_sample = {name: value for name, value in prompt_sample.items() if name != "chosen"}
-    return data_card(replace(description, faults=faults), splits, element_positions, about_sample), faults
+    return data_card(replace(description, issues=issues), splits, element_positions, about_sample), issues
 
 
-def refuse_if_strict(faults: pd.DataFrame, card: dict[str, Any], settings: IngestionSettings) -> None:
-    """End with an error where the user asked for it and something was set aside; the tables are written by then."""
-    gone = set_aside(faults) if len(faults) else 0
+def refuse_if_strict(issues: pd.DataFrame, card: dict[str, Any], settings: IngestionSettings) -> None:
+    """End with an error where the user asked for it and something was excluded; the tables are written by then."""
+    gone = count_excluded(issues) if len(issues) else 0
     if settings.strict and gone:
         raise T2IEvalError(
-            f"{gone} items, rows or ratings of benchmark '{card['name']}' were set aside; they are listed in faults.csv "
+            f"{gone} items, rows or ratings of benchmark '{card['name']}' were excluded; they are listed in data_issues.csv "
             "beside its tables, which are written without them."
         )
 
 
 def _stop_if_too_bad(read: Benchmark, settings: IngestionSettings) -> None:
-    bad_images = read.faults[read.faults["kind"].isin(IMAGE_FAULTS)]
+    bad_images = read.issues[read.issues["kind"].isin(IMAGE_ISSUES)]
     if len(bad_images) > settings.max_bad_images:
         first = bad_images.iloc[0]
         raise T2IEvalError(
             f"{len(bad_images)} images of benchmark '{read.name}' cannot be used, the first {first['where']}: "
-            f"{first['detail']}; repair them, or set them aside with ingestion.max_bad_images={len(bad_images)}."
+            f"{first['detail']}; repair them, or exclude them with ingestion.max_bad_images={len(bad_images)}."
         )
     bad_ratings = int(read.ratings["score"].isna().sum())
     if bad_ratings > settings.max_bad_ratings * len(read.ratings):

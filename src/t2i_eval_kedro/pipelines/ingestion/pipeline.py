@@ -47,12 +47,12 @@ def create_pipeline() -> Pipeline:
             node(
                 nodes.describe,
                 inputs=["description", "splits", "element_positions", "prompt_sample"],
-                outputs=["data_card", "faults"],
+                outputs=["data_card", "data_issues"],
                 name="describe_data",
             ),
             node(
                 nodes.refuse_if_strict,
-                inputs=["faults", "data_card", "params:ingestion"],
+                inputs=["data_issues", "data_card", "params:ingestion"],
                 outputs=None,
                 name="refuse_if_strict",
             ),
