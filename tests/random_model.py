@@ -133,7 +133,7 @@ def examples() -> pd.DataFrame:
                         "messages": json.dumps(messages),
                         "completion": completion,
                         "score": float(n) if task == "score" else None,
-                        "pair_id": "",
+                        "question_id": "",
                         "weight": 1.0,
                     }
                 )

@@ -28,6 +28,9 @@ Kind = Literal["string", "float", "int", "bool"]
 OK, UNPARSED, FAILED, MISSING = "ok", "unparsed", "failed", "missing"
 STATUSES = (OK, UNPARSED, FAILED, MISSING)
 
+RENAMED_COLUMNS = {"pair_id": "question_id"}
+"""Old name -> new name of a column; tables with the old one are read for one release."""
+
 _DTYPES: dict[str, str] = {"string": "str", "float": "float64", "int": "Int64", "bool": "boolean"}
 
 
@@ -63,6 +66,11 @@ class Table:
             T2IEvalError: a column is missing or unknown, a value has the wrong type or is outside the closed set, a
                 null stands where none may, or two rows share a key.
         """
+        frame = frame.rename(
+            columns={
+                old: new for old, new in RENAMED_COLUMNS.items() if new in self.columns and new not in frame.columns
+            }
+        )
         missing = [name for name in self.columns if name not in frame.columns]
         unknown = [str(name) for name in frame.columns if name not in self.columns]
         if missing or unknown:
@@ -239,7 +247,7 @@ TRANSCRIPTS = Table(
         "step": _STRING,
         "task": _STRING,
         "aspect": _STRING,  # aspect or dimension that the request is about, or ""
-        "pair_id": _STRING,  # joins the requests of one question
+        "question_id": _STRING,  # joins the requests of one question
         "messages": _STRING,  # JSON list of {role, text, images}; images by their key in the image store
         "answer": _STRING_NULL,
         "status": _STATUS,
@@ -260,7 +268,7 @@ EXAMPLES = Table(
         "messages": _STRING,  # JSON list of {role, text, images}: the request, as the protocol writes it
         "completion": _STRING,  # what the student learns to answer; the loss is on this alone
         "score": _FLOAT_NULL,  # the score that the completion states, on the wording's scale, or null
-        "pair_id": _STRING,  # joins the explanation and the score of one question
+        "question_id": _STRING,  # joins the explanation and the score of one question
         "weight": _FLOAT,  # of the example's loss
         "target": _STRING_NULL,  # JSON object level -> probability: a soft label in place of the completion's level
         "frequency": _FLOAT_NULL,  # how often it is drawn beside the others; null: once an epoch, as every other

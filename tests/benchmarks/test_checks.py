@@ -158,7 +158,7 @@ def test_text_that_states_a_score_is_found(text: str, score: float, quoted: bool
 
 def example(name: str, pair: str, completion: str, score: float | None) -> dict[str, object]:
     fixed = {"item_id": "i", "fold": "train", "task": "t", "aspect": "", "messages": "[]", "weight": 1.0}
-    return {"example_id": name, "pair_id": pair, "completion": completion, "score": score} | fixed
+    return {"example_id": name, "question_id": pair, "completion": completion, "score": score} | fixed
 
 
 def test_examples_whose_explanation_states_the_label_are_noted() -> None:

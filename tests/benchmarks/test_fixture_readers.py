@@ -292,7 +292,7 @@ def test_t2i_eval_distill_becomes_transcripts(tmp_path: Path) -> None:
     assert steps.loc["merge/score", "answer"] == "8"
     assert steps.loc["relations/2/score", "status"] == "missing"
     assert json.loads(steps.loc["extract", "messages"])[0] == {"role": "user", "text": "a cat on a mat", "images": []}
-    pair = steps.loc[["attributes/1/explain", "attributes/1/score"], "pair_id"]
+    pair = steps.loc[["attributes/1/explain", "attributes/1/score"], "question_id"]
     assert pair.nunique() == 1
     scores = made.scores.query("item_id == '3'").set_index("dimension")
     assert scores["score"].round(1).to_dict() == pytest.approx(

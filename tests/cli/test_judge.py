@@ -79,7 +79,7 @@ def test_a_level_that_is_several_tokens_is_refused_before_anything_is_asked(
 ) -> None:
     monkeypatch.setattr(TransformersBackend, "answer", None)  # whatever asks would fail otherwise
     image = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
-    options = ("--evaluator=base", "--params=judging.wording=full,judging.options.scale=letters")
+    options = ("--evaluator=base", "--params=judging.wording=full,judging.options.answer_vocabulary=letters")
     done = CliRunner().invoke(judge_images, [*image, *options])
     assert done.exit_code == 1
     assert "tokens of this model, not one; choose a wording whose levels are single tokens" in done.output

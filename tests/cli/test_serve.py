@@ -94,7 +94,7 @@ def test_the_answer_is_the_model_s_own_with_its_probabilities(base: openai.OpenA
     store = type("Store", (), {"image": lambda self, key: decode(IMAGES[key])})()
     backend = TransformersBackend(load_model(folder, device="cpu"), load_processor(folder), store, batch_size=4)
     words = tuple(tops)[:2]
-    request = Request("", "", "", "", (ChatMessage("user", text, (key,)),), max_tokens=1, choices=words)
+    request = Request("", "", "", "", (ChatMessage("user", text, (key,)),), max_tokens=1, candidate_tokens=words)
     [(_, answer)] = backend.answer([request])
     share = tops[words[0]] / (tops[words[0]] + tops[words[1]])
     assert answer.probabilities[words[0]] == pytest.approx(share, abs=1e-4)

@@ -104,7 +104,7 @@ def test_two_runs_take_turns(tmp_path: Path) -> None:
         from pathlib import Path
         from t2i_eval_kedro.datasets.answer_store import AnswerStore
         store = AnswerStore(Path(sys.argv[1]))
-        with store.alone():
+        with store.exclusive_lock():
             print("in", flush=True)
             time.sleep(0.3)
             store.put("k", {"by": "first"})
@@ -114,7 +114,7 @@ def test_two_runs_take_turns(tmp_path: Path) -> None:
     process.stdout.readline()
     store = AnswerStore(tmp_path / "a.sqlite")
     assert store.get("k") is None
-    with store.alone():
+    with store.exclusive_lock():
         assert store.get("k") == {"by": "first"}
     process.wait()
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.attacks import IMAGES, ORDER, PROMPTS, attack_shifts
+from t2i_eval_kedro.judging.attacks import IMAGES, INJECTED_INSTRUCTION, PROMPTS, attack_shifts
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Levels, Wording
@@ -62,7 +62,7 @@ def test_the_shift_of_every_attack_is_measured(tiny, compact: Wording, capsys: p
     by_attack = shifts.set_index("attack")
     assert set(by_attack.index) == {*PROMPTS, *IMAGES}
     assert (by_attack["n"] == len(subjects)).all()
-    assert (by_attack["unread"] == 0).all()
+    assert (by_attack["n_lost"] == 0).all()
     assert by_attack.loc["order in the metadata", "max_shift"] == 0
     assert by_attack["max_shift"].abs().max() <= 10
 
@@ -100,4 +100,4 @@ def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wo
 def test_the_order_is_not_in_the_request_as_an_instruction(full: Wording) -> None:
     subject = EvaluationItem("i", PROMPTS["closing tag in the prompt"]("a cat"), "i", {"overall": "x"})
     text = Levels(full).requests(subject, {})[0].messages[0].text
-    assert text.index("<prompt>") < text.index(ORDER) < text.index("</prompt>")
+    assert text.index("<prompt>") < text.index(INJECTED_INSTRUCTION) < text.index("</prompt>")

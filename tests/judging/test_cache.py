@@ -11,7 +11,7 @@ import pytest
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.judging.protocols.forms import score_form
+from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
 from t2i_eval_kedro.schema import FAILED
 
 REQUEST = Request("i", "s", "t", "", (ChatMessage("user", "score ?", ("a.png",)),), 4)
@@ -86,8 +86,8 @@ def test_a_failure_that_nobody_was_paid_for_is_not_kept(store: AnswerStore) -> N
         replace(REQUEST, messages=(ChatMessage("user", "score ?"),)),
         replace(REQUEST, messages=(*REQUEST.messages, ChatMessage("assistant", "5"))),
         replace(REQUEST, max_tokens=5),
-        replace(REQUEST, choices=("1", "2")),
-        replace(REQUEST, form=score_form(("1", "2"))),
+        replace(REQUEST, candidate_tokens=("1", "2")),
+        replace(REQUEST, response_schema=score_schema(("1", "2"))),
     ],
 )
 def test_what_decides_an_answer_is_in_the_key(other: Request) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.costs import Budget, Price, PriceTable, Tokens, account, break_even
+from t2i_eval_kedro.judging.costs import Budget, Price, PriceTable, Tokens, break_even, usage_totals
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
-from t2i_eval_kedro.judging.protocols.forms import ExtractionForm
+from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema
 
 GPT_4O = Price(input=2.5, cached_input=1.25, output=10, image_base=85, image_tile=170)
 PRICES = PriceTable.model_validate(
@@ -50,7 +50,7 @@ def test_the_account_counts_failures_and_what_has_no_price() -> None:
         {"identity": {"model": model}, "answer": {"usage": usage, "status": status}}
         for model, status in (("m", "ok"), ("m", "failed"), ("other", "ok"))
     ]
-    total = account(records, PRICES)
+    total = usage_totals(records, PRICES)
     assert (total.requests, total.failed, total.unpriced, total.prompt_tokens) == (3, 1, 1, 3000)
     assert total.cost == pytest.approx(2 * 0.0026)
 
@@ -60,9 +60,11 @@ def test_tokens_before_sending(text: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (512, 512)).save(out, "PNG")
     tokens = Tokens(GPT_4O, lambda key: out.getvalue())
-    request = Request("i", "s", "t", "", (ChatMessage("user", text, ("a.png",)),), 8, form=ExtractionForm)
-    assert 255 <= tokens.likely(request) <= tokens.at_most(request)
-    assert tokens.at_most(request) >= 255 + len(text.encode())  # no tokenizer makes a token of less than a byte
+    request = Request("i", "s", "t", "", (ChatMessage("user", text, ("a.png",)),), 8, response_schema=ExtractionSchema)
+    assert 255 <= tokens.expected_tokens(request) <= tokens.max_tokens_bound(request)
+    assert tokens.max_tokens_bound(request) >= 255 + len(
+        text.encode()
+    )  # no tokenizer makes a token of less than a byte
 
 
 @given(

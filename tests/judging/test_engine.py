@@ -64,12 +64,12 @@ def test_no_subjects_give_empty_tables(compact: Wording) -> None:
 
 
 @settings(max_examples=25)
-@given(n=st.integers(1, 9), at_once=st.one_of(st.none(), st.integers(1, 10)), seed=st.integers(0, 5))
+@given(n=st.integers(1, 9), chunk_size=st.one_of(st.none(), st.integers(1, 10)), seed=st.integers(0, 5))
 def test_results_and_their_order_do_not_depend_on_how_many_are_judged_at_once(
-    compact: Wording, n: int, at_once: int | None, seed: int
+    compact: Wording, n: int, chunk_size: int | None, seed: int
 ) -> None:
     backend = Counting(seed)
-    said = judge(subjects(n), Decomposed(compact), backend, evaluator="x", at_once=at_once)
+    said = judge(subjects(n), Decomposed(compact), backend, evaluator="x", chunk_size=chunk_size)
     whole = judge(subjects(n), Decomposed(compact), Counting(0), evaluator="x")
     pd.testing.assert_frame_equal(said.scores, whole.scores)
     pd.testing.assert_frame_equal(said.transcripts, whole.transcripts)
@@ -111,7 +111,7 @@ class Deadly(Counting):
 def judge_with_answers_kept(folder: Path, last: int, wording: Wording) -> None:
     """Judge some subjects into ``folder``; the process dies after ``last`` questions."""
     backend = CachedBackend(Deadly(folder / "asked", last), AnswerStore(folder / "answers.sqlite"), Keys({}))
-    said = judge(subjects(9), Decomposed(wording), backend, evaluator="x", at_once=4)
+    said = judge(subjects(9), Decomposed(wording), backend, evaluator="x", chunk_size=4)
     said.scores.to_parquet(folder / "scores.parquet")
     said.transcripts.to_parquet(folder / "transcripts.parquet")
 

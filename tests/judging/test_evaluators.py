@@ -91,4 +91,4 @@ def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
     settings = {"wording": "full", "wordings": {}, "similarity": {"model": "m"}}
     with pytest.raises(ValidationError, match="no protocol 'dgs'; the protocols are levels, decomposed"):
         JudgingSettings(**settings, protocols=["dgs"])
-    assert JudgingSettings(**settings, protocols=list(PROTOCOLS)).options.scale == "digits"
+    assert JudgingSettings(**settings, protocols=list(PROTOCOLS)).options.answer_vocabulary == "digits"

@@ -108,7 +108,7 @@ def inputs() -> ReportInputs:
                     "step": "merge",
                     "task": "merge",
                     "aspect": "",
-                    "pair_id": "",
+                    "question_id": "",
                     "messages": json.dumps([{"role": "user", "text": f"Judge: {text}", "images": [f"{item}.png"]}]),
                     "answer": HOSTILE,
                     "status": "ok",

@@ -48,8 +48,8 @@ def test_an_estimate_before_and_after(material: Material, load_wording: Any, tmp
         # An extraction; eight questions of two or three steps; three summaries and a merge of two.
         assert before.requests == 1 + n_items * (2 * 2 + 6 * 3 + 4 * 2)
         assert before.cost is not None
-        assert before.cost_at_most is not None
-        assert 0 < before.cost < before.cost_at_most
+        assert before.cost_upper_bound is not None
+        assert 0 < before.cost < before.cost_upper_bound
         assert "Nothing was sent" in sentence(before, chosen.prices)
         ask_teacher("openai", chosen, material, wording, PHRASES)
         after = estimate(chosen, material, wording, PHRASES)

@@ -48,7 +48,7 @@ def make_examples(requests: list[tuple[list[str], str, str]]):
             "messages": json.dumps([{"role": "user", "text": text, "images": keys}]),
             "completion": completion,
             "score": None,
-            "pair_id": "",
+            "question_id": "",
             "weight": 1.0,
         }
         for place, (keys, text, completion) in enumerate(requests)

@@ -27,7 +27,7 @@ def row(
         "messages": "[]",
         "completion": "N/A" if score is None else f"{score:g}",
         "score": score,
-        "pair_id": pair or example_id,
+        "question_id": pair or example_id,
         "weight": 1.0,
     }
 
@@ -42,7 +42,8 @@ def scored(task: str, counts: dict[str, int], **kwargs: str) -> list[dict]:
 def paired(counts: dict[str, int]) -> list[dict]:
     stage_2 = scored("appearance_2", counts, aspect="appearance")
     stage_1 = [
-        row(f"explain-{r['example_id']}", "appearance_1", None, aspect="appearance", pair=r["pair_id"]) for r in stage_2
+        row(f"explain-{r['example_id']}", "appearance_1", None, aspect="appearance", pair=r["question_id"])
+        for r in stage_2
     ]
     return stage_1 + stage_2
 
@@ -72,7 +73,7 @@ def test_questions_keep_their_explanation() -> None:
     assert after(table, "appearance_1") == after(table, "appearance_2")
     assert set(after(table, "appearance_2").values()) == {0, 9}  # 9 whole pairs are the most that fit in 19 rows
     copies = balanced.assign(copy=balanced["example_id"].str.extract(r"(#\d+)$")[0].fillna(""))
-    assert set(copies.groupby(["pair_id", "copy"]).size()) == {2}
+    assert set(copies.groupby(["question_id", "copy"]).size()) == {2}
 
 
 def test_summaries_are_balanced_by_aspect() -> None:

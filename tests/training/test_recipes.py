@@ -208,10 +208,10 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
     assert examples["messages"].iloc[0] in {request.messages_json for request in levels.requests(same, {})}
 
 
-@pytest.mark.parametrize("scale", ["words", "yes_no"])
-def test_soft_labels_are_over_the_words_of_the_scale(tables: Sources, wording: Wording, scale: str) -> None:
-    levels = Levels(wording, scale=scale)
+@pytest.mark.parametrize("vocabulary", ["words", "yes_no"])
+def test_soft_labels_are_over_the_words_of_the_vocabulary(tables: Sources, wording: Wording, vocabulary: str) -> None:
+    levels = Levels(wording, vocabulary=vocabulary)
     examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"], soft="corrected"))
     shares = json.loads(examples["target"].iloc[0])
-    assert list(shares) == list(levels.scale.levels)
+    assert list(shares) == list(levels.vocabulary.levels)
     assert sum(shares.values()) == pytest.approx(1)

@@ -217,29 +217,31 @@ def quotes_score(text: str, score: float) -> bool:
 
 def _quotes(transcripts: pd.DataFrame, issues: DataIssues) -> None:
     """Explanations that state the score which a later request of the same question asks for."""
-    paired = transcripts[transcripts["pair_id"].duplicated(keep=False) & transcripts["answer"].notna()]
+    paired = transcripts[transcripts["question_id"].duplicated(keep=False) & transcripts["answer"].notna()]
     quoting = []
-    for pair_id, rows in paired.groupby("pair_id"):
+    for question_id, rows in paired.groupby("question_id"):
         numbers = pd.to_numeric(rows["answer"], errors="coerce")
         texts = rows.loc[numbers.isna(), "answer"]
         if any(quotes_score(text, score) for text in texts for score in numbers.dropna()):
-            quoting.append(pair_id)
+            quoting.append(question_id)
     _several(issues, "quoted_label", "transcripts", quoting, "explanations state the score that is asked for next")
 
 
 def check_examples(examples: pd.DataFrame) -> pd.DataFrame:
     """Training examples whose request states the score that they should teach, as rows for a table of data issues.
 
-    An example is noted where the explanation of the same question (same ``pair_id``) stands in its request and
+    An example is noted where the explanation of the same question (same ``question_id``) stands in its request and
     states the score.
     """
     issues = DataIssues()
-    explained = examples[examples["score"].isna()].groupby("pair_id")["completion"].agg(list).to_dict()
+    explained = examples[examples["score"].isna()].groupby("question_id")["completion"].agg(list).to_dict()
     scored = examples[examples["score"].notna()]
     stating = [
         example_id
-        for example_id, pair_id, score in zip(scored["example_id"], scored["pair_id"], scored["score"], strict=True)
-        if any(quotes_score(text, score) for text in explained.get(pair_id, []))
+        for example_id, question_id, score in zip(
+            scored["example_id"], scored["question_id"], scored["score"], strict=True
+        )
+        if any(quotes_score(text, score) for text in explained.get(question_id, []))
     ]
     _several(issues, "quoted_label", "examples", stating, "requests state the score that should be predicted")
     return issues.frame()

@@ -23,7 +23,7 @@ from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
-from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, choices_of
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, candidate_tokens_of
 from t2i_eval_kedro.pipelines.judging.nodes import open_backend, remembering
 from t2i_eval_kedro.schema import FAILED, OK
 
@@ -128,7 +128,7 @@ def judge_images(
     ]
     name, backend = _open(protocol, project, found, files, keep=table is not None)
     whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
-    said = judge(whole, asked, backend, evaluator=name, at_once=project.judging.batch_size)
+    said = judge(whole, asked, backend, evaluator=name, chunk_size=project.judging.batch_size)
     if single:
         _print(said, subjects[0], name, asked, as_json=as_json)
         if not (said.scores["status"] == OK).any():
@@ -150,7 +150,7 @@ def _open(protocol: str, project: Project, found: Evaluator, files: ImageFiles, 
 
         return project.judging.similarity.model, SimilarityBackend(project.judging.similarity, files)
     backend = open_backend(project.model, found.adapter, files, project.judging)
-    backend.require_tokens(choices_of([protocol], project.wording, project.judging.options))
+    backend.require_tokens(candidate_tokens_of([protocol], project.wording, project.judging.options))
     if not keep:
         return found.name, backend
     return found.name, remembering(backend, project.model, found.adapter, files, project.judging)

@@ -3,7 +3,7 @@
 The store holds JSON texts alone. Good answers and failed ones stand in two tables: a good answer is final and never
 written over; a failed one that was paid for is kept for the account and replaced by the next try. Every ``put`` is on disk when it
 returns (write-ahead log), so that a process may be killed at any moment; SQLite keeps two processes from harming each
-other, and :meth:`AnswerStore.alone` keeps them from asking the same thing twice.
+other, and :meth:`AnswerStore.exclusive_lock` keeps them from asking the same thing twice.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class AnswerStore:
             return int(self._db.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive_lock(self) -> Iterator[None]:
         """Hold the store for one run: another one waits here, and then finds what this one was answered.
 
         The lock is the kernel's, so it goes with the process that holds it however that ends.

@@ -12,7 +12,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.judging.protocols.forms import json_schema
+from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import FAILED
 
 
@@ -36,8 +36,8 @@ class Keys:
             "identity": self.identity,
             "messages": [[m.role, m.text, [self._digest(key) for key in m.images]] for m in request.messages],
             "max_tokens": request.max_tokens,
-            "choices": request.choices,
-            "schema": None if request.form is None else json_schema(request.form),
+            "choices": request.candidate_tokens,
+            "schema": None if request.response_schema is None else json_schema(request.response_schema),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -61,18 +61,21 @@ class CachedBackend:
     """
 
     def __init__(
-        self, backend: Backend, store: AnswerStore, keys: Keys, *, retry_failed: bool = False, alone: bool = True
+        self, backend: Backend, store: AnswerStore, keys: Keys, *, retry_failed: bool = False, exclusive: bool = True
     ) -> None:
-        """Wrap ``backend``; with ``alone``, two runs on one store take turns instead of both asking."""
+        """Wrap ``backend``.
+
+        If ``exclusive``, hold the store's file lock while answering, so that a second run on it waits instead of sending the same
+        requests."""
         self._backend = backend
         self._store = store
         self._keys = keys
         self._retry_failed = retry_failed
-        self._alone = alone
+        self._exclusive = exclusive
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield what is known, then what the backend says about the rest; equal requests are asked once."""
-        with self._store.alone() if self._alone else nullcontext():
+        with self._store.exclusive_lock() if self._exclusive else nullcontext():
             asked: dict[str, list[int]] = {}
             for i, request in enumerate(requests):
                 key = self._keys(request)
@@ -96,4 +99,9 @@ def known_answer(store: AnswerStore, key: str, *, retry_failed: bool) -> Answer 
     kept = store.get(key)
     if kept is None and not retry_failed:
         kept = store.failure(key)
-    return None if kept is None else Answer(**{**kept["answer"], "tokens": ()})
+    if kept is None:
+        return None
+    fields = {**kept["answer"], "tokens": ()}
+    if "outside" in fields:  # as it was called before 1.0; read for one release
+        fields["out_of_vocabulary_mass"] = fields.pop("outside")
+    return Answer(**fields)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Request
-from t2i_eval_kedro.judging.protocols.forms import json_schema
+from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 
 MILLION = 1_000_000
 BYTES_A_TOKEN = 4.0  # of English text, on average; a token is never less than one byte
@@ -83,7 +83,7 @@ class PriceTable(BaseModel):
 
 
 @dataclass
-class Account:
+class UsageTotals:
     """What was asked and paid for; ``cost`` is of the answers whose model is in the price table, the others are ``unpriced``."""
 
     requests: int = 0
@@ -110,9 +110,9 @@ class Account:
         return asdict(self) | {"cost": round(self.cost, 6)}
 
 
-def account(records: Iterable[Mapping[str, Any]], prices: PriceTable) -> Account:
+def usage_totals(records: Iterable[Mapping[str, Any]], prices: PriceTable) -> UsageTotals:
     """The account of everything in an answer store (its ``every_answer()``)."""
-    total = Account()
+    total = UsageTotals()
     for record in records:
         answer = record["answer"]
         total.add(str(record["identity"].get("model")), answer["usage"], prices, failed=answer["status"] == "failed")
@@ -165,18 +165,18 @@ class Tokens:
         self._read_image = read_image
         self._images: dict[str, int] = {}
 
-    def likely(self, request: Request) -> int:
+    def expected_tokens(self, request: Request) -> int:
         """Tokens of the request at :data:`BYTES_A_TOKEN`."""
         return self._count(request, BYTES_A_TOKEN)
 
-    def at_most(self, request: Request) -> int:
+    def max_tokens_bound(self, request: Request) -> int:
         """More than the request can have: a token is at least one byte."""
         return self._count(request, 1.0)
 
     def _count(self, request: Request, bytes_a_token: float) -> int:
         texts = [message.text for message in request.messages]
-        if request.form is not None:
-            texts.append(str(json_schema(request.form)))
+        if request.response_schema is not None:
+            texts.append(str(json_schema(request.response_schema)))
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         images = sum(self._image(key) for message in request.messages for key in message.images)
         return math.ceil(size / bytes_a_token) + images + _A_MESSAGE * len(request.messages) + _A_REQUEST
@@ -193,7 +193,7 @@ class Tokens:
 class Budget:
     """Money that may be spent, with what is in flight held back at the most that it can cost.
 
-    A server that counts more tokens than :meth:`Tokens.at_most` (another rule for images, say) is learned from: more is
+    A server that counts more tokens than :meth:`Tokens.max_tokens_bound` (another rule for images, say) is learned from: more is
     held back from then on.
     """
 

@@ -45,7 +45,7 @@ def judge(
     *,
     evaluator: str,
     run: int = 0,
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> Judgement:
     """Ask ``backend`` about ``subjects`` round by round until ``protocol`` has no more questions.
 
@@ -59,7 +59,7 @@ def judge(
         backend: who answers.
         evaluator: the name that the scores get.
         run: number of the repetition.
-        at_once: subjects that go through their rounds together; the next ones begin when these are done. None for all, which
+        chunk_size: subjects that go through their rounds together; the next ones begin when these are done. None for all, which
             suits a server that answers many requests at a time.
     """
     answers: list[dict[str, Answer]] = [{} for _ in subjects]
@@ -74,8 +74,8 @@ def judge(
         miniters=0,
         disable=len(subjects) < 2,
     ) as progress:
-        for start in range(0, len(subjects), at_once or max(len(subjects), 1)):
-            going = list(range(len(subjects)))[start:][:at_once]
+        for start in range(0, len(subjects), chunk_size or max(len(subjects), 1)):
+            going = list(range(len(subjects)))[start:][:chunk_size]
             while going:
                 wanted = [(i, request) for i in going for request in protocol.requests(subjects[i], answers[i])]
                 new: dict[tuple[str, tuple[str, ...], int], Request] = {}
@@ -127,7 +127,7 @@ def _report(evaluator: str, verdicts: Sequence[Verdict]) -> None:
 
 def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
     """What makes two requests one: everything that the backend's model is shown."""
-    return request.messages_json, request.choices, request.max_tokens
+    return request.messages_json, request.candidate_tokens, request.max_tokens
 
 
 def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
@@ -175,7 +175,7 @@ def _transcripts(
             "step": request.step,
             "task": request.task,
             "aspect": request.aspect,
-            "pair_id": request.pair,
+            "question_id": request.question_id,
             "messages": request.messages_json,
             "answer": given[request.step].text,
             "status": given[request.step].status,
@@ -190,6 +190,6 @@ def _transcripts(
 def _usage(request: Request, answer: Answer) -> str:
     """The usage as JSON; for a request with choices, also their probabilities and the probability outside of them."""
     usage: dict[str, object] = dict(answer.usage)
-    if request.choices and answer.probabilities:
-        usage |= {"probabilities": dict(answer.probabilities), "outside": answer.outside}
+    if request.candidate_tokens and answer.probabilities:
+        usage |= {"probabilities": dict(answer.probabilities), "out_of_vocabulary_mass": answer.out_of_vocabulary_mass}
     return json.dumps(usage, ensure_ascii=False)

@@ -122,9 +122,9 @@ def judge_items(
     similarity: Backend | None = None,
     elsewhere: Elsewhere | None = None,
     run: int = 0,
-    at_once: int | None = None,
+    chunk_size: int | None = None,
 ) -> Judgement:
-    """Let one backend judge ``items`` by each protocol; ``run`` and ``at_once`` are the engine's.
+    """Let one backend judge ``items`` by each protocol; ``run`` and ``chunk_size`` are the engine's.
 
     Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
 
@@ -145,7 +145,7 @@ def judge_items(
         protocol = build(chosen, wording, options)
         answering = similarity if chosen == "similarity" else backend
         if answering is not None:
-            said = judge(asked, protocol, answering, evaluator=evaluator, run=run, at_once=at_once)
+            said = judge(asked, protocol, answering, evaluator=evaluator, run=run, chunk_size=chunk_size)
         elif chosen != "similarity" and elsewhere is not None:
             said = elsewhere(asked, protocol, evaluator)
         else:
@@ -185,7 +185,11 @@ def judge_pairs(
     unique = pairs.drop_duplicates(["prompt_id", "item_a", "item_b"])
     compared = [
         EvaluationItem(
-            f"{a}|{b}", str(by_id[a].prompt), str(by_id[a].image), {dimension: phrase}, rival=str(by_id[b].image)
+            f"{a}|{b}",
+            str(by_id[a].prompt),
+            str(by_id[a].image),
+            {dimension: phrase},
+            comparison_image=str(by_id[b].image),
         )
         for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
     ]

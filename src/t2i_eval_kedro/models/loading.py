@@ -102,7 +102,7 @@ def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
         if len(tokens) != 1:
             raise T2IEvalError(
                 f"The level '{word}' is {len(tokens)} tokens of this model, not one; choose a wording whose levels are single "
-                "tokens, or such a scale (judging.wording, judging.options.scale)."
+                "tokens, or such an answer vocabulary (judging.wording, judging.options.answer_vocabulary)."
             )
     return [tokens[0] for tokens in ids]
 

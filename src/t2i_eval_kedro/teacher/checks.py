@@ -171,8 +171,8 @@ def leakage(transcripts: pd.DataFrame, examples: pd.DataFrame) -> list[Record]:
     """Explanations that state the score which is asked for next, and examples whose request therefore holds its answer."""
     first = transcripts[(transcripts["run"] == 0) & (transcripts["status"] == schema.OK)]
     stages = first["step"].str.rpartition("/")[2]
-    explained = first[stages == "explain"].set_index("pair_id")["answer"]
-    scored = pd.to_numeric(first[stages == "score"].set_index("pair_id")["answer"], errors="coerce").dropna()
+    explained = first[stages == "explain"].set_index("question_id")["answer"]
+    scored = pd.to_numeric(first[stages == "score"].set_index("question_id")["answer"], errors="coerce").dropna()
     pairs = pd.concat({"text": explained, "score": scored}, axis=1, join="inner")
     stating = sum(quotes_score(text, score) for text, score in zip(pairs["text"], pairs["score"], strict=True))
     noted = check_examples(examples)

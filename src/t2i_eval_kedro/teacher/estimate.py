@@ -44,7 +44,7 @@ class Estimate:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = 0.0
-    cost_at_most: float | None = 0.0
+    cost_upper_bound: float | None = 0.0
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The figures by name."""
@@ -72,12 +72,12 @@ class _StandIn:
 
     def _count(self, request: Request) -> None:
         total, longest = self._total, self._chat.longest_answer(request)
-        likely = longest if request.form is not None else round(_SHARE_OF_LIMIT * longest)
+        likely = longest if request.response_schema is not None else round(_SHARE_OF_LIMIT * longest)
         total.requests += 1
-        total.prompt_tokens += self._tokens.likely(request)
+        total.prompt_tokens += self._tokens.expected_tokens(request)
         total.completion_tokens += likely
-        total.cost = self._add(total.cost, self._tokens.likely(request), likely)
-        total.cost_at_most = self._add(total.cost_at_most, self._tokens.at_most(request), longest)
+        total.cost = self._add(total.cost, self._tokens.expected_tokens(request), likely)
+        total.cost_upper_bound = self._add(total.cost_upper_bound, self._tokens.max_tokens_bound(request), longest)
 
     def _add(self, cost: float | None, prompt: int, completion: int) -> float | None:
         usage: Mapping[str, int] = {"prompt_tokens": prompt, "completion_tokens": completion, "batch": int(self._batch)}
@@ -90,7 +90,7 @@ def _made_up(request: Request) -> str:
         return "\n".join(
             f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
         )
-    if request.form is not None:
+    if request.response_schema is not None:
         return "5"
     return _SENTENCE * max(round(_SHARE_OF_LIMIT * request.max_tokens / 18), 1)  # a sentence is about 18 tokens
 
@@ -113,10 +113,10 @@ def estimate(settings: TeacherSettings, material: Material, wording: Wording, ph
 
 def sentence(found: Estimate, prices: PriceTable) -> str:
     """The estimate for a person."""
-    if found.cost is None or found.cost_at_most is None:
+    if found.cost is None or found.cost_upper_bound is None:
         money = "its model has no price (teacher.prices.models)"
     else:
-        money = f"about {found.cost:.2f} {prices.currency}, at most {found.cost_at_most:.2f}, at the prices of {prices.as_of}"
+        money = f"about {found.cost:.2f} {prices.currency}, at most {found.cost_upper_bound:.2f}, at the prices of {prices.as_of}"
     return (
         f"{found.items} items: {found.requests:,} requests to send ({found.known:,} are answered already), "
         f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {money}. Nothing was sent."

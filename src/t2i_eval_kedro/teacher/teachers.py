@@ -20,7 +20,7 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-from t2i_eval_kedro.judging.costs import Account, Budget, PriceTable, Tokens, account
+from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals, usage_totals
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.evaluators import judge_items, subjects
 from t2i_eval_kedro.judging.protocols import Wording
@@ -129,7 +129,7 @@ def connect(settings: TeacherSettings, material: Material, run: int = 0) -> Cach
             "wants none takes any)."
         )
     server, keys = settings.server(run), keys_of(settings, material, run)
-    spent = account(material.answers.every_answer(), settings.prices).cost
+    spent = usage_totals(material.answers.every_answer(), settings.prices).cost
     budget = Budget(settings.budget, settings.prices, server.model, spent=spent)
     tokens = Tokens(settings.prices.models.get(server.model), material.images.read)
     read = material.images.read
@@ -184,7 +184,7 @@ def recorded_judgement(
 
 def _account(kind: str, transcripts: pd.DataFrame, answers: AnswerStore, settings: TeacherSettings) -> dict[str, Any]:
     """What this teacher's answers cost, each once, and everything that the store's answers have cost so far."""
-    mine = Account()
+    mine = UsageTotals()
     if kind == "openai":
         once = transcripts.drop_duplicates(["run", "task", "messages"])
         for row in once.itertuples():
@@ -198,5 +198,5 @@ def _account(kind: str, transcripts: pd.DataFrame, answers: AnswerStore, setting
         "currency": settings.prices.currency,
         "prices_as_of": settings.prices.as_of.isoformat(),
         "account": mine.as_dict(),
-        "spent_so_far": account(answers.every_answer(), settings.prices).as_dict(),
+        "spent_so_far": usage_totals(answers.every_answer(), settings.prices).as_dict(),
     }

@@ -57,7 +57,7 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
                 "messages": row.messages,
                 "completion": row.answer,
                 "score": score,
-                "pair_id": row.pair_id,
+                "question_id": row.question_id,
                 "weight": 1.0,
                 "protocol": row.protocol,
             }
@@ -87,10 +87,10 @@ def examples_from_conversations(
         score = parse_score(Answer(str(last.answer)), wording)
         if score.status == schema.UNPARSED:
             continue
-        first = {turn.pair_id: place for place, turn in reversed([*enumerate(turns)])}
+        first = {turn.question_id: place for place, turn in reversed([*enumerate(turns)])}
         chat: list[dict[str, object]] = []
         for turn in sorted(
-            turns, key=lambda turn: first[turn.pair_id]
+            turns, key=lambda turn: first[turn.question_id]
         ):  # one question is finished before the next begins
             asked = json.loads(str(turn.messages))[-1]["text"]
             chat.append({"role": "user", "text": asked, "images": [] if chat else [images[item]]})
@@ -105,7 +105,7 @@ def examples_from_conversations(
                 "messages": json.dumps(chat[:-1], ensure_ascii=False),
                 "completion": last.answer,
                 "score": score.value,
-                "pair_id": f"{item}/conversation",
+                "question_id": f"{item}/conversation",
                 "weight": 1.0,
                 "protocol": Conversation(wording).label,
             }
@@ -165,9 +165,11 @@ def examples_from_scores(
             continue
         request = levels.request(subject, dimension, phrases[dimension])
         shares = getattr(row, "target", None)
-        target = None if shares is None else json.dumps(dict(zip(request.choices, map(float, shares), strict=True)))
+        target = (
+            None if shares is None else json.dumps(dict(zip(request.candidate_tokens, map(float, shares), strict=True)))
+        )
         rows.append(
-            _row(request, fold, levels.scale.level(score))
+            _row(request, fold, levels.vocabulary.level(score))
             | {"score": score, "target": target, "protocol": levels.label}
         )
     return schema.EXAMPLES.frame(rows)
@@ -180,13 +182,13 @@ def examples_from_elements(
 
     An element on which they are evenly split is left out.
     """
-    no, yes = wording.scale(YES_NO).levels
+    no, yes = wording.vocabulary(YES_NO).levels
     protocol = PnVqa(wording)
     share = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
     rows = []
     for row, subject, fold in _asked(share[share != 0.5].rename("label"), elements, items, folds):
         element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
-        request, _ = protocol.pair(subject, element)
+        request, _ = protocol.positive_and_negative(subject, element)
         rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"protocol": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
@@ -231,7 +233,7 @@ def _row(request: Request, fold: str, completion: str) -> dict[str, object]:
         "aspect": request.aspect,
         "messages": request.messages_json,
         "completion": completion,
-        "pair_id": request.pair,
+        "question_id": request.question_id,
         "weight": 1.0,
     }
 

@@ -87,7 +87,7 @@ class GRPOJob(_Job):
         """Train an adapter into ``out_dir`` and return the curve."""
         from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
 
-        scale = self.judging.options.levels(self.judging.load_wording(self.templates)).scale
+        scale = self.judging.options.levels(self.judging.load_wording(self.templates)).vocabulary
 
         def parse(text: str) -> float | None:
             return parse_score(Answer(text), scale).value

@@ -143,15 +143,15 @@ def _bin(example_id: str, score: float, score_range: tuple[float, float]) -> str
 
 
 def _rows(train: pd.DataFrame, score_range: tuple[float, float], split_pairs: bool) -> list[_Row]:
-    records = train[["example_id", "task", "aspect", "score", "pair_id"]].to_dict("records")
+    records = train[["example_id", "task", "aspect", "score", "question_id"]].to_dict("records")
     partner = {
-        (record["task"], record["pair_id"]): _bin(record["example_id"], record["score"], score_range)
+        (record["task"], record["question_id"]): _bin(record["example_id"], record["score"], score_range)
         for record in records
         if _scored_by(record["task"]) == record["task"]
     }
     rows = []
     for place, record in enumerate(records):
-        task, aspect, pair = record["task"], record["aspect"], record["pair_id"]
+        task, aspect, pair = record["task"], record["aspect"], record["question_id"]
         group, bin_, unit = _NOT_BINNED, _NOT_BINNED, record["example_id"]
         scored_by = _scored_by(task)
         if scored_by is not None and (scored_by, pair) in partner:

@@ -63,7 +63,7 @@ def build_examples(
     given = means if from_people else tables.scores
     taught = _perturbed(given, settings)
     if settings.soft is not None:
-        taught = _softened(taught, len(levels.scale.levels), settings.soft)
+        taught = _softened(taught, len(levels.vocabulary.levels), settings.soft)
     made: dict[Task, pd.DataFrame] = {}
     for task in settings.tasks:
         match task:

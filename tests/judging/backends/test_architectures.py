@@ -73,7 +73,7 @@ def test_it_judges_from_shared_prefixes_as_it_does_plainly(folders, name: str, c
     for a, b in zip(shared, plain, strict=True):
         assert (a.status, a.usage) == (OK, b.usage)
         assert dict(a.probabilities) == pytest.approx(dict(b.probabilities), abs=1e-5)
-        assert a.outside == pytest.approx(b.outside, abs=1e-5)
+        assert a.out_of_vocabulary_mass == pytest.approx(b.out_of_vocabulary_mass, abs=1e-5)
     if choices:
         assert np.ptp([answer.probabilities["yes"] for answer in plain]) > 0.01  # the model looks at what it is shown
 
@@ -90,7 +90,7 @@ def test_it_trains(folders, name: str, tmp_path: Path) -> None:
             "messages": json.dumps([{"role": "user", "text": "is it red ?", "images": [image]}]),
             "completion": answer,
             "score": None,
-            "pair_id": "",
+            "question_id": "",
             "weight": 1.0,
         }
         for image, answer in (("square", "yes"), ("wide", "no"))

@@ -32,7 +32,7 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys, known_answer
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.judging.protocols.forms import score_form
+from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
 from t2i_eval_kedro.schema import FAILED, OK
 
 PLANTED = "sk-planted-0123456789"
@@ -163,24 +163,24 @@ def test_log_probabilities_become_a_distribution(httpserver: HTTPServer, connect
     given = reply("7", "length")
     given["choices"][0]["logprobs"] = {"content": [{"token": "7", "logprob": -1.0, "top_logprobs": tops}]}
     httpserver.expect_request(PATH).respond_with_json(given)
-    answer = one(connect(), ask(choices=("6", "7")))
+    answer = one(connect(), ask(candidate_tokens=("6", "7")))
     assert answer.status == OK
     assert answer.probabilities == {"6": 0.0, "7": 1.0}
-    assert answer.outside == pytest.approx(1 - 0.36788 - 0.13534, abs=1e-4)
+    assert answer.out_of_vocabulary_mass == pytest.approx(1 - 0.36788 - 0.13534, abs=1e-4)
     body = bodies(httpserver)[0]
     assert (body["logprobs"], body["max_tokens"]) == (True, 1)
 
 
 def test_no_log_probabilities_is_a_failed_answer(httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]) -> None:
     httpserver.expect_request(PATH).respond_with_json(reply("7", "length"))
-    answer = one(connect(), ask(choices=("6", "7")))
+    answer = one(connect(), ask(candidate_tokens=("6", "7")))
     assert answer.status == FAILED
     assert "log-probabilities" in answer.text
 
 
 def test_a_form_is_asked_for_and_read(httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]) -> None:
     httpserver.expect_request(PATH).respond_with_json(reply('{"score": "7"}'))
-    assert one(connect(), ask(form=score_form(("6", "7")))).text == "7"
+    assert one(connect(), ask(response_schema=score_schema(("6", "7")))).text == "7"
     schema = bodies(httpserver)[0]["response_format"]["json_schema"]
     assert schema["strict"] is True
     assert schema["schema"]["properties"]["score"]["enum"] == ["6", "7", "n/a"]
@@ -198,9 +198,9 @@ def test_a_server_without_forms_is_read_by_the_strict_parser(
     httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]
 ) -> None:
     httpserver.expect_request(PATH).respond_with_json(reply("7"))
-    assert one(connect(structured=False), ask(form=score_form(("6", "7")))).text == "7"
+    assert one(connect(structured=False), ask(response_schema=score_schema(("6", "7")))).text == "7"
     assert "response_format" not in bodies(httpserver)[0]
-    assert one(connect(), ask(form=score_form(("6", "7")))).text == "7"  # it ignores what it does not know
+    assert one(connect(), ask(response_schema=score_schema(("6", "7")))).text == "7"  # it ignores what it does not know
 
 
 def test_a_server_that_refuses_forms_is_asked_without(
@@ -211,7 +211,7 @@ def test_a_server_that_refuses_forms_is_asked_without(
     httpserver.expect_ordered_request(PATH).respond_with_json(reply("7"))
     httpserver.expect_ordered_request(PATH).respond_with_json(reply("6"))
     backend = connect(in_flight=1)
-    requests = [ask(text, form=score_form(("6", "7"))) for text in "ab"]
+    requests = [ask(text, response_schema=score_schema(("6", "7"))) for text in "ab"]
     assert [answer.text for _, answer in backend.answer(requests)] == ["7", "6"]
     assert ["response_format" in body for body in bodies(httpserver)] == [True, False, False]
 
@@ -235,7 +235,7 @@ def test_a_bad_answer_costs_that_answer(
     httpserver: HTTPServer, connect: Callable[..., OpenAIBackend], given: dict, says: str
 ) -> None:
     httpserver.expect_request(PATH).respond_with_json(given)
-    answer = one(connect(), ask(form=score_form(("6", "7"))))
+    answer = one(connect(), ask(response_schema=score_schema(("6", "7"))))
     assert answer.status == FAILED
     assert answer.text.startswith(says)
     assert answer.usage["completion_tokens"] == 5  # it was paid for

@@ -66,7 +66,7 @@ def answers(backend: TransformersBackend, requests: Sequence[Request]) -> list[A
 def assert_alike(ours: Sequence[Answer], theirs: Sequence[Answer], within: float = 1e-5) -> None:
     for a, b in zip(ours, theirs, strict=True):
         assert (a.status, a.usage) == (b.status, b.usage)
-        assert a.outside == pytest.approx(b.outside, abs=within)
+        assert a.out_of_vocabulary_mass == pytest.approx(b.out_of_vocabulary_mass, abs=within)
         assert dict(a.probabilities) == pytest.approx(dict(b.probabilities), abs=within)
 
 

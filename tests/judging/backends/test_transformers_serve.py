@@ -76,7 +76,7 @@ def test_a_real_model_answers(url: str) -> None:
     assert all(answers[i].text and 0 < answers[i].usage["completion_tokens"] <= 4 for i in range(3))
     assert [answer.text for _, answer in sorted(backend.answer(requests))] == [answers[i].text for i in range(3)]
     # It gives no log-probabilities, and says nothing about it: the answer does.
-    wanting = Request("4", "s", "t", "", requests[0].messages, 4, choices=("yes", "no"))
+    wanting = Request("4", "s", "t", "", requests[0].messages, 4, candidate_tokens=("yes", "no"))
     ((_, answer),) = backend.answer([wanting])
     assert answer.status == FAILED
     assert "log-probabilities" in answer.text

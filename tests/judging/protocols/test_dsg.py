@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement, Wording
-from t2i_eval_kedro.judging.protocols.dsg import Dsg, zeroed
+from t2i_eval_kedro.judging.protocols.dsg import Dsg, propagate_failures
 from t2i_eval_kedro.schema import OK, UNPARSED
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures" / "golden" / "dsg.json").read_text())
@@ -23,12 +23,12 @@ CHAIN = (
 def test_the_official_code_gives_the_same_numbers(case: dict) -> None:
     passed = {name: answer == "yes" for name, answer in case["answers"].items()}
     parents = {name: [str(parent) for parent in above if parent != 0] for name, above in case["deps"].items()}
-    for zeroing, official in (("direct", case["with_dep"]), ("none", case["without_dep"])):
-        counts = zeroed(passed, parents, zeroing)
+    for propagation, official in (("direct", case["with_dep"]), ("none", case["without_dep"])):
+        counts = propagate_failures(passed, parents, propagation)
         assert sum(counts.values()) / len(counts) == pytest.approx(official)
     valid = {name: all(passed[parent] for parent in parents[name]) for name in passed}
     assert valid == case["validity"]
-    assert zeroed(passed, parents, "direct") == {name: passed[name] and valid[name] for name in passed}
+    assert propagate_failures(passed, parents, "direct") == {name: passed[name] and valid[name] for name in passed}
 
 
 @given(
@@ -36,7 +36,9 @@ def test_the_official_code_gives_the_same_numbers(case: dict) -> None:
     parents=st.dictionaries(st.integers(0, 6).map(str), st.lists(st.integers(0, 8).map(str), max_size=3)),
 )
 def test_a_failure_reaches_further_the_further_it_may(passed: dict[str, bool], parents: dict[str, list[str]]) -> None:
-    none, direct, all_the_way = (zeroed(passed, parents, zeroing) for zeroing in ("none", "direct", "all"))
+    none, direct, all_the_way = (
+        propagate_failures(passed, parents, propagation) for propagation in ("none", "direct", "all")
+    )
     assert none == passed
     for name in passed:
         assert all_the_way[name] <= direct[name] <= none[name]
@@ -50,10 +52,10 @@ def answers(*shares: float) -> dict[str, Answer]:
     }
 
 
-@pytest.mark.parametrize(("zeroing", "score"), [("none", 20 / 3), ("direct", 10 / 3), ("all", 0.0)])
-def test_a_failed_parent_zeroes_its_children(compact: Wording, zeroing, score: float) -> None:
+@pytest.mark.parametrize(("propagation", "score"), [("none", 20 / 3), ("direct", 10 / 3), ("all", 0.0)])
+def test_a_failed_parent_zeroes_its_children(compact: Wording, propagation, score: float) -> None:
     subject = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
-    verdict = Dsg(compact, zeroing=zeroing).verdict(subject, answers(0.1, 0.9, 0.9))
+    verdict = Dsg(compact, propagation=propagation).verdict(subject, answers(0.1, 0.9, 0.9))
     assert verdict.scores["alignment"].value == pytest.approx(score)
     assert set(verdict.elements) == {"1", "2", "3"}
 

@@ -52,7 +52,7 @@ def test_an_expected_answer_other_than_yes_stands_in_the_question(wording: Wordi
     choice = yes_no_request(wording, subject, PromptElement("1", "a cat", "which animal is it ?", expected="leopard"))
     assert "leopard" not in plain.messages[0].text
     assert "leopard" in choice.messages[0].text
-    assert plain.choices == wording.scale("yes_no").levels
+    assert plain.candidate_tokens == wording.vocabulary("yes_no").levels
 
 
 def test_an_element_without_a_question_is_asked_about_by_its_text(wording: Wording) -> None:

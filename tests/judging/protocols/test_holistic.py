@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Wording
-from t2i_eval_kedro.judging.protocols.forms import ScoreListForm
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
+from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
 from t2i_eval_kedro.schema import FAILED, OK, STATUSES, UNPARSED
 
 SUBJECT = EvaluationItem("i", "a black banana", "i.png")
@@ -63,7 +63,7 @@ def test_an_unread_half_leaves_no_overall_score_and_keeps_the_text(holistic: Hol
 
 
 def test_an_answer_by_its_schema_is_read_as_it_is(holistic: Holistic) -> None:
-    text = ScoreListForm(reasoning="fine", score=[9, 4]).text()
+    text = ScoreListSchema(reasoning="fine", score=[9, 4]).text()
     verdict = holistic.verdict(SUBJECT, {"holistic_sc": SC, "holistic_pq": Answer(text)})
     assert (verdict.scores["appearance"].value, verdict.repairs) == (4, ())
 

@@ -18,7 +18,7 @@ SUBJECT = EvaluationItem(
 def test_one_request_a_dimension_all_at_once(wording: Wording) -> None:
     requests = Levels(wording).requests(SUBJECT, {})
     assert [request.step for request in requests] == ["score/overall", "score/prompt_matching"]
-    assert all(request.choices == wording.levels for request in requests)
+    assert all(request.candidate_tokens == wording.levels for request in requests)
     assert Levels(wording).requests(SUBJECT, {request.step: Answer("1") for request in requests}) == []
 
 
@@ -45,24 +45,24 @@ def test_a_prompt_is_data_and_is_not_rendered_again(wording: Wording) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [("compact", "words"), ("full", "words"), ("full", "letters"), ("full", "yes_no")]
+    ("name", "vocabulary"), [("compact", "words"), ("full", "words"), ("full", "letters"), ("full", "yes_no")]
 )
-def test_a_scale_has_its_own_words_text_and_label(load_wording, name: str, scale: str) -> None:
+def test_a_vocabulary_has_its_own_words_text_and_label(load_wording, name: str, vocabulary: str) -> None:
     wording = load_wording(name)
-    levels = Levels(wording, scale=scale)
+    levels = Levels(wording, vocabulary=vocabulary)
     request = levels.requests(SUBJECT, {})[0]
-    words = wording.scale(scale).levels
-    assert request.choices == words
+    words = wording.vocabulary(vocabulary).levels
+    assert request.candidate_tokens == words
     assert request.messages[0].text != Levels(wording).requests(SUBJECT, {})[0].messages[0].text
-    assert levels.label == f"levels_{scale}@1/{name}@{wording.version}"
+    assert levels.label == f"levels_{vocabulary}@1/{name}@{wording.version}"
     halves = {words[0]: 0.5, words[-1]: 0.5}
     verdict = levels.verdict(SUBJECT, {"score/overall": Answer(words[0], probabilities=halves)})
     assert verdict.scores["overall"].value == pytest.approx(5)
 
 
-def test_a_scale_that_the_wording_lacks_is_refused(compact: Wording) -> None:
-    with pytest.raises(T2IEvalError, match="no scale 'letters'; it has digits, words, yes_no"):
-        Levels(compact, scale="letters")
+def test_a_vocabulary_that_the_wording_lacks_is_refused(compact: Wording) -> None:
+    with pytest.raises(T2IEvalError, match="no answer vocabulary 'letters'; it has digits, words, yes_no"):
+        Levels(compact, vocabulary="letters")
 
 
 def test_the_categories_of_the_elements_stand_before_the_request(wording: Wording) -> None:
@@ -99,7 +99,7 @@ def test_what_is_outside_the_levels_stands_in_the_transcript(compact: Wording) -
     class Sure:
         def answer(self, requests):
             for i in range(len(requests)):
-                yield i, Answer("7", probabilities={"7": 1.0}, outside=0.25, usage={"prompt_tokens": 9})
+                yield i, Answer("7", probabilities={"7": 1.0}, out_of_vocabulary_mass=0.25, usage={"prompt_tokens": 9})
 
     usage = judge([SUBJECT], Levels(compact), Sure(), evaluator="x").transcripts["usage"].map(json.loads)
-    assert usage.tolist() == [{"prompt_tokens": 9, "probabilities": {"7": 1.0}, "outside": 0.25}] * 2
+    assert usage.tolist() == [{"prompt_tokens": 9, "probabilities": {"7": 1.0}, "out_of_vocabulary_mass": 0.25}] * 2

@@ -30,7 +30,7 @@ def test_two_questions_an_element_at_once(wording: Wording) -> None:
     requests = PnVqa(wording).requests(SUBJECT, {})
     assert [request.step for request in requests] == ["yes_no/1", "yes_no_negative/1", "yes_no/2", "yes_no_negative/2"]
     assert requests[0].messages != requests[1].messages
-    assert requests[0].pair == requests[1].pair
+    assert requests[0].question_id == requests[1].question_id
 
 
 @given(p=st.floats(0, 1), n=st.floats(0, 1))

@@ -80,7 +80,7 @@ def test_what_the_grammar_allows_is_read(thought: str, score: float) -> None:
 
 def test_a_rival_makes_it_a_comparison(reasoning: Reasoning) -> None:
     (single,) = reasoning.requests(SUBJECT, {})
-    pair_of = replace(SUBJECT, rival="j.png")
+    pair_of = replace(SUBJECT, comparison_image="j.png")
     (pair,) = reasoning.requests(pair_of, {})
     assert single.messages[0].images == ("i.png",)
     assert pair.messages[0].images == ("i.png", "j.png")

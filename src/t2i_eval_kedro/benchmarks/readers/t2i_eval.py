@@ -240,7 +240,7 @@ class _Record:
             step=step,
             task=task,
             aspect=aspect,
-            pair_id=f"{self.item_id}/{step.rpartition('/')[0] or step}",
+            question_id=f"{self.item_id}/{step.rpartition('/')[0] or step}",
             messages=json.dumps([message], ensure_ascii=False),
             answer=None if answer is None else str(answer),
             status=schema.MISSING if answer is None else schema.OK,

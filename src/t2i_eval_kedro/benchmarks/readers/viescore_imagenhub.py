@@ -123,7 +123,7 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             step=step,
             task="score",
             aspect=step,
-            pair_id=step,
+            question_id=step,
             messages=json.dumps([message], ensure_ascii=False),
             answer=json.dumps({"score": listed, "reasoning": reasoning}, ensure_ascii=False),
             status=status,

@@ -112,7 +112,7 @@ class BatchBackend:
             try:
                 body = self.chat.body(requests[i])
                 most = {
-                    "prompt_tokens": self._tokens.at_most(requests[i]),
+                    "prompt_tokens": self._tokens.max_tokens_bound(requests[i]),
                     "completion_tokens": self.chat.longest_answer(requests[i]),
                     "batch": 1,
                 }

@@ -31,7 +31,7 @@ from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.judging.protocols.forms import json_schema
+from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -72,19 +72,19 @@ class Chat:
             "temperature": settings.temperature,
             "seed": settings.seed,
         }
-        if request.choices:
+        if request.candidate_tokens:
             body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-        elif request.form is not None and self.structured:
-            schema = {"name": "answer", "strict": True, "schema": json_schema(request.form)}
+        elif request.response_schema is not None and self.structured:
+            schema = {"name": "answer", "strict": True, "schema": json_schema(request.response_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
     def longest_answer(self, request: Request) -> int:
         """The most tokens that the answer may have."""
-        if request.choices:
+        if request.candidate_tokens:
             return 1
         return request.max_tokens + (
-            request.max_tokens + _FORM_TOKENS if request.form is not None and self.structured else 0
+            request.max_tokens + _FORM_TOKENS if request.response_schema is not None and self.structured else 0
         )
 
     def read(self, completion: object, request: Request) -> Answer:
@@ -106,15 +106,15 @@ class Chat:
         text = self.without_key((content or "").strip())
         if refusal or choice.finish_reason == "content_filter":
             return Answer(f"{REFUSED}: {self.without_key(str(refusal or text))}", FAILED, usage=usage)
-        if request.choices:
-            return _distribution(choice, request.choices, usage)
+        if request.candidate_tokens:
+            return _distribution(choice, request.candidate_tokens, usage)
         if choice.finish_reason == "length":
             return Answer(f"{TRUNCATED}: {text}", FAILED, usage=usage)
         if not text:
             return Answer(f"{MALFORMED}: the answer is empty", FAILED, usage=usage)
-        if request.form is not None and text[0] in "{[":
+        if request.response_schema is not None and text[0] in "{[":
             try:
-                text = request.form.model_validate_json(text).text()
+                text = request.response_schema.model_validate_json(text).text()
             except ValidationError as error:
                 fault = error.errors()[0]["msg"]
                 return Answer(f"{MALFORMED}: the answer is off its schema ({fault}): {text}", FAILED, usage=usage)
@@ -218,7 +218,7 @@ class OpenAIBackend:
     async def _ask(self, request: Request, stopped: Callable[[], bool]) -> Answer:
         try:
             body = self.chat.body(request)
-            n_likely, n_most = self._tokens.likely(request), self._tokens.at_most(request)
+            n_likely, n_most = self._tokens.expected_tokens(request), self._tokens.max_tokens_bound(request)
         except (OSError, ValueError, Image.DecompressionBombError, T2IEvalError) as error:
             return Answer(f"the image cannot be read: {error}", FAILED)
         longest = self.chat.longest_answer(request)
@@ -371,7 +371,7 @@ def _distribution(choice: Any, choices: Sequence[str], usage: dict[str, int]) ->
     return Answer(
         max(inside, key=lambda word: inside[word]),
         probabilities={word: mass / total for word, mass in inside.items()},
-        outside=max(1 - total, 0.0),
+        out_of_vocabulary_mass=max(1 - total, 0.0),
         usage=usage,
     )
 

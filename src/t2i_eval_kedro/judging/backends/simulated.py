@@ -58,7 +58,7 @@ class SimulatedBackend:
         """Answer at once."""
         for i, request in enumerate(requests):
             text = self._text(request, self._attributes[request.item_id])
-            yield i, Answer(text, probabilities={text: 1.0} if request.choices else {})
+            yield i, Answer(text, probabilities={text: 1.0} if request.candidate_tokens else {})
 
     def _text(self, request: Request, attributes: Mapping[str, Any]) -> str:
         task, _, stage = request.task.rpartition("_")
@@ -100,7 +100,7 @@ class SimulatedBackend:
         scene = Scene.from_json(attributes["prompt_scene"])
         ids = {element.question: element.element_id for element in elements(scene)}
         element_id = ids[str(request.context["question"])]
-        errs = self._random(request.pair, "error").random() < self._error_rate
+        errs = self._random(request.question_id, "error").random() < self._error_rate
         right = truth.element_truth(attributes)[element_id] != errs
         if errs:
             return right, f"it is {'right' if right else 'wrong'}"
@@ -151,7 +151,7 @@ class SimulatedBackend:
     def _level(self, request: Request, score: float | None) -> str:
         if score is None:
             return NOT_APPLICABLE
-        noise = self._random(request.pair, "score").normal(0, self._score_noise)
+        noise = self._random(request.question_id, "score").normal(0, self._score_noise)
         return self._wording.level(min(max(score + noise, 0.0), 10.0))
 
     def _random(self, pair: str, purpose: str) -> np.random.Generator:

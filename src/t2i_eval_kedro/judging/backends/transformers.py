@@ -76,7 +76,7 @@ class _Batch:
     @property
     def scored(self) -> bool:
         """Whether distributions over choices are wanted, and no text."""
-        return bool(self.requests[0].choices)
+        return bool(self.requests[0].candidate_tokens)
 
 
 class TransformersBackend:
@@ -112,7 +112,7 @@ class TransformersBackend:
         Raises:
             T2IEvalError: a choice is more than one token of the model.
         """
-        for choices in {request.choices for request in requests if request.choices}:
+        for choices in {request.candidate_tokens for request in requests if request.candidate_tokens}:
             single_tokens(self.processor, choices)
         with ThreadPoolExecutor(max_workers=1) as reader:
             for failed, batches in _ahead(reader, partial(self._prepare, requests), self._batches(requests)):
@@ -126,7 +126,9 @@ class TransformersBackend:
         def kind(i: int) -> tuple[int, int, int]:
             request = requests[i]
             n_images = len(image_keys(request.chat))
-            return (n_images, 0, 0) if request.choices else (n_images, request.max_tokens, request.top_logprobs)
+            return (
+                (n_images, 0, 0) if request.candidate_tokens else (n_images, request.max_tokens, request.top_logprobs)
+            )
 
         sizes = [sum(len(message.text) for message in request.messages) for request in requests]
         for _, members in groupby(sorted(range(len(requests)), key=kind), key=kind):
@@ -177,7 +179,7 @@ class TransformersBackend:
         asked = [requests[i] for i in members]
         with self._processing:
             # Generating from one row a prefix would only compute it apart from the rest.
-            if self._sharing and (asked[0].choices or any(len(own) > 1 for own in groups)):
+            if self._sharing and (asked[0].candidate_tokens or any(len(own) > 1 for own in groups)):
                 try:
                     by_group = [[requests[i] for i in own] for own in groups]
                     shared, inputs = tokenize(self.processor, by_group, images.pictures)
@@ -239,8 +241,8 @@ class TransformersBackend:
         """An answer for each of N requests from the logits of its first token, (N, vocabulary)."""
         total = logits.logsumexp(dim=1, keepdim=True)
         answers: dict[int, Answer] = {}
-        for choices in {request.choices for request in requests}:
-            rows = [row for row, request in enumerate(requests) if request.choices == choices]
+        for choices in {request.candidate_tokens for request in requests}:
+            rows = [row for row, request in enumerate(requests) if request.candidate_tokens == choices]
             within = logits[rows][:, single_tokens(self.processor, choices)]
             shares = within.softmax(dim=1).tolist()
             inside = (within.logsumexp(dim=1, keepdim=True) - total[rows]).exp()[:, 0].tolist()
@@ -248,7 +250,7 @@ class TransformersBackend:
                 answers[row] = Answer(
                     text=choices[share.index(max(share))],
                     probabilities=dict(zip(choices, share, strict=True)),
-                    outside=max(0.0, 1 - mass),
+                    out_of_vocabulary_mass=max(0.0, 1 - mass),
                     usage={"prompt_tokens": n_tokens[row], "completion_tokens": 1},
                 )
         return [answers[row] for row in range(len(requests))]

@@ -118,8 +118,10 @@ class VLLMBackend:
             params.append(
                 SamplingParams(
                     temperature=0,
-                    max_tokens=1 if request.choices else request.max_tokens,
-                    logprob_token_ids=single_tokens(self._processor, request.choices) if request.choices else None,
+                    max_tokens=1 if request.candidate_tokens else request.max_tokens,
+                    logprob_token_ids=single_tokens(self._processor, request.candidate_tokens)
+                    if request.candidate_tokens
+                    else None,
                     logprobs=request.top_logprobs or None,
                 )
             )
@@ -143,16 +145,18 @@ class VLLMBackend:
             return Answer(f"the model failed: {str(output).splitlines()[0]}", status=FAILED)
         (said,) = output.outputs
         usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(said.token_ids)}
-        if not request.choices:
+        if not request.candidate_tokens:
             return Answer(said.text.strip(), usage=usage, tokens=self._tokens(request, said))
-        ids = single_tokens(self._processor, request.choices)
+        ids = single_tokens(self._processor, request.candidate_tokens)
         shares = [math.exp(said.logprobs[0][token].logprob) for token in ids]
         inside = math.fsum(shares)
         best = shares.index(max(shares))
         return Answer(
-            text=request.choices[best],
-            probabilities={choice: share / inside for choice, share in zip(request.choices, shares, strict=True)},
-            outside=max(0.0, 1 - inside),
+            text=request.candidate_tokens[best],
+            probabilities={
+                choice: share / inside for choice, share in zip(request.candidate_tokens, shares, strict=True)
+            },
+            out_of_vocabulary_mass=max(0.0, 1 - inside),
             usage=usage,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol as TypingProtocol
 
-from t2i_eval_kedro.judging.protocols.forms import Form
+from t2i_eval_kedro.judging.protocols.response_schemas import ResponseSchema
 from t2i_eval_kedro.schema import MISSING, OK
 
 
@@ -53,7 +53,7 @@ class EvaluationItem:
         dimensions: what scores are wanted for: name -> phrase that a judge is asked with.
         elements: the parts of the prompt, where the caller knows them; else they come from the extract stage.
         reference: the key of an image that shows what was meant, or "".
-        rival: the key of another image for the same prompt that this one is compared with, or "".
+        comparison_image: the key of another image for the same prompt that this one is compared with, or "".
     """
 
     item_id: str
@@ -62,7 +62,7 @@ class EvaluationItem:
     dimensions: Mapping[str, str] = field(default_factory=dict)
     elements: tuple[PromptElement, ...] = ()
     reference: str = ""
-    rival: str = ""
+    comparison_image: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class Request:
         aspect: the aspect or dimension that it is about, or "".
         messages: the chat so far; the last turn is the user's.
         max_tokens: the longest answer that is useful.
-        choices: where not empty, the answer is a distribution over these words and nothing is generated.
+        candidate_tokens: where not empty, the answer is a distribution over these words and nothing is generated.
         top_logprobs: where not 0, each generated token is reported with so many of the likeliest ones in its place.
         context: what the templates were filled with; a simulated backend reads it, a model never sees it.
-        pair: joins the requests of one question.
-        form: the schema of the answer, where it is no free text; for servers that can hold a model to it.
+        question_id: joins the requests of one question.
+        response_schema: the schema of the answer, where it is no free text; for servers that can hold a model to it.
     """
 
     item_id: str
@@ -89,11 +89,11 @@ class Request:
     aspect: str
     messages: tuple[ChatMessage, ...]
     max_tokens: int
-    choices: tuple[str, ...] = ()
+    candidate_tokens: tuple[str, ...] = ()
     top_logprobs: int = 0
     context: Mapping[str, object] = field(default_factory=dict)
-    pair: str = ""
-    form: type[Form] | None = None
+    question_id: str = ""
+    response_schema: type[ResponseSchema] | None = None
 
     @property
     def chat(self) -> list[dict[str, object]]:
@@ -120,14 +120,14 @@ class Answer:
     """What came back: text, or for a request with choices the probability of each and of everything else.
 
     ``status`` is ``ok`` when there is an answer, whatever it says, and ``failed`` when there is none; ``text`` then
-    holds the reason. ``probabilities`` sum to 1 over the choices; ``outside`` is the probability that the model gave to
+    holds the reason. ``probabilities`` sum to 1 over the choices; ``out_of_vocabulary_mass`` is the probability that the model gave to
     everything else before they were made to. ``tokens`` are there where the request asked for ``top_logprobs``.
     """
 
     text: str
     status: str = OK
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    outside: float = 0.0
+    out_of_vocabulary_mass: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     tokens: tuple[Token, ...] = ()
 
@@ -141,7 +141,7 @@ class Score:
     explanation: str | None = None
 
     @classmethod
-    def missing(cls, explanation: str | None = None) -> Score:
+    def not_applicable(cls, explanation: str | None = None) -> Score:
         """The aspect does not apply to this prompt."""
         return cls(None, MISSING, explanation)
 

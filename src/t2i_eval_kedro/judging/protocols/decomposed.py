@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
-from t2i_eval_kedro.judging.protocols.forms import score_form
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
@@ -186,6 +186,6 @@ class Decomposed:
             messages=(*history, ChatMessage("user", self.wording.render(template, **context), seen)),
             max_tokens=self.wording.max_tokens[template.removesuffix("_reference")],
             context=context,
-            pair=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",
-            form=score_form(self.wording.levels) if task.endswith("_2") else None,
+            question_id=f"{subject.item_id}/{step.rsplit('/', 1)[0]}",
+            response_schema=score_schema(self.wording.levels) if task.endswith("_2") else None,
         )

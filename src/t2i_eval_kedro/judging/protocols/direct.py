@@ -50,7 +50,7 @@ class Direct:
             messages=(ChatMessage("user", text, (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             context={"prompt": subject.prompt, "dimensions": dimensions},
-            pair=f"{subject.item_id}/{TASK}",
+            question_id=f"{subject.item_id}/{TASK}",
         )
 
     def answer(self, subject: EvaluationItem, scores: Mapping[str, float | None], explanation: str | None) -> str:
@@ -91,14 +91,14 @@ class DirectLevels(Direct):
 
     def request(self, subject: EvaluationItem) -> Request:
         """The same messages, answered by a distribution over the levels."""
-        return replace(super().request(subject), choices=self.wording.levels)
+        return replace(super().request(subject), candidate_tokens=self.wording.levels)
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The expectation over the levels, of the first dimension alone."""
         answer, name = answers.get(TASK), _ordered(subject)[0]
         if answer is None or answer.status != OK:
             return Verdict({name: Score(None, FAILED, answer.text if answer else "not asked")})
-        expected = self.wording.scale(DIGITS).expectation(answer.probabilities)
+        expected = self.wording.vocabulary(DIGITS).expectation(answer.probabilities)
         return Verdict({name: Score(None, UNPARSED, answer.text) if expected is None else Score(expected, OK)})
 
 

@@ -26,19 +26,21 @@ from t2i_eval_kedro.schema import OK, UNPARSED
 VERSION = 1
 DIMENSIONS = (ALIGNMENT,)
 
-Zeroing = Literal["none", "direct", "all"]
+DependencyPropagation = Literal["none", "direct", "all"]
 
 
-def zeroed(passed: Mapping[str, bool], parents: Mapping[str, Sequence[str]], zeroing: Zeroing) -> dict[str, bool]:
+def propagate_failures(
+    passed: Mapping[str, bool], parents: Mapping[str, Sequence[str]], propagation: DependencyPropagation
+) -> dict[str, bool]:
     """Which elements count, given which were answered as expected.
 
     Args:
         passed: by element; a parent that is not in it fails nobody.
         parents: direct parents by element; cycles are allowed and fail together.
-        zeroing: how far a failure reaches.
+        propagation: how far a failure reaches.
     """
     counts = dict(passed)
-    for _ in range({"none": 0, "direct": 1, "all": len(passed)}[zeroing]):
+    for _ in range({"none": 0, "direct": 1, "all": len(passed)}[propagation]):
         reached = {
             name: counts[name] and all(counts.get(parent, True) for parent in parents.get(name, ())) for name in counts
         }
@@ -51,15 +53,15 @@ def zeroed(passed: Mapping[str, bool], parents: Mapping[str, Sequence[str]], zer
 class Dsg:
     """Asks every question once; an item's score is the share of its elements that count."""
 
-    def __init__(self, wording: Wording, *, zeroing: Zeroing = "direct") -> None:
-        """Ask in the words of ``wording``; ``zeroing`` is how far a failed parent reaches."""
+    def __init__(self, wording: Wording, *, propagation: DependencyPropagation = "direct") -> None:
+        """Ask in the words of ``wording``; ``propagation`` is how far a failed parent reaches."""
         self.wording = wording
-        self.zeroing: Zeroing = zeroing
+        self.propagation: DependencyPropagation = propagation
 
     @property
     def label(self) -> str:
-        """Name, with the zeroing where it is not the published one, and wording, each with its version."""
-        return self.wording.label("dsg" if self.zeroing == "direct" else f"dsg_{self.zeroing}", VERSION)
+        """Name, with the propagation where it is not the published one, and wording, each with its version."""
+        return self.wording.label("dsg" if self.propagation == "direct" else f"dsg_{self.propagation}", VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the subject has no elements, then all questions at once."""
@@ -70,7 +72,7 @@ class Dsg:
         return [request for request in asked if request.step not in answers]
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
-        """1 or 0 an element after zeroing, and their mean as the alignment."""
+        """1 or 0 an element after propagation, and their mean as the alignment."""
         elements = elements_of(subject, answers) or ()
         read: dict[str, Score] = {}
         for element in elements:
@@ -80,7 +82,9 @@ class Dsg:
                 share = Score(None, UNPARSED, "as likely yes as no") if share == 0.5 else Score(float(share > 0.5), OK)
             read[element.element_id] = share
         passed = {name: score.value == 1 for name, score in read.items() if score.status == OK}
-        counts = zeroed(passed, {element.element_id: element.parents for element in elements}, self.zeroing)
+        counts = propagate_failures(
+            passed, {element.element_id: element.parents for element in elements}, self.propagation
+        )
         scores = {
             name: Score(float(counts[name]), OK, None if counts[name] == passed[name] else "a parent failed")
             if name in counts

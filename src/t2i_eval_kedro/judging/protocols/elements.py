@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, PromptElement, Request, Score
-from t2i_eval_kedro.judging.protocols.forms import ExtractionForm
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
+from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
@@ -34,8 +34,8 @@ def extract_request(wording: Wording, subject: EvaluationItem) -> Request:
         messages=(ChatMessage("user", wording.render(EXTRACT, **context)),),
         max_tokens=wording.max_tokens[EXTRACT],
         context=context,
-        pair=f"{subject.item_id}/{EXTRACT}",
-        form=ExtractionForm,
+        question_id=f"{subject.item_id}/{EXTRACT}",
+        response_schema=ExtractionSchema,
     )
 
 
@@ -67,7 +67,7 @@ def yes_no_request(
     wording: Wording, subject: EvaluationItem, element: PromptElement, template: str = YES_NO
 ) -> Request:
     """Asks whether the image satisfies ``element``, or with the template ``yes_no_negative`` whether it does not."""
-    choices = wording.scale(YES_NO).levels
+    choices = wording.vocabulary(YES_NO).levels
     context = {
         "prompt": subject.prompt,
         "question": element.question or f"is there {element.text} ?",
@@ -82,9 +82,9 @@ def yes_no_request(
         aspect=element.skill,
         messages=(ChatMessage("user", wording.render(template, **context), (subject.image,)),),
         max_tokens=wording.max_tokens[YES_NO],
-        choices=choices,
+        candidate_tokens=choices,
         context=context,
-        pair=f"{subject.item_id}/{element.element_id}",
+        question_id=f"{subject.item_id}/{element.element_id}",
     )
 
 
@@ -93,7 +93,7 @@ def probability_of_yes(answer: Answer | None, wording: Wording) -> float | Score
     if answer is None or answer.status != OK:
         return Score(None, FAILED, answer.text if answer else "not asked")
     if answer.probabilities:
-        value = wording.scale(YES_NO).expectation(answer.probabilities)
+        value = wording.vocabulary(YES_NO).expectation(answer.probabilities)
         return Score(None, UNPARSED, answer.text) if value is None else value / 10
     said = yes_or_no(answer.text)
     return Score(None, UNPARSED, answer.text) if said is None else float(said)

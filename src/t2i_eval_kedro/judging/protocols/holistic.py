@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import ScoreList, parse_score_list
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
-from t2i_eval_kedro.judging.protocols.forms import ScoreListForm
+from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
@@ -54,8 +54,8 @@ class Holistic:
             messages=(ChatMessage("user", self.wording.render(step, **context), (subject.image,)),),
             max_tokens=self.wording.max_tokens[step],
             context=context,
-            pair=f"{subject.item_id}/{step}",
-            form=ScoreListForm,
+            question_id=f"{subject.item_id}/{step}",
+            response_schema=ScoreListSchema,
         )
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:

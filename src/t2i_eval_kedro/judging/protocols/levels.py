@@ -1,10 +1,10 @@
 """One forward pass a dimension: the expectation over the score levels at the answer position.
 
 Source: Q-Align (five words), iMatch (fifteen letters, and the categories of the elements in the prompt) and VQAScore (the
-probability of yes), over the scale that the settings choose. The request is the ``score`` template of that scale, the
+probability of yes), over the answer vocabulary that the settings choose. The request is the ``score`` template of that vocabulary, the
 same text that supervised examples and GRPO are made of. The probabilities are made to sum to 1 over the scale; what the
-model gave to other tokens stands in the transcript as ``outside``. VQAScore does not do so: its P(yes) is
-``score / 10 * (1 - outside)`` here.
+model gave to other tokens stands in the transcript as ``out_of_vocabulary_mass``. VQAScore does not do so: its P(yes) is
+``score / 10 * (1 - out_of_vocabulary_mass)`` here.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ VERSION = 1
 class Levels:
     """Asks for each dimension of the subject directly and reads the probabilities of the levels."""
 
-    def __init__(self, wording: Wording, *, scale: str = DIGITS, categories: bool = False) -> None:
+    def __init__(self, wording: Wording, *, vocabulary: str = DIGITS, categories: bool = False) -> None:
         """Ask in the words of ``wording``.
 
         Args:
             wording: the templates.
-            scale: the words that scores are given in, one of ``wording``'s scales.
+            vocabulary: name of the words that scores are given in, one of ``wording``'s answer vocabularies.
             categories: name the categories of the subject's elements in the request, where it has some.
         """
         self.wording = wording
-        self.scale = wording.scale(scale)
-        self.template = TASK if scale == DIGITS else f"{TASK}_{scale}"
+        self.vocabulary = wording.vocabulary(vocabulary)
+        self.template = TASK if vocabulary == DIGITS else f"{TASK}_{vocabulary}"
         self.categories = categories
         self._name = "_".join(
-            ["levels", *([] if scale == DIGITS else [scale]), *(["categories"] if categories else [])]
+            ["levels", *([] if vocabulary == DIGITS else [vocabulary]), *(["categories"] if categories else [])]
         )
 
     @property
     def label(self) -> str:
-        """Name, with the scale where it is not the digits, and wording, each with its version."""
+        """Name, with the vocabulary where it is not the digits, and wording, each with its version."""
         return self.wording.label(self._name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
@@ -59,7 +59,7 @@ class Levels:
             prompt=subject.prompt,
             dimension=dimension.replace("_", " "),
             description=phrase,
-            levels=self.scale.levels,
+            levels=self.vocabulary.levels,
         )
         if self.categories and subject.elements:
             elements = self.wording.render("categories", elements=subject.elements)
@@ -72,9 +72,9 @@ class Levels:
             aspect=dimension,
             messages=(ChatMessage("user", text, (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
-            choices=self.scale.levels,
+            candidate_tokens=self.vocabulary.levels,
             context={"prompt": subject.prompt, "dimension": dimension},
-            pair=f"{subject.item_id}/{step}",
+            question_id=f"{subject.item_id}/{step}",
         )
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
@@ -88,6 +88,6 @@ class Levels:
         if answer is None or answer.status != OK:
             return Score(None, FAILED, answer.text if answer else "not asked")
         if not answer.probabilities:
-            return parse_score(answer, self.scale)
-        value = self.scale.expectation(answer.probabilities)
+            return parse_score(answer, self.vocabulary)
+        value = self.vocabulary.expectation(answer.probabilities)
         return Score(None, UNPARSED, answer.text) if value is None else Score(value, OK)

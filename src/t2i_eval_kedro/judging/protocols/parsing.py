@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from t2i_eval_kedro.answers import is_not_applicable
 from t2i_eval_kedro.judging.protocols.base import Answer, Score
-from t2i_eval_kedro.judging.protocols.wording import Scale, Wording
+from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary, Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
 ASPECTS = ("appearance", "attributes", "relations")
@@ -27,7 +27,7 @@ class Question:
     text: str
 
 
-def parse_score(answer: Answer, wording: Wording | Scale, explanation: str | None = None) -> Score:
+def parse_score(answer: Answer, wording: Wording | AnswerVocabulary, explanation: str | None = None) -> Score:
     """The score that ``answer`` states: the whole answer is one level, or N/A.
 
     A level inside a longer text is not taken ("8 out of 9", "**8**", "8 or 9"), because which number was meant is then a

@@ -44,10 +44,10 @@ class PnVqa:
         elements = elements_of(subject, answers)
         if elements is None:
             return [extract_request(self.wording, subject)]
-        asked = [request for element in elements for request in self.pair(subject, element)]
+        asked = [request for element in elements for request in self.positive_and_negative(subject, element)]
         return [request for request in asked if request.step not in answers]
 
-    def pair(self, subject: EvaluationItem, element: PromptElement) -> tuple[Request, Request]:
+    def positive_and_negative(self, subject: EvaluationItem, element: PromptElement) -> tuple[Request, Request]:
         """The positive and the negative question about one element."""
         positive, negative = (
             yes_no_request(self.wording, subject, element, template) for template in (YES_NO, YES_NO_NEGATIVE)

@@ -90,7 +90,7 @@ class Reasoning:
         """The request for one dimension."""
         task = _task(subject)
         context = {"prompt": subject.prompt, "dimension": dimension.replace("_", " "), "description": phrase}
-        images = (subject.image, subject.rival) if subject.rival else (subject.image,)
+        images = (subject.image, subject.comparison_image) if subject.comparison_image else (subject.image,)
         step = f"{task}/{dimension}"
         return Request(
             item_id=subject.item_id,
@@ -100,7 +100,7 @@ class Reasoning:
             messages=(ChatMessage("user", self.wording.render(task, **context), images),),
             max_tokens=self.wording.max_tokens[task],
             context=context,
-            pair=f"{subject.item_id}/{step}",
+            question_id=f"{subject.item_id}/{step}",
         )
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
@@ -116,4 +116,4 @@ class Reasoning:
 
 
 def _task(subject: EvaluationItem) -> str:
-    return PAIR if subject.rival else SINGLE
+    return PAIR if subject.comparison_image else SINGLE

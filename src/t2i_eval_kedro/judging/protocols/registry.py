@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
@@ -14,7 +14,7 @@ from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
 from t2i_eval_kedro.judging.protocols.direct import Direct, DirectLevels
-from t2i_eval_kedro.judging.protocols.dsg import Dsg, Zeroing
+from t2i_eval_kedro.judging.protocols.dsg import DependencyPropagation, Dsg
 from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
@@ -30,20 +30,26 @@ class ProtocolOptions(BaseModel):
     """What protocols leave to the settings.
 
     Attributes:
-        scale: of ``levels``: the words that scores are given in. ``digits`` are the wording's levels, the others its scales.
+        answer_vocabulary: of ``levels``: the words that scores are given in. ``digits`` are the wording's levels, the others
+            its vocabularies. Read as ``scale``, too, for one release.
         categories: of ``levels``: name the categories of the prompt's elements in the request, where they are known.
-        zeroing: of ``dsg``: how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all`` the way.
+        dependency_propagation: of ``dsg``: how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all``
+            the way. Read as ``zeroing``, too, for one release.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    scale: Literal["digits", "words", "letters", "yes_no"] = "digits"
+    answer_vocabulary: Literal["digits", "words", "letters", "yes_no"] = Field(
+        default="digits", validation_alias=AliasChoices("answer_vocabulary", "scale")
+    )
     categories: bool = False
-    zeroing: Zeroing = "direct"
+    dependency_propagation: DependencyPropagation = Field(
+        default="direct", validation_alias=AliasChoices("dependency_propagation", "zeroing")
+    )
 
     def levels(self, wording: Wording) -> Levels:
         """The protocol ``levels``, which also writes the direct score requests that students learn from."""
-        return Levels(wording, scale=self.scale, categories=self.categories)
+        return Levels(wording, vocabulary=self.answer_vocabulary, categories=self.categories)
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,24 @@ class Entry:
     Attributes:
         build: makes it from a wording and the options.
         dimensions: what it scores, whatever people rated; empty where it scores whatever it is asked for.
-        choices: the words that a request lets the judge choose among; each must be one token of its model.
+        candidate_tokens: the words that a request lets the judge choose among; each must be one token of its model.
         elements: whether it scores the elements of a prompt one by one, which can be compared with people's labels of them.
     """
 
     build: Callable[[Wording, ProtocolOptions], Protocol]
     dimensions: tuple[str, ...] = ()
-    choices: Callable[[Wording, ProtocolOptions], tuple[str, ...]] = lambda wording, options: ()
+    candidate_tokens: Callable[[Wording, ProtocolOptions], tuple[str, ...]] = lambda wording, options: ()
     elements: bool = False
 
 
 def _yes_no(wording: Wording, options: ProtocolOptions) -> tuple[str, ...]:
-    return wording.scale(YES_NO).levels
+    return wording.vocabulary(YES_NO).levels
 
 
 PROTOCOLS: Mapping[str, Entry] = {
     "levels": Entry(
         lambda wording, options: options.levels(wording),
-        choices=lambda wording, options: options.levels(wording).scale.levels,
+        candidate_tokens=lambda wording, options: options.levels(wording).vocabulary.levels,
     ),
     "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
     "decomposed_flat": Entry(lambda wording, options: DecomposedGrouped(wording, by_aspect=False), (OVERALL, *ASPECTS)),
@@ -80,7 +86,10 @@ PROTOCOLS: Mapping[str, Entry] = {
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
     "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, _yes_no, elements=True),
     "dsg": Entry(
-        lambda wording, options: Dsg(wording, zeroing=options.zeroing), dsg.DIMENSIONS, _yes_no, elements=True
+        lambda wording, options: Dsg(wording, propagation=options.dependency_propagation),
+        dsg.DIMENSIONS,
+        _yes_no,
+        elements=True,
     ),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
@@ -88,7 +97,7 @@ PROTOCOLS: Mapping[str, Entry] = {
     "conversation": Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
     "direct": Entry(lambda wording, options: Direct(wording)),
     "direct_levels": Entry(
-        lambda wording, options: DirectLevels(wording), choices=lambda wording, options: wording.levels
+        lambda wording, options: DirectLevels(wording), candidate_tokens=lambda wording, options: wording.levels
     ),
 }
 
@@ -109,6 +118,8 @@ def build(name: str, wording: Wording, options: ProtocolOptions | None = None) -
     return PROTOCOLS[known(name)].build(wording, options or ProtocolOptions())
 
 
-def choices_of(names: Iterable[str], wording: Wording, options: ProtocolOptions) -> tuple[tuple[str, ...], ...]:
+def candidate_tokens_of(
+    names: Iterable[str], wording: Wording, options: ProtocolOptions
+) -> tuple[tuple[str, ...], ...]:
     """What the protocols ``names`` let a judge choose among, to be checked when its model is loaded."""
-    return tuple(choices for name in names if (choices := PROTOCOLS[name].choices(wording, options)))
+    return tuple(tokens for name in names if (tokens := PROTOCOLS[name].candidate_tokens(wording, options)))

@@ -60,7 +60,7 @@ class Similarity:
         if TASK in answers:
             return []
         message = ChatMessage("user", subject.prompt, (subject.image,))
-        return [Request(subject.item_id, TASK, TASK, ALIGNMENT, (message,), max_tokens=1, pair=subject.item_id)]
+        return [Request(subject.item_id, TASK, TASK, ALIGNMENT, (message,), max_tokens=1, question_id=subject.item_id)]
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """10 * max(cos, 0) as the alignment."""

@@ -27,7 +27,7 @@ from t2i_eval_kedro.judging.protocols.base import (
     Score,
     Verdict,
 )
-from t2i_eval_kedro.judging.protocols.forms import option_form
+from t2i_eval_kedro.judging.protocols.response_schemas import option_schema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
@@ -70,8 +70,8 @@ class Skills:
             messages=(ChatMessage("user", self.wording.render(TASK, **context), (subject.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             context=context,
-            pair=f"{subject.item_id}/{step}",
-            form=option_form(skill.answers),
+            question_id=f"{subject.item_id}/{step}",
+            response_schema=option_schema(skill.answers),
         )
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
@@ -100,7 +100,7 @@ class Skills:
             if parse_slots(slots.text) is None:
                 return Score(None, UNPARSED, slots.text)
         values = [score.value for score in own.values() if score.value is not None]
-        return Score(sum(values) / len(values), OK) if values else Score.missing(f"no skill of {aspect} applies")
+        return Score(sum(values) / len(values), OK) if values else Score.not_applicable(f"no skill of {aspect} applies")
 
     def _slots(self, subject: EvaluationItem) -> Request:
         context = {"prompt": subject.prompt}
@@ -112,7 +112,7 @@ class Skills:
             messages=(ChatMessage("user", self.wording.render(SLOTS, **context)),),
             max_tokens=self.wording.max_tokens[SLOTS],
             context=context,
-            pair=f"{subject.item_id}/{SLOTS}",
+            question_id=f"{subject.item_id}/{SLOTS}",
         )
 
 

@@ -1,4 +1,4 @@
-"""A wording: one set of prompt templates, and the words that stand for scores in it.
+"""A wording: one set of prompt templates, and the words that scores are given in.
 
 A protocol may have several wordings (a compact one that a tiny model can read, a full one for real models). Structure and
 parser are the same; only the text differs. The templates are files in ``conf/<env>/prompts/<wording>/``; levels, answer
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jinja2
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -25,8 +25,8 @@ _TOLERANCE = 1e-3  # of a sum of probabilities, which servers round
 
 
 @dataclass(frozen=True)
-class Scale:
-    """The words that a score is given in, worst to best, spaced evenly over 0 to 10."""
+class AnswerVocabulary:
+    """The words that a score may be given in, worst to best, spaced evenly over 0 to 10."""
 
     levels: tuple[str, ...]
 
@@ -55,8 +55,8 @@ class WordingSettings(BaseModel):
         version: rises whenever a template or a level changes, because scores are then no longer comparable.
         levels: the words that a judge answers with, worst to best. Each is one token of every model that is asked for a
             distribution over them (checked when the model is loaded). They are spaced evenly over 0 to 10.
-        scales: other sets of such words for the direct score request, by name: ``words``, ``letters``, ``yes_no``. The
-            last is also what yes/no questions are answered with.
+        vocabularies: other sets of such words for the direct score request, by name: ``words``, ``letters``, ``yes_no``. The
+            last is also what yes/no questions are answered with. Read as ``scales``, too, for one release.
         max_tokens: the longest useful answer for a task.
     """
 
@@ -64,7 +64,9 @@ class WordingSettings(BaseModel):
 
     version: int = Field(ge=1)
     levels: list[str] = Field(min_length=2)
-    scales: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(default_factory=dict)
+    vocabularies: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
+        default_factory=dict, validation_alias=AliasChoices("vocabularies", "scales")
+    )
     max_tokens: dict[str, int]
 
 
@@ -82,8 +84,9 @@ class Wording:
         self.name = name
         self.version = settings.version
         self.levels = tuple(settings.levels)
-        self._scales = {
-            name: Scale(tuple(words)) for name, words in {DIGITS: settings.levels, **settings.scales}.items()
+        self._vocabularies = {
+            name: AnswerVocabulary(tuple(words))
+            for name, words in {DIGITS: settings.levels, **settings.vocabularies}.items()
         }
         self.max_tokens = settings.max_tokens
         # Prompts are plain text for a model, not HTML, so nothing is escaped; StrictUndefined makes a misspelt variable
@@ -121,22 +124,23 @@ class Wording:
         """What transcripts call ``protocol`` in this wording."""
         return f"{protocol}@{version}/{self.name}@{self.version}"
 
-    def scale(self, name: str) -> Scale:
-        """The words of the scale ``name``; ``digits`` are the levels that all other requests use.
+    def vocabulary(self, name: str) -> AnswerVocabulary:
+        """The answer vocabulary ``name``; ``digits`` are the levels that all other requests use.
 
         Raises:
-            T2IEvalError: this wording has no such scale.
+            T2IEvalError: this wording has no such vocabulary.
         """
-        if name not in self._scales:
+        if name not in self._vocabularies:
             raise T2IEvalError(
-                f"Wording '{self.name}' has no scale '{name}'; it has {', '.join(self._scales)} (judging.wordings)."
+                f"Wording '{self.name}' has no answer vocabulary '{name}'; it has {', '.join(self._vocabularies)} "
+                "(judging.wordings)."
             )
-        return self._scales[name]
+        return self._vocabularies[name]
 
     def value(self, level: str) -> float:
         """The score, 0 to 10, that ``level`` stands for."""
-        return self._scales[DIGITS].value(level)
+        return self._vocabularies[DIGITS].value(level)
 
     def level(self, score: float) -> str:
         """The level nearest to ``score`` (0 to 10; halves round up)."""
-        return self._scales[DIGITS].level(score)
+        return self._vocabularies[DIGITS].level(score)

@@ -28,7 +28,7 @@ from t2i_eval_kedro.judging.evaluators import (
     phrases_of,
 )
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
-from t2i_eval_kedro.judging.protocols.registry import choices_of
+from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of
 from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.settings import ModelSettings
 
@@ -68,7 +68,7 @@ def judge_held_out(
         elsewhere = on_ray(model, adapter, images, judging)
     else:
         local = open_backend(model, adapter, images, judging)
-        local.require_tokens(choices_of(judging.protocols, wording, judging.options))
+        local.require_tokens(candidate_tokens_of(judging.protocols, wording, judging.options))
         backend = remembering(local, model, adapter, images, judging)
     similarity = None
     if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
@@ -86,7 +86,7 @@ def judge_held_out(
         elements=elements,
         similarity=similarity,
         elsewhere=elsewhere,
-        at_once=judging.batch_size,
+        chunk_size=judging.batch_size,
     )
     return said.scores, said.transcripts, said.element_scores
 
@@ -187,7 +187,7 @@ def remembering(
         "backend": judging.backend,
         "code": _code(),
     }
-    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), alone=False)
+    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)
 
 
 @lru_cache

@@ -1,6 +1,6 @@
 """Answers that a machine reads, as pydantic schemas: for servers that can hold a model to one (structured outputs).
 
-A form says what may be answered and writes an answer as the text that the protocol's parser reads and a student learns, so
+A schema says what may be answered and writes an answer as the text that the protocol's parser reads and a student learns, so
 that it makes no difference downstream whether a server knows structured outputs.
 """
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 
 
-class Form(BaseModel):
+class ResponseSchema(BaseModel):
     """The answer to one kind of request."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,7 +26,7 @@ class Form(BaseModel):
         """The answer as the prompt asks for it in words."""
 
 
-class ScoreForm(Form):
+class ScoreSchema(ResponseSchema):
     """One level, or that the question does not apply."""
 
     score: str
@@ -44,8 +44,10 @@ class _Line(BaseModel):
     question: str
 
 
-class ExtractionForm(Form):
+class ExtractionSchema(ResponseSchema):
     """The questions about a prompt."""
+
+    model_config = ConfigDict(title="ExtractionForm")  # a title is sent and names kept answers, so it stays
 
     questions: list[_Line]
 
@@ -54,8 +56,10 @@ class ExtractionForm(Form):
         return "\n".join(f"{line.aspect} | {', '.join(line.entities)} | {line.question}" for line in self.questions)
 
 
-class ScoreListForm(Form):
+class ScoreListSchema(ResponseSchema):
     """Scores from 0 to 10, and why."""
+
+    model_config = ConfigDict(title="ScoreListForm")
 
     reasoning: str
     score: list[float]
@@ -66,21 +70,21 @@ class ScoreListForm(Form):
 
 
 @lru_cache
-def score_form(levels: tuple[str, ...]) -> type[Form]:
-    """The form whose score is one of ``levels`` or N/A."""
+def score_schema(levels: tuple[str, ...]) -> type[ResponseSchema]:
+    """The schema whose score is one of ``levels`` or N/A."""
     allowed = Literal[(*levels, NOT_APPLICABLE)]  # type: ignore[valid-type]
-    return cast("type[Form]", create_model("Score", __base__=ScoreForm, score=(allowed, ...)))
+    return cast("type[ResponseSchema]", create_model("Score", __base__=ScoreSchema, score=(allowed, ...)))
 
 
 @lru_cache
-def option_form(options: tuple[int, ...]) -> type[Form]:
-    """The form whose score is one of ``options``."""
+def option_schema(options: tuple[int, ...]) -> type[ResponseSchema]:
+    """The schema whose score is one of ``options``."""
     words = tuple(map(str, options))
     allowed: Any = Literal.__getitem__(words)
-    return cast("type[Form]", create_model("Option", __base__=ScoreForm, score=(allowed, ...)))
+    return cast("type[ResponseSchema]", create_model("Option", __base__=ScoreSchema, score=(allowed, ...)))
 
 
 @lru_cache
-def json_schema(form: type[Form]) -> dict[str, Any]:
-    """The JSON schema of ``form``, in the strict subset: no other keys, every key required."""
-    return form.model_json_schema()
+def json_schema(schema: type[ResponseSchema]) -> dict[str, Any]:
+    """The JSON schema of ``schema``, in the strict subset: no other keys, every key required."""
+    return schema.model_json_schema()

@@ -6,12 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.forms import ExtractionForm, json_schema, score_form
 from t2i_eval_kedro.judging.protocols.parsing import Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema, json_schema, score_schema
 
 
 def test_every_level_is_read_as_its_score(wording: Wording) -> None:
-    form = score_form(wording.levels)
+    form = score_schema(wording.levels)
     for level in (*wording.levels, "n/a"):
         text = form.model_validate({"score": level}).text()
         assert parse_score(Answer(text), wording) == parse_score(Answer(level), wording)
@@ -20,12 +20,12 @@ def test_every_level_is_read_as_its_score(wording: Wording) -> None:
 @pytest.mark.parametrize("answer", [{"score": "11"}, {"score": 7}, {}, {"score": "7", "why": "so"}, []])
 def test_what_is_off_the_schema_is_refused(wording: Wording, answer: object) -> None:
     with pytest.raises(ValidationError):
-        score_form(wording.levels).model_validate(answer)
+        score_schema(wording.levels).model_validate(answer)
 
 
 def test_an_extraction_is_read_as_its_questions() -> None:
     line = {"aspect": "relations", "entities": ["a dog", "a ball"], "question": "Is the dog left of the ball?"}
-    text = ExtractionForm.model_validate({"questions": [line]}).text()
+    text = ExtractionSchema.model_validate({"questions": [line]}).text()
     assert parse_questions(text) == (Question("relations", ("a dog", "a ball"), "Is the dog left of the ball?"),)
 
 
@@ -35,7 +35,7 @@ def test_schemas_are_in_the_strict_subset(wording: Wording) -> None:
         own = [node] if isinstance(node, dict) and node.get("type") == "object" else []
         return own + [found for part in inner for found in objects(part)]
 
-    for form in (score_form(wording.levels), ExtractionForm):
+    for form in (score_schema(wording.levels), ExtractionSchema):
         found = objects(json_schema(form))
         assert found
         for node in found:
