@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pages import outside
 from PIL import Image
 
 from t2i_eval_kedro.cli.agreement import agreement, score_submission
@@ -59,7 +60,7 @@ def test_table_and_files(files):
     page = (files / "o" / "agreement.html").read_text()
     assert "low&lt;b&gt;" in page
     assert "low<b>" not in page
-    assert "http" not in page
+    assert outside(page) == []
     again = run(files, "--lower-is-better", "low<b>", "--scale", "1:5", "--out", files / "o2")
     assert (files / "o2" / "agreement.json").read_bytes() == (files / "o" / "agreement.json").read_bytes()
     assert again.replace("o2", "o") == out
@@ -68,7 +69,7 @@ def test_table_and_files(files):
 @pytest.mark.parametrize("by", ["none", "prompt", "generator", "skill"])
 def test_every_grouping(files, by):
     out = run(files, "--by", by)
-    assert ("averaged inside" in out) is (by != "none")
+    assert ("averaged within" in out) is (by != "none")
 
 
 def test_preferences(files):
@@ -83,7 +84,7 @@ def test_preferences(files):
     )
     table.to_csv(files / "p.csv", index=False)
     out = run(files, "--preferences", files / "p.csv", "--out", files)
-    assert "Preferences shared" in out
+    assert "people's preferences" in out
     summary = json.loads((files / "agreement.json").read_text())
     assert summary["input"]["preferences_of_unknown_items"] == 1
     assert summary["input"]["unreadable_preferences"] == 1
@@ -135,35 +136,45 @@ def test_missing_scores(files):
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "dimension", "constant_reason", "judge_value"),
     [
-        [("x", "p", "g", "1", "d", 3)],
-        [("x", "p", "g", "1", "d", 3), ("y", "p", "g", "1", "d", 3)],
-        [("x", "p", "g", "1", "d", 1), ("y", "q", "g", "1", "d", 5), ("z", "q", "g", "1", "d", 5)],
-        [("x", "p", "g", "1", "d", "bad")],
+        ([("x", "p", "g", "1", "d", 3)], "d", "fewer than 2 items", None),
+        ([("x", "p", "g", "1", "d", 3), ("y", "p", "g", "1", "d", 3)], "d", "scores are all equal", None),
+        (
+            [("x", "p", "g", "1", "d", 1), ("y", "q", "g", "1", "d", 5), ("z", "q", "g", "1", "d", 5)],
+            "d",
+            "scores are all equal",
+            0.866025,
+        ),
+        ([("x", "p", "g", "1", "d", "bad")], "", "no rating", None),
     ],
     ids=["one item", "all tied", "one rater and one generator", "no rating"],
 )
-def test_hardly_any_data_gives_nulls_with_reasons(files, rows):
+def test_hardly_any_data_gives_nulls_with_reasons(files, rows, dimension, constant_reason, judge_value):
     columns = ["item_id", "prompt_id", "generator", "rater_id", "dimension", "score"]
     pd.DataFrame(rows, columns=columns).to_csv(files / "ratings.csv", index=False)
     scores = [(row[0], "judge", k) for k, row in enumerate(rows)] + [(row[0], "constant", 1) for row in rows]
     pd.DataFrame(scores, columns=["item_id", "evaluator", "score"]).to_csv(files / "scores.csv", index=False)
     run(files, "--out", files)
-    summary = json.loads((files / "agreement.json").read_text())
-    assert all(
-        figure["reason"]
-        for figure in summary["evaluators"].get("constant", {}).get("d", {}).values()
-        if figure["value"] is None
-    )
+    evaluators = json.loads((files / "agreement.json").read_text())["evaluators"]
+    assert set(evaluators) == {"judge", "constant"}
+    for name, dimensions in evaluators.items():
+        assert set(dimensions) == {dimension}
+        for statistic, cell in dimensions[dimension].items():
+            assert cell["value"] is not None or cell["reason"], (name, statistic)
+            assert cell["low"] is not None or cell["reason"], (name, statistic)
+    constant, judge = (evaluators[name][dimension]["spearman"] for name in ("constant", "judge"))
+    assert constant["value"] is None
+    assert constant_reason in constant["reason"]
+    assert judge["value"] == judge_value
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (["--scale", "5:1"], "is no scale"),
-        (["--scale", "1-5"], "is no scale"),
-        (["--lower-is-better", "nobody"], "names no judge"),
+        (["--scale", "5:1"], "is not a rating scale"),
+        (["--scale", "1-5"], "is not a rating scale"),
+        (["--lower-is-better", "nobody"], "is not an evaluator of the scores"),
         (["--preferences", "/nowhere.csv"], "There is no file"),
     ],
 )
@@ -176,9 +187,9 @@ def test_wrong_options_end_in_one_sentence(files, change, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "no readable CSV"),
-        ("item_id,score\na,1\n", "lacks the column"),
-        (b"\xff\xfe\x00", "no readable CSV"),
+        ("", "is not a readable CSV"),
+        ("item_id,score\na,1\n", "does not have the column"),
+        (b"\xff\xfe\x00", "is not a readable CSV"),
     ],
 )
 def test_wrong_files_end_in_one_sentence(files, text, sentence):
@@ -253,7 +264,7 @@ def test_structure_submission(tmp_path):
     assert set(found) == {"SRCC", "PLCC", "Precision", "Recall", "F1_Score", "GIoU", "Final_Score"}
     name = next(iter(vector["pred"]))
     (submission / f"{name}.png").write_bytes(b"\x89PNG no")
-    assert "no readable PNG" in score("structure", "--truth", truth, "--submission", submission, ok=False)
+    assert "is not a readable PNG" in score("structure", "--truth", truth, "--submission", submission, ok=False)
     (submission / f"{name}.png").unlink()
     assert "There is no mask" in score("structure", "--truth", truth, "--submission", submission, ok=False)
     (submission / "scores.json").write_text('{"../t/im000": 1}')
@@ -277,10 +288,10 @@ def test_a_pickle_is_refused_unread(tmp_path, track):
 def test_files_that_are_no_submission(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("[")
-    assert "no JSON list" in score(
+    assert "is not a JSON list" in score(
         "alignment", "--truth", tmp_path / "a.json", "--submission", tmp_path / "a.json", ok=False
     )
-    assert "no JSON in UTF-8" in score(
+    assert "is not valid JSON in UTF-8" in score(
         "alignment", "--truth", tmp_path / "b.json", "--submission", tmp_path / "b.json", ok=False
     )
-    assert "no folder" in score("structure", "--truth", tmp_path / "x", "--submission", tmp_path / "x", ok=False)
+    assert "is not a folder" in score("structure", "--truth", tmp_path / "x", "--submission", tmp_path / "x", ok=False)

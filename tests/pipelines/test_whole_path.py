@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from kedro_project import make_project, run_kedro
+from pages import outside, resources
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.shapes.make import make_shapes
@@ -60,9 +60,11 @@ def test_no_prompt_is_in_two_folds_and_no_test_item_is_trained_on(finished: Path
     for file in ("balanced_examples", "grpo_examples"):
         examples = pd.read_parquet(data / f"05_model_input/{CELL}/{file}.parquet")
         assert not set(examples["item_id"]) & test_items
-        for messages in examples["messages"]:
-            text = json.loads(messages)[-1]["text"]
-            assert not any(text.startswith(f"{prompt} ,") for prompt in test_prompts)
+        prompt_of = dict(zip(items["item_id"], items["prompt"], strict=True))
+        for item_id, messages in zip(examples["item_id"], examples["messages"], strict=True):
+            asked = "\n".join(message["text"] for message in json.loads(messages))
+            leaked = [prompt for prompt in test_prompts if prompt in asked and prompt not in prompt_of[item_id]]
+            assert not leaked, (item_id, leaked)
 
 
 def test_the_student_is_asked_in_the_words_it_was_trained_with(finished: Path) -> None:
@@ -103,19 +105,8 @@ def test_tables_on_disk_keep_to_the_schema(finished: Path) -> None:
 
 def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
     html = (finished / "data/08_reporting" / CELL / "report.html").read_text()
-
-    class Links(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.found: list[str] = []
-
-        def handle_starttag(self, tag, attrs):
-            self.found += [value for name, value in attrs if name in ("src", "href") and value]
-
-    parser = Links()
-    parser.feed(html)
-    assert parser.found
-    assert all(link.startswith(("data:", "#")) for link in parser.found if not link.startswith("https://"))
+    assert outside(html) == []
+    assert sum(one.startswith("data:image/png;base64,") for one in resources(html)) >= 6
     assert "ynthetic" in html
 
 

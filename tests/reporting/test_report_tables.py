@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.reporting import claims, tables, views
+from t2i_eval_kedro.reporting import claims, pages, tables, views
 from t2i_eval_kedro.reporting.inputs import ReportInputs, describe, role
 
 
@@ -142,4 +142,4 @@ def test_rebalancing_draws_what_has_bins_and_lists_all(inputs: ReportInputs) -> 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0004, "<0.001"), (0.25, "0.250"), (None, "–"), (np.nan, "–")])
 def test_small_p_values_are_not_rounded_to_zero(value: float | None, text: str) -> None:
-    assert views.p_value(value) == text
+    assert pages.p_value(value) == text

@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from t2i_eval_kedro.reporting import figures, views
+from t2i_eval_kedro.reporting import figures, pages
 from t2i_eval_kedro.reporting.inputs import plain, statistic_label
-from t2i_eval_kedro.reporting.report import environment
 from t2i_eval_kedro.reporting.tables import number
 
 
@@ -102,7 +101,7 @@ def build_ablations(result: Mapping[str, Any]) -> str:
         for row in rows
     )
     figure = figures.forest(drawn, statistic_label(result["statistic"]), title=plain(result["dimension"]))
-    templates = environment()
+    templates = pages.environment()
     templates.filters["cell"] = cell
     return templates.get_template("ablations.html.jinja").render(
         result=result,
@@ -140,4 +139,4 @@ def cell(figure: Mapping[str, Any] | None, name: str = "value", *, signed: bool 
     if figure[name] is None:
         return f"– ({figure['reason']})"
     value = f"{figure[name]:+.3f}".replace("-", "−") if signed else number(figure[name])
-    return f"{value} {views.interval(figure)}" if figure["low"] is not None else value
+    return f"{value} {pages.interval(figure)}" if figure["low"] is not None else value

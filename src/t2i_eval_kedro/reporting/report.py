@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.reporting import claims, figures, gallery, tables, views
-from t2i_eval_kedro.reporting.inputs import ReportInputs, describe, ordered, plain, statistic_label
+from t2i_eval_kedro.reporting.inputs import ReportInputs, ordered, plain, statistic_label
+from t2i_eval_kedro.reporting.pages import environment
 
 _SHOWN_IN_GALLERY = 12
 
@@ -58,27 +58,6 @@ def build_report(inputs: ReportInputs) -> str:
         "provenance": views.pairs(inputs.provenance),
     }
     return environment().get_template("report.html.jinja").render(page)
-
-
-def environment() -> jinja2.Environment:
-    """The templates of reports, and the filters that they write figures with."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("t2i_eval_kedro.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": tables.number,
-        "interval": views.interval,
-        "plain": plain,
-        "describe": describe,
-        "statistic": statistic_label,
-        "p_value": views.p_value,
-        "percent": views.percent,
-    }
-    return environment
 
 
 def _gallery(

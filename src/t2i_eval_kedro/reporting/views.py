@@ -426,20 +426,3 @@ def rebalancing(table: pd.DataFrame | None) -> dict[str, Any] | None:
         "bin", key=lambda column: column.map(figures.bin_order), kind="stable"
     ).sort_values(["task", "aspect"], kind="stable")
     return {"panels": panels, "rows": ordered_rows.to_dict("records")}
-
-
-def percent(share: float) -> str:
-    """A share of 1 in percent."""
-    return f"{100 * share:g}%"
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    """The interval of a row or figure with ``low`` and ``high``."""
-    return tables.interval(float(row["low"]), float(row["high"]))
-
-
-def p_value(value: object) -> str:
-    """A p-value to three decimals, or that it is smaller."""
-    if not isinstance(value, float) or math.isnan(value):
-        return "–"
-    return "<0.001" if value < 0.001 else tables.number(value)

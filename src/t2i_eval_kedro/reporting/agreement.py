@@ -1,0 +1,163 @@
+"""A summary of agreement as a few tables with printed numbers, and as a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.reporting.inputs import plain
+from t2i_eval_kedro.reporting.pages import environment
+
+Grouping = Literal["none", "prompt", "generator", "skill"]
+GROUPINGS: tuple[Grouping, ...] = ("none", "prompt", "generator", "skill")
+STATISTICS = {
+    "spearman": "Spearman",
+    "kendall_b": "Kendall tau-b",
+    "pearson": "Pearson",
+    "pairwise_accuracy": "Pairwise accuracy",
+}
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table to be read: ``title`` above ``frame``, whose cells are texts and counts."""
+
+    title: str
+    frame: pd.DataFrame
+
+
+def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[PrintedTable]:
+    """The tables of ``summary``: agreement, response status, noise ceiling, differences, preferences (where there are any).
+
+    Args:
+        summary: what :func:`t2i_eval_kedro.agreement.summarise` returned.
+        by: groups within which agreement is computed and then averaged.
+
+    Raises:
+        T2IEvalError: ``by`` is ``skill`` and no item has one.
+    """
+    found = [
+        agreement_table(summary, by),
+        _status(summary),
+        _ceiling(summary),
+        differences_table(summary),
+        _preferences(summary),
+    ]
+    return [table for table in found if len(table.frame)]
+
+
+def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> PrintedTable:
+    """The agreement of every evaluator on every dimension, highest Spearman first."""
+    if by == "skill" and not summary["by"].get("skill"):
+        raise T2IEvalError("There are no skills; give the ratings a column 'skill' (several separated by ';').")
+    source = summary["evaluators"] if by == "none" else summary["by"].get(by, {})
+    measured = [(name, dimension, cells) for name, cells_of in source.items() for dimension, cells in cells_of.items()]
+
+    def place(row: tuple[str, str, Mapping[str, Any]]) -> tuple[str, float, str]:
+        value = row[2]["spearman"]["value"]
+        return row[1], math.inf if value is None else -value, row[0]
+
+    rows = [
+        {"evaluator": name, "dimension": dimension}
+        | {label: _estimate(cells.get(statistic)) for statistic, label in STATISTICS.items()}
+        | {"n": cells["spearman"].get("n"), "note": cells["spearman"].get("reason", "")}
+        for name, dimension, cells in sorted(measured, key=place)
+    ]
+    level = 100 * float(summary["settings"]["level"])
+    grouped = "" if by == "none" else f", averaged within each {by}"
+    return PrintedTable(f"Agreement with the mean rating{grouped} ({level:g}% interval over prompts)", _frame(rows))
+
+
+def differences_table(summary: Mapping[str, Any]) -> PrintedTable:
+    """The paired differences in Spearman between evaluators, over all items."""
+    rows = [
+        {
+            "a": entry["a"],
+            "b": entry["b"],
+            "dimension": entry["dimension"],
+            "a minus b": _estimate({**entry, "value": entry["difference"]}),
+            "p": _number(entry["p"]),
+            "p (Holm)": _number(entry.get("p_holm")),
+            "note": entry.get("reason", ""),
+        }
+        for entry in summary["significance"]
+        if entry["statistic"] == "spearman"
+    ]
+    return PrintedTable("Paired differences in Spearman over all items (prompt-level permutation test)", _frame(rows))
+
+
+def _status(summary: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        "Response status (rated items)",
+        _frame(
+            [
+                {"evaluator": name, "dimension": dimension} | dict(cell)
+                for name, dimensions in summary["counts"].items()
+                for dimension, cell in dimensions.items()
+            ]
+        ),
+    )
+
+
+def _ceiling(summary: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        "Noise ceiling",
+        _frame(
+            [
+                {
+                    "dimension": dimension,
+                    "statistic": statistic,
+                    "noise ceiling": _number(cell["value"]),
+                    "note": cell.get("reason", ""),
+                }
+                for dimension, cells in summary["ceiling"].items()
+                for statistic, cell in cells.items()
+            ]
+        ),
+    )
+
+
+def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        "Agreement with people's preferences",
+        _frame(
+            [
+                {"evaluator": name, "dimension": dimension or "(any)"}
+                | {plain(kind): _estimate(cell[kind]) for kind in ("accuracy", "accuracy_without_ties")}
+                | {"n": cell["accuracy"]["n"], "missing": cell["missing"]}
+                for name, dimensions in summary.get("preferences", {}).items()
+                for dimension, cell in dimensions.items()
+            ]
+        ),
+    )
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """``rows`` without the column ``note`` where no row has one."""
+    frame = pd.DataFrame(list(rows))
+    return frame.drop(columns="note") if "note" in frame and (frame["note"] == "").all() else frame
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _estimate(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["value"] is None:
+        return "-"
+    return f"{cell['value']:.3f} [{_number(cell['low'])}, {_number(cell['high'])}]"
+
+
+def build_agreement(summary: Mapping[str, Any], by: Grouping = "none") -> str:
+    """The tables of ``summary`` as one HTML page, without scripts and without anything to fetch."""
+    notes = {plain(name): count for name, count in summary.get("input", {}).items() if count}
+    return (
+        environment()
+        .get_template("agreement.html.jinja")
+        .render(tables=agreement_tables(summary, by), notes=notes, settings=summary["settings"])
+    )
