@@ -16,11 +16,12 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Levels, Wording
 from t2i_eval_kedro.judging.shards import BatchImages, _share, judge_shards
 from t2i_eval_kedro.models.loading import ImageSource as AnyImages
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.pipelines.judging.nodes import on_ray, open_backend
+from t2i_eval_kedro.pipelines.judging.nodes import on_ray
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"

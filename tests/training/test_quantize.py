@@ -13,10 +13,10 @@ from random_model import Pictures, build_model
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.models.loading import encode, load_model, load_processor, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.pipelines.judging.nodes import open_backend, remembering
 from t2i_eval_kedro.training.checkpoints import run_hash
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.launch import SFTJob, run
@@ -129,7 +129,7 @@ def test_the_answers_of_the_float_model_are_not_those_of_4_bits(
     for quantize in (None, "4bit"):
         chosen = model.model_copy(update={"quantize": quantize})
         backend = open_backend(chosen, trained[0], store, judging)  # type: ignore[arg-type]
-        kept = remembering(backend, chosen, trained[0], store, judging)  # type: ignore[arg-type]
+        kept = cache_answers(backend, chosen, trained[0], store, judging)  # type: ignore[arg-type]
         given[quantize] = {place: dict(answer.probabilities) for place, answer in kept.answer(requests)}
         fresh = {place: dict(answer.probabilities) for place, answer in backend.answer(requests)}
         assert given[quantize] == {place: pytest.approx(shares) for place, shares in fresh.items()}

@@ -21,10 +21,10 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_for, read_elements
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, candidate_tokens_of
-from t2i_eval_kedro.pipelines.judging.nodes import open_backend, remembering
 from t2i_eval_kedro.schema import FAILED, OK
 
 SIMILARITY = "similarity"
@@ -153,7 +153,7 @@ def _open(protocol: str, project: Project, found: Evaluator, files: ImageFiles, 
     backend.require_tokens(candidate_tokens_of([protocol], project.wording, project.judging.options))
     if not keep:
         return found.name, backend
-    return found.name, remembering(backend, project.model, found.adapter, files, project.judging)
+    return found.name, cache_answers(backend, project.model, found.adapter, files, project.judging)
 
 
 def _read_rows(path: Path) -> pd.DataFrame:

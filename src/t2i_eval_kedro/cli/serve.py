@@ -12,7 +12,7 @@ import click
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.pipelines.judging.nodes import open_backend
+from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.serving.server import EvaluatorServer, SentImages
 
 SIMULATED = "simulated-teacher"

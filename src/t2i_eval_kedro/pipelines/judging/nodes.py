@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
-from hashlib import sha256
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from t2i_eval_kedro.benchmarks.images import ImageFiles
-from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
-from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement
 from t2i_eval_kedro.judging.evaluators import (
     Elsewhere,
@@ -27,6 +22,7 @@ from t2i_eval_kedro.judging.evaluators import (
     load_templates,
     phrases_of,
 )
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of
 from t2i_eval_kedro.models import loading
@@ -69,7 +65,7 @@ def judge_held_out(
     else:
         local = open_backend(model, adapter, images, judging)
         local.require_tokens(candidate_tokens_of(judging.protocols, wording, judging.options))
-        backend = remembering(local, model, adapter, images, judging)
+        backend = cache_answers(local, model, adapter, images, judging)
     similarity = None
     if adapter is None and "similarity" in judging.protocols:  # it knows no adapter, so once is enough
         from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend
@@ -89,38 +85,6 @@ def judge_held_out(
         chunk_size=judging.batch_size,
     )
     return said.scores, said.transcripts, said.element_scores
-
-
-def open_backend(
-    model: ModelSettings, adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings
-) -> LocalBackend:
-    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``.
-
-    Raises:
-        T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
-    """
-    processor = model.load_processor()
-    if judging.backend == "vllm":
-        from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
-
-        if model.quantize:
-            raise T2IEvalError(
-                "vLLM runs no model in 4 bits here; set model.quantize=null or judging.backend=transformers."
-            )
-        return VLLMBackend(
-            model.model,
-            processor,
-            images,
-            adapter=adapter,
-            dtype=model.dtype,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            batch_size=judging.batch_size,
-        )
-    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
-
-    loaded = model.load(adapter=adapter, merge=adapter is not None)
-    return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
 
 
 def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
@@ -160,43 +124,7 @@ def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None
     if judging.answers is not None:
         answers = Path(judging.answers)
         judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
-    return remembering(open_backend(model, adapter, images, judging), model, adapter, images, judging)
-
-
-def remembering(
-    backend: Backend,
-    model: ModelSettings,
-    adapter: Path | None,
-    images: ImageStore | ImageFiles | BatchImages,
-    judging: JudgingSettings,
-) -> Backend:
-    """``backend``, with every answer on disk before it is used, where the settings say so.
-
-    An answer belongs to the weights of the model and the adapter, the precision, and the code that asked, so none outlives
-    a change of them.
-    """
-    if judging.answers is None:
-        return backend
-    identity = {
-        "model": loading.fingerprint(model.model, revision=model.revision),
-        "adapter": None
-        if adapter is None
-        else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
-        "dtype": model.dtype,
-        "quantize": model.quantize,
-        "backend": judging.backend,
-        "code": _code(),
-    }
-    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)
-
-
-@lru_cache
-def _code() -> str:
-    """A hash of the modules that run a model, and the versions of the libraries below them."""
-    files = [Path(loading.__file__), *sorted((Path(loading.__file__).parent / "backends").glob("*.py"))]
-    digest = sha256(b"".join(file.read_bytes() for file in files))
-    digest.update(" ".join(version(name) for name in ("torch", "transformers", "peft")).encode())
-    return digest.hexdigest()
+    return cache_answers(open_backend(model, adapter, images, judging), model, adapter, images, judging)
 
 
 def data_note(card: Mapping[str, Any]) -> str:

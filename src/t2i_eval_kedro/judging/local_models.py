@@ -1,0 +1,94 @@
+"""Opens the model that judges in this process, and keeps its answers on disk."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging import backends
+from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
+from t2i_eval_kedro.judging.cache import CachedBackend, Keys
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.models import loading
+from t2i_eval_kedro.models.settings import ModelSettings
+
+
+class EncodedImages(Protocol):
+    """Whatever returns the bytes of an image by its key."""
+
+    def read(self, key: str) -> bytes:
+        """The encoded image stored under ``key``."""
+        ...
+
+
+def open_backend(
+    model: ModelSettings, adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings
+) -> LocalBackend:
+    """The model, with ``adapter`` on it where one is given, ready to answer about ``images``.
+
+    Raises:
+        T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
+    """
+    processor = model.load_processor()
+    if judging.backend == "vllm":
+        from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
+
+        if model.quantize:
+            raise T2IEvalError(
+                "vLLM runs no model in 4 bits here; set model.quantize=null or judging.backend=transformers."
+            )
+        return VLLMBackend(
+            model.model,
+            processor,
+            images,
+            adapter=adapter,
+            dtype=model.dtype,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            batch_size=judging.batch_size,
+        )
+    from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
+
+    loaded = model.load(adapter=adapter, merge=adapter is not None)
+    return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
+
+
+def cache_answers(
+    backend: Backend,
+    model: ModelSettings,
+    adapter: Path | None,
+    images: EncodedImages,
+    judging: JudgingSettings,
+) -> Backend:
+    """``backend``, with every answer on disk before it is used, where the settings say so.
+
+    An answer belongs to the weights of the model and the adapter, the precision, and the code that asked, so none outlives
+    a change of them.
+    """
+    if judging.answers is None:
+        return backend
+    identity = {
+        "model": loading.fingerprint(model.model, revision=model.revision),
+        "adapter": None
+        if adapter is None
+        else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "dtype": model.dtype,
+        "quantize": model.quantize,
+        "backend": judging.backend,
+        "code": code_hash(),
+    }
+    return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)
+
+
+@lru_cache
+def code_hash() -> str:
+    """A hash of the modules that run a model, and the versions of the libraries below them."""
+    files = [Path(loading.__file__), *sorted(Path(backends.__file__).parent.glob("*.py"))]
+    digest = sha256(b"".join(file.read_bytes() for file in files))
+    digest.update(" ".join(version(name) for name in ("torch", "transformers", "peft")).encode())
+    return digest.hexdigest()
