@@ -208,6 +208,8 @@ def load_model(
     import torch
     from transformers import AutoModelForImageTextToText
 
+    from t2i_eval_kedro.models.packed_vision import speed_up_vision
+
     folder = model_folder(model)
     if dtype not in _DTYPES:
         raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
@@ -234,6 +236,7 @@ def load_model(
         )
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
+    speed_up_vision(loaded)
     if adapter is not None:
         check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
