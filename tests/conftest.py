@@ -20,6 +20,12 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def excerpts() -> Path:
+    """Excerpts of real benchmarks, one folder each, laid out as the whole files are."""
+    return Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     folder = os.environ.get("T2I_EVAL_SHARED_DATA")
     if not folder:

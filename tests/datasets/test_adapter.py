@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +47,22 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_behind(tmp_path: Pa
     dataset.save(make_adapter(tmp_path / "b", b"new"))
     assert (dataset.load() / "adapter_model.safetensors").read_bytes() == b"new"
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["sft"]
+
+
+def test_of_two_writers_at_once_the_folder_of_one_stays_whole(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "sft"
+    ready = threading.Barrier(2)
+
+    def write(name: str) -> None:
+        ready.wait()
+        for n in range(100):
+            AdapterFolder(filepath=str(target)).save(make_adapter(tmp_path / f"{name}{n}", name.encode()))
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write, name) for name in "ab"]:
+            done.result()
+    assert (AdapterFolder(filepath=str(target)).load() / "adapter_model.safetensors").read_bytes() in (b"a", b"b")
+    assert [path.name for path in target.parent.iterdir()] == ["sft"]
 
 
 def test_a_folder_already_in_place_stays(tmp_path: Path) -> None:

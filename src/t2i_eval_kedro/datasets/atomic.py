@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 
@@ -30,17 +32,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling of folder ``path``; it takes its place when the block ends without error.
 
     A folder cannot replace a full one in one step, so the old one is moved aside first; whoever opens ``path``
-    between the two moves finds no folder, never half of one.
+    between the two moves finds no folder, never half of one. Of several writers the last one's folder stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    new, old = temporary / "new", temporary / "old"
+    new = temporary / "new"
     new.mkdir()
+    old = temporary / "old"
     try:
         yield new
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
+        for attempt in count():
+            old = temporary / f"old{attempt}"
+            with suppress(FileNotFoundError):  # nothing is there, or another writer has just moved it
+                os.replace(path, old)
+            try:
+                os.replace(new, path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                break  # otherwise another writer was faster: its folder is moved aside in turn
     finally:
         if not path.exists() and old.exists():
             os.replace(old, path)

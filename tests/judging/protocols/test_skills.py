@@ -70,8 +70,8 @@ def test_an_unread_prompt_costs_alignment_alone(skills: Skills, slots: Answer, s
     assert (scores["alignment"].status, scores["faithfulness"].status) == (status, OK)
 
 
-def test_the_release_questions_are_asked_where_there_are_some(skills: Skills, shared_data: Path) -> None:
-    row = json.loads((shared_data / "evalalign" / "test_alignment_prompt.json").read_text())[0]
+def test_the_release_questions_are_asked_where_there_are_some(skills: Skills, excerpts: Path) -> None:
+    row = json.loads((excerpts / "evalalign" / "test_alignment_prompt.json").read_text())[0]
     elements = tuple(
         PromptElement(
             f"alignment/{skill}", skill, question.removeprefix("<image>\n"), skill=f"alignment/{skill}", expected="2"
