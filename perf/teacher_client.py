@@ -48,7 +48,7 @@ def main(url: str, folder: Path, items: int) -> None:
     wording = Wording.load(CONF / "prompts", "full", WordingSettings(**parameters("judging")["wordings"]["full"]))
     subjects = [EvaluationItem(f"i{i}", f"a thing {i} left of the other", f"{i}.png") for i in range(items)]
     asked = backend(url, AnswerStore(folder / "answers.sqlite"), in_flight=8)
-    said = judge(subjects, Decomposed(wording), asked, evaluator="teacher")
+    said = judge(subjects, Decomposed(wording), asked, name="teacher")
     said.transcripts.to_parquet(folder / "transcripts.parquet")
 
 

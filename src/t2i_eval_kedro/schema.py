@@ -8,7 +8,8 @@ null with a status; it is counted, never imputed and never dropped in silence.
 | item | one image made for one prompt by one generator |
 | rater | a person who scored items; a dimension is what they scored |
 | element | one checkable part of a prompt, with its skill and its question |
-| evaluator | a protocol, what answers it, and perhaps an adapter |
+| judge | who scores: a model with or without an adapter, a recorded metric |
+| evaluator | a judge and the protocol by which it is asked; :func:`evaluator_id` is its one name |
 | status | ``ok``, ``unparsed`` (an answer that holds no valid score), ``failed`` (no answer), ``missing`` (nothing to score) |
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,14 @@ Kind = Literal["string", "float", "int", "bool"]
 OK, UNPARSED, FAILED, MISSING = "ok", "unparsed", "failed", "missing"
 STATUSES = (OK, UNPARSED, FAILED, MISSING)
 
-RENAMED_COLUMNS = {"pair_id": "question_id"}
+RENAMED_COLUMNS = {"pair_id": "question_id", "protocol": "prompt_version"}
 """Old name -> new name of a column; tables with the old one are read for one release."""
+
+BASE, SFT, GRPO, TEACHER = "base", "sft", "grpo", "teacher"
+JUDGES = (BASE, SFT, GRPO, TEACHER)
+"""The judges of this project: the student untrained, after SFT and after GRPO, and its teacher. All others are recorded."""
+_MAIN_PROTOCOL = {TEACHER: "decomposed"}
+"""The protocol that the evaluator's name leaves out, where it is not ``levels``."""
 
 _DTYPES: dict[str, str] = {"string": "str", "float": "float64", "int": "Int64", "bool": "boolean"}
 
@@ -45,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One canonical table: ``key`` is unique and never null; columns stand in this order; others are refused."""
+    """One canonical table: ``key`` is unique; columns stand in this order; others are refused."""
 
     name: str
     key: tuple[str, ...]
@@ -71,6 +78,12 @@ class Table:
                 old: new for old, new in RENAMED_COLUMNS.items() if new in self.columns and new not in frame.columns
             }
         )
+        if "judge" in self.columns and "evaluator" in frame:  # tables of release 0.1 name evaluators alone
+            parts = [split_evaluator_id(name) for name in frame["evaluator"]]
+            frame = frame.drop(columns="evaluator").assign(
+                judge=[judge for judge, _ in parts],
+                protocol=pd.Series([protocol for _, protocol in parts], frame.index, dtype="str"),
+            )
         missing = [name for name in self.columns if name not in frame.columns]
         unknown = [str(name) for name in frame.columns if name not in self.columns]
         if missing or unknown:
@@ -102,7 +115,7 @@ class Table:
             raise T2IEvalError(
                 f"Column '{name}' of table '{self.name}' holds an infinite value; correct it or set it to null."
             )
-        if not (column.null and name not in self.key) and cast.isna().any():
+        if not column.null and cast.isna().any():
             raise T2IEvalError(
                 f"Column '{name}' of table '{self.name}' has {int(cast.isna().sum())} nulls where none may be."
             )
@@ -118,6 +131,8 @@ class Table:
 _STRING, _STRING_NULL = Column(), Column(null=True)
 _FLOAT, _FLOAT_NULL = Column("float"), Column("float", null=True)
 _STATUS = Column(values=STATUSES)
+_RUN = Column("int")  # number of the repetition; 0 for what was recorded once
+_WHO = {"judge": _STRING, "protocol": _STRING_NULL}  # no protocol: a metric, or how the judge was asked is not recorded
 
 ITEMS = Table(
     "items",
@@ -197,12 +212,12 @@ PREFERENCES = Table(
 
 SCORES = Table(
     "scores",
-    ("item_id", "evaluator", "dimension", "run"),
+    ("item_id", "judge", "protocol", "dimension", "run"),
     {
         "item_id": _STRING,
-        "evaluator": _STRING,
+        **_WHO,
         "dimension": _STRING,
-        "run": Column("int"),
+        "run": _RUN,
         "score": _FLOAT_NULL,
         "status": _STATUS,
         "explanation": _STRING_NULL,
@@ -212,12 +227,12 @@ SCORES = Table(
 
 ELEMENT_SCORES = Table(
     "element_scores",
-    ("item_id", "element_id", "evaluator", "run"),
+    ("item_id", "element_id", "judge", "protocol", "run"),
     {
         "item_id": _STRING,
         "element_id": _STRING,
-        "evaluator": _STRING,
-        "run": Column("int"),
+        **_WHO,
+        "run": _RUN,
         "score": _FLOAT_NULL,
         "status": _STATUS,
     },
@@ -225,12 +240,13 @@ ELEMENT_SCORES = Table(
 
 PREFERENCE_SCORES = Table(
     "preference_scores",
-    ("prompt_id", "item_a", "item_b", "evaluator"),
+    ("prompt_id", "item_a", "item_b", "judge", "protocol", "run"),
     {
         "prompt_id": _STRING,
         "item_a": _STRING,
         "item_b": _STRING,
-        "evaluator": _STRING,
+        **_WHO,
+        "run": _RUN,
         "label": Column(null=True, values=("a", "b", "tie")),
         "margin": _FLOAT_NULL,
         "status": _STATUS,
@@ -239,11 +255,11 @@ PREFERENCE_SCORES = Table(
 
 TRANSCRIPTS = Table(
     "transcripts",
-    ("item_id", "evaluator", "run", "step"),
+    ("item_id", "judge", "protocol", "run", "step"),
     {
         "item_id": _STRING,
-        "evaluator": _STRING,
-        "run": Column("int"),
+        **_WHO,
+        "run": _RUN,
         "step": _STRING,
         "task": _STRING,
         "aspect": _STRING,  # aspect or dimension that the request is about, or ""
@@ -252,7 +268,7 @@ TRANSCRIPTS = Table(
         "answer": _STRING_NULL,
         "status": _STATUS,
         "usage": _STRING_NULL,  # JSON object
-        "protocol": _STRING,  # name, wording and version
+        "prompt_version": _STRING,  # protocol and wording, each with its version
     },
 )
 
@@ -272,7 +288,7 @@ EXAMPLES = Table(
         "weight": _FLOAT,  # of the example's loss
         "target": _STRING_NULL,  # JSON object level -> probability: a soft label in place of the completion's level
         "frequency": _FLOAT_NULL,  # how often it is drawn beside the others; null: once an epoch, as every other
-        "protocol": _STRING_NULL,  # name, wording and version of what wrote the request
+        "prompt_version": _STRING_NULL,  # protocol and wording of the request, each with its version
     },
 )
 
@@ -293,3 +309,52 @@ TABLES: dict[str, Table] = {
         EXAMPLES,
     )
 }
+
+
+def evaluator_id(judge: str, protocol: str | None) -> str:
+    """The one name of an evaluator: ``judge``, or ``<judge>_<protocol>`` where the protocol is not the judge's main one.
+
+    The main protocol is ``levels``, a teacher's ``decomposed``; recorded metrics have none.
+    """
+    return judge if protocol in (None, _MAIN_PROTOCOL.get(judge, "levels")) else f"{judge}_{protocol}"
+
+
+def split_evaluator_id(name: str) -> tuple[str, str | None]:
+    """Judge and protocol of an evaluator's name, for files of release 0.1, which hold the name alone."""
+    judge, _, protocol = name.partition("_")
+    return (judge, protocol or _MAIN_PROTOCOL.get(judge, "levels")) if judge in JUDGES else (name, None)
+
+
+def evaluators(table: pd.DataFrame) -> dict[str, tuple[str, str | None]]:
+    """The evaluators of ``table``, sorted by name: name -> judge and protocol.
+
+    Raises:
+        T2IEvalError: two evaluators have one name.
+    """
+    out: dict[str, tuple[str, str | None]] = {}
+    for judge, protocol in table[["judge", "protocol"]].drop_duplicates().itertuples(index=False, name=None):
+        who = str(judge), None if pd.isna(protocol) else str(protocol)
+        name = evaluator_id(*who)
+        if name in out:
+            raise T2IEvalError(
+                f"Two evaluators are called '{name}': judge and protocol {out[name]} and {who}; rename the recorded judge."
+            )
+        out[name] = who
+    return dict(sorted(out.items()))
+
+
+def evaluator_names(table: pd.DataFrame) -> pd.Series:
+    """The evaluator's name for each row of ``table``; see :func:`evaluator_id`."""
+    names = {who: name for name, who in evaluators(table).items()}
+    protocols = table["protocol"].astype(object).where(table["protocol"].notna(), None)
+    named = [names[who] for who in zip(table["judge"], protocols, strict=True)]
+    return pd.Series(named, index=table.index, name="evaluator", dtype="str")
+
+
+def evaluators_of(summary: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """The evaluators of a ``summary.json``: name -> judge and protocol."""
+    named = summary.get("judges") or {}  # summaries of release 0.1 name evaluators alone
+    return {
+        name: (named[name]["judge"], named[name]["protocol"]) if name in named else split_evaluator_id(name)
+        for name in summary.get("evaluators", {})
+    }

@@ -38,10 +38,10 @@ def rating(item, rater, score, off_scale=False, dimension="overall"):
     }
 
 
-def score(item, value, status="ok", evaluator="e", dimension="overall", run=0, better=True):
+def score(item, value, status="ok", judge="e", dimension="overall", run=0, better=True):
     return {
         "item_id": item,
-        "evaluator": evaluator,
+        "judge": judge,
         "dimension": dimension,
         "run": run,
         "score": value,

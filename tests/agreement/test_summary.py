@@ -39,7 +39,7 @@ def tables(n_prompts=30, n_generators=4, seed=0):
                 scores.append(
                     {
                         "item_id": item,
-                        "evaluator": name,
+                        "judge": name,
                         "dimension": "",
                         "run": 0,
                         "score": value,
@@ -54,7 +54,7 @@ def test_figures_equal_scipy_and_lie_inside_their_interval():
     items, ratings, scores = tables()
     found = summarise(items, ratings, scores, n_resamples=200)["evaluators"]["good"]["overall"]
     gold = ratings.groupby("item_id")["score"].mean()
-    judge = scores[scores["evaluator"] == "good"].set_index("item_id")["score"].loc[gold.index]
+    judge = scores[scores["judge"] == "good"].set_index("item_id")["score"].loc[gold.index]
     assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(judge, gold).statistic, abs=1e-6)
     assert found["kendall_b"]["value"] == pytest.approx(stats.kendalltau(judge, gold).statistic, abs=1e-6)
     assert found["pearson"]["value"] == pytest.approx(stats.pearsonr(judge, gold).statistic, abs=1e-6)
@@ -98,7 +98,7 @@ def test_a_constant_judge_is_null_with_its_reason():
 
 def test_a_judge_that_is_not_there_and_a_dimension_without_ratings_are_said():
     items, ratings, scores = tables(5)
-    scores.loc[scores["evaluator"] == "poor", "dimension"] = "beauty"
+    scores.loc[scores["judge"] == "poor", "dimension"] = "beauty"
     out = summarise(items, ratings, scores, n_resamples=20, pairs=[("good", "absent")])
     assert out["evaluators"]["poor"]["beauty"]["spearman"]["reason"] == "no rating of this dimension"
     assert out["significance"][0]["reason"] == "no scores of absent in this dimension"

@@ -372,7 +372,7 @@ def test_a_users_own_folder_is_a_benchmark(tmp_path: Path) -> None:
     assert [(d.name, d.scale_min, d.scale_max, d.description) for d in mine.dimensions] == [
         ("looks", 1, 5, "how good it looks")
     ]
-    scores = mine.scores.set_index("evaluator")
+    scores = mine.scores.set_index("judge")
     assert scores["higher_is_better"].to_dict() == {"fid": False, "clip": True}
     assert scores["status"].to_dict() == {"fid": "ok", "clip": "unparsed"}
     assert mine.preferences["label"].tolist() == ["a"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from benchmark_helpers import kinds, mean_ratings
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks import Benchmark
 from t2i_eval_kedro.datasets.image_store import decode
 
@@ -18,7 +19,7 @@ Real = Callable[[str], Benchmark]
 def scores(benchmark: Benchmark, evaluator: str, dimension: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Recorded scores in the order of the mean ratings."""
     table = benchmark.scores
-    rows = table[(table["evaluator"] == evaluator) & (table["dimension"] == dimension)].set_index("item_id")
+    rows = table[(schema.evaluator_names(table) == evaluator) & (table["dimension"] == dimension)].set_index("item_id")
     return rows["score"].reindex(mean_ratings(benchmark, dimension).index)
 
 
@@ -54,10 +55,10 @@ def test_dsg_joins_tifa160_item_by_item(real: Real) -> None:
 @pytest.mark.parametrize(
     ("evaluator", "spearman", "kendall"),
     [
-        ("dsg mplug-large", 0.463, 0.380),
-        ("dsg-no-dependency mplug-large", 0.464, 0.378),
-        ("dsg instruct-blip", 0.442, 0.364),
-        ("dsg-no-dependency instruct-blip", 0.436, 0.355),
+        ("mplug-large_dsg", 0.463, 0.380),
+        ("mplug-large_dsg-no-dependency", 0.464, 0.378),
+        ("instruct-blip_dsg", 0.442, 0.364),
+        ("instruct-blip_dsg-no-dependency", 0.436, 0.355),
     ],
 )
 def test_dsg_reproduces_its_published_figures(real: Real, evaluator: str, spearman: float, kendall: float) -> None:
@@ -117,14 +118,14 @@ def test_viescore_raters_agree_as_published(real: Real, dimension: str, publishe
 def test_viescore_keeps_what_the_judges_wrote_and_counts_what_is_missing(real: Real) -> None:
     viescore = real("viescore_imagenhub")
     transcript = viescore.transcripts.query(
-        "evaluator == 'GPT-4o 0-shot' and item_id == 'SD/sample_0.jpg' and step == 'SC'"
+        "judge == 'GPT-4o 0-shot' and item_id == 'SD/sample_0.jpg' and step == 'SC'"
     )
     answer = json.loads(transcript["answer"].iloc[0])
     assert answer["score"] == [8]
     assert "bananas" in answer["reasoning"]
     assert "A black colored banana." in json.loads(transcript["messages"].iloc[0])[0]["text"]
     missing = viescore.scores.query("status == 'missing' and dimension != 'O'")
-    assert missing["evaluator"].unique().tolist() == ["Qwen-VL 0-shot"]
+    assert missing["judge"].unique().tolist() == ["Qwen-VL 0-shot"]
     assert len(missing) == 107
     repaired = viescore.issues[viescore.issues["kind"] == "repaired_answer"]
     assert repaired["count"].sum() == 784
@@ -146,10 +147,10 @@ def test_avt_has_all_images_and_marks_the_photographs(real: Real) -> None:
     assert len(list(avt.images())) == avt.items["image"].notna().sum() == 98
     photographs = avt.items[avt.items["generator"] == "own"]
     assert [json.loads(text).get("real") for text in photographs["attributes"]] == [True] * 3
-    lower = set(avt.scores.loc[~avt.scores["higher_is_better"], "evaluator"])
+    lower = set(avt.scores.loc[~avt.scores["higher_is_better"], "judge"])
     assert lower == {"ILNIQE", "NIQE", "BRISQUE"}
     means = mean_ratings(avt, "image_appeal")
-    metric = avt.scores[avt.scores["evaluator"] == "NIQE"].set_index("item_id")["score"].reindex(means.index)
+    metric = avt.scores[avt.scores["judge"] == "NIQE"].set_index("item_id")["score"].reindex(means.index)
     assert metric.corr(means, method="spearman") < 0
 
 

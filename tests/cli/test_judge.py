@@ -69,7 +69,7 @@ def test_one_image_as_json_with_elements(folder: Path, judge: Callable[..., tupl
     said, noted = judge("--prompt", PROMPT, "--image", image, *options)
     assert "No evaluator" not in noted
     verdict = json.loads(said)
-    assert (verdict["prompt"], verdict["evaluator"]) == (PROMPT, "base")
+    assert (verdict["prompt"], verdict["judge"], verdict["protocol"]) == (PROMPT, "base", "dsg")
     assert [element["element_id"] for element in verdict["elements"]] == ["e"]
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
 

@@ -139,3 +139,49 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert file.read_text() == "old"
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     assert found == ["file", "folder", "folder/old"]
+
+
+def test_tables_of_the_last_release_are_read(tmp_path: Path) -> None:
+    """They name the evaluator alone, and the protocol's version in the column ``protocol``."""
+    old = pd.DataFrame(
+        {
+            "item_id": ["i"] * 4,
+            "evaluator": ["sft", "sft_pn_vqa", "teacher", "clip_score"],
+            "run": 0,
+            "step": "s",
+            "task": "t",
+            "aspect": "",
+            "pair_id": "q",
+            "messages": "[]",
+            "answer": "7",
+            "status": "ok",
+            "usage": None,
+            "protocol": "levels@1/compact@1",
+        }
+    )
+    old.to_parquet(tmp_path / "t.parquet")
+    table = CanonicalTable(filepath=str(tmp_path / "t.parquet"), table="transcripts").load()
+    who = table[["judge", "protocol"]].astype(object).where(table[["judge", "protocol"]].notna(), None)
+    assert who.to_numpy().tolist() == [
+        ["sft", "levels"],
+        ["sft", "pn_vqa"],
+        ["teacher", "decomposed"],
+        ["clip_score", None],
+    ]
+    assert set(table["prompt_version"]) == {"levels@1/compact@1"}
+    assert list(schema.evaluator_names(table)) == list(old["evaluator"])
+
+
+def test_two_evaluators_of_one_name_are_refused() -> None:
+    row = {
+        "item_id": "i",
+        "judge": "sft",
+        "dimension": "",
+        "run": 0,
+        "score": 1,
+        "status": "ok",
+        "higher_is_better": True,
+    }
+    scores = schema.SCORES.frame([row | {"protocol": "levels"}, row])
+    with pytest.raises(T2IEvalError, match="Two evaluators are called 'sft'"):
+        schema.evaluator_names(scores)

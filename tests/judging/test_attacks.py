@@ -89,7 +89,7 @@ def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wo
                 assert any(prompt.strip() in request.messages[-1].text for request in requests)
     backend = TransformersBackend(*tiny, Pictures(), batch_size=8)
     said = judge(
-        [subject, EvaluationItem("j", "a red circle", "i", subject.dimensions)], Levels(compact), backend, evaluator="x"
+        [subject, EvaluationItem("j", "a red circle", "i", subject.dimensions)], Levels(compact), backend, name="x"
     )
     status = said.scores.set_index("item_id")["status"]
     assert status["j"] == OK

@@ -36,30 +36,34 @@ def test_scores_take_the_names_that_people_used(full: Wording) -> None:
     phrases = {"SC": "x", "PQ": "y"}
     said = judge_items(ITEMS, judge, full, phrases, ["levels", "holistic", "dsg"], name="m", elements=ELEMENTS)
     found = {
-        (row.evaluator, row.dimension): row.score for row in said.scores[said.scores["item_id"] == "i"].itertuples()
+        (row.judge, row.protocol, row.dimension): row.score
+        for row in said.scores[said.scores["item_id"] == "i"].itertuples()
     }
     assert found == {
-        ("m", "SC"): pytest.approx(50 / 9),
-        ("m", "PQ"): pytest.approx(50 / 9),
-        ("m_holistic", "SC"): 4,
-        ("m_holistic", "PQ"): 9,
-        ("m_holistic", "overall"): 6,
-        ("m_dsg", "SC"): 10,
+        ("m", "levels", "SC"): pytest.approx(50 / 9),
+        ("m", "levels", "PQ"): pytest.approx(50 / 9),
+        ("m", "holistic", "SC"): 4,
+        ("m", "holistic", "PQ"): 9,
+        ("m", "holistic", "overall"): 6,
+        ("m", "dsg", "SC"): 10,
     }
-    assert said.element_scores[["element_id", "evaluator", "score"]].values.tolist() == [["e1", "m_dsg", 1.0]] * 2
+    assert (
+        said.element_scores[["element_id", "judge", "protocol", "score"]].values.tolist()
+        == [["e1", "m", "dsg", 1.0]] * 2
+    )
 
 
 def test_a_protocol_whose_dimensions_nobody_rated_is_not_run(full: Wording) -> None:
     said = judge_items(ITEMS, Scripted(score="5"), full, {"mood": "x"}, ["levels", "holistic", "similarity"], name="m")
-    assert set(said.scores["evaluator"]) == {"m"}
+    assert set(said.scores["protocol"]) == {"levels"}
 
 
 def test_elements_are_scored_where_people_labelled_them_though_nobody_rated_alignment(full: Wording) -> None:
     judge = Scripted(yes_no="Yes", score="5")
     said = judge_items(ITEMS, judge, full, {"mood": "x"}, ["levels", "dsg"], name="m", elements=ELEMENTS)
-    assert said.element_scores[["item_id", "evaluator", "score"]].values.tolist() == [
-        ["i", "m_dsg", 1.0],
-        ["j", "m_dsg", 1.0],
+    assert said.element_scores[["item_id", "protocol", "score"]].values.tolist() == [
+        ["i", "dsg", 1.0],
+        ["j", "dsg", 1.0],
     ]
 
 

@@ -56,7 +56,7 @@ def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Pat
         EvaluationItem(row.item_id, row.prompt, row.image, {"overall": "", "appearance": ""})
         for row in shapes.items.itertuples()
     ][::-1]
-    alone = judge(asked, Levels(compact), backend_of(16)(store), evaluator="x")
+    alone = judge(asked, Levels(compact), backend_of(16)(store), name="x")
     # Eight workers would take every processor, and two are what three processors leave room for.
     judging = settings(ray_workers=8, batch_size=7, answers=str(tmp_path / "answers.sqlite"))
     said = on_ray(MODEL, None, store, judging)(asked, Levels(compact), "x")
@@ -86,7 +86,7 @@ def test_an_image_that_is_not_in_the_store_is_named(tmp_path: Path, compact: Wor
             ImageStore(tmp_path / "store"),
             Levels(compact),
             backend_of(1),
-            evaluator="x",
+            name="x",
             workers=1,
         )
 

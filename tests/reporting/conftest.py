@@ -91,7 +91,8 @@ def inputs() -> ReportInputs:
                     scores.append(
                         {
                             "item_id": item,
-                            "evaluator": name,
+                            "judge": name,
+                            "protocol": {"teacher": "decomposed", "falling_metric": None}.get(name, "levels"),
                             "dimension": dimension,
                             "run": 0,
                             "score": None if unparsed else (-value if name == "falling_metric" else value),
@@ -103,7 +104,8 @@ def inputs() -> ReportInputs:
             transcripts.append(
                 {
                     "item_id": item,
-                    "evaluator": "teacher",
+                    "judge": "teacher",
+                    "protocol": "decomposed",
                     "run": 0,
                     "step": "merge",
                     "task": "merge",
@@ -112,7 +114,7 @@ def inputs() -> ReportInputs:
                     "messages": json.dumps([{"role": "user", "text": f"Judge: {text}", "images": [f"{item}.png"]}]),
                     "answer": HOSTILE,
                     "status": "ok",
-                    "protocol": "decomposed",
+                    "prompt_version": "decomposed@1/compact@1",
                 }
             )
     steps = np.arange(40)

@@ -10,7 +10,7 @@ import pytest
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.reporting import claims, pages, tables, views
-from t2i_eval_kedro.reporting.inputs import ReportInputs, describe, role
+from t2i_eval_kedro.reporting.inputs import ReportInputs, evaluator_title
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,12 @@ def test_numbers_are_printed_for_people(value: object, digits: int | None, text:
     assert tables.number(value, digits) == text
 
 
-def test_roles_are_known_by_name_and_others_are_recorded_scores() -> None:
-    assert role("sft_decomposed") == "sft"
-    assert role("sft_of_mine") is None
-    assert describe("grpo_short") == "judge trained by GRPO, short training"
-    assert describe("clipscore_vitb32") == "recorded scores"
+def test_a_title_names_the_judge_and_how_it_was_asked() -> None:
+    assert evaluator_title("sft", "levels") == "judge trained by SFT"
+    assert evaluator_title("grpo", "decomposed") == "judge trained by GRPO, decomposed verdict"
+    assert evaluator_title("base", "dsg") == "untrained judge, asked by dsg"
+    assert evaluator_title("teacher", "decomposed") == "teacher of the training examples"
+    assert evaluator_title("clipscore_vitb32", None) == evaluator_title("sft", None) == "recorded scores"
 
 
 def test_differences_turn_so_that_the_followed_evaluator_comes_first() -> None:
@@ -60,13 +61,13 @@ def test_means_leave_out_nulls_off_scale_ratings_and_failed_scores() -> None:
         ]
     )
     assert tables.people_means(ratings).loc["i", "d"] == 3
-    verdict = {"item_id": "i", "evaluator": "e", "dimension": "d", "higher_is_better": True}
+    verdict = {"item_id": "i", "judge": "e", "dimension": "d", "higher_is_better": True}
     scores = schema.SCORES.frame(
         [
             {**verdict, "run": 0, "score": 2, "status": "ok"},
             {**verdict, "run": 1, "score": 4, "status": "ok"},
             {**verdict, "run": 2, "score": None, "status": "unparsed"},
-            {**verdict, "evaluator": "metric", "dimension": "", "run": 0, "score": 7, "status": "ok"},
+            {**verdict, "judge": "metric", "dimension": "", "run": 0, "score": 7, "status": "ok"},
         ]
     )
     assert tables.judge_means(scores, "d").loc["i"].to_dict() == {"e": 3, "metric": 7}

@@ -186,11 +186,11 @@ def test_the_sampler_draws_filled_bins_alike(build: Callable[..., pd.DataFrame])
 
 def test_examples_of_another_version_are_refused(build: Callable[..., pd.DataFrame]) -> None:
     examples = build(tasks=["score"])
-    label = examples["protocol"].iloc[0]
+    label = examples["prompt_version"].iloc[0]
     assert require_protocols(examples, [label]) is examples
     with pytest.raises(T2IEvalError, match=rf"{len(examples)} training examples were written by '{label}'"):
         require_protocols(examples, [label.replace("compact@1", "compact@2")])
-    assert len(require_protocols(examples.assign(protocol=None), [])) == len(examples)
+    assert len(require_protocols(examples.assign(prompt_version=None), [])) == len(examples)
 
 
 def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(

@@ -180,14 +180,16 @@ def _scores(scored: pd.DataFrame, lower: Sequence[str], report: InputReport) -> 
         )
     values = _numbers(scored["score"])
     report["unreadable_scores"] = int(values.isna().sum())
-    table = scored[["item_id", "evaluator"]].assign(
+    table = scored[["item_id"]].assign(
+        judge=scored["evaluator"],
+        protocol=None,
         dimension=scored.get("dimension", ""),
         run=0,
         score=values,
         explanation=None,
         higher_is_better=~scored["evaluator"].isin(lower),
     )
-    table = _without_conflicts(table, ["item_id", "evaluator", "dimension"], "scores", report)
+    table = _without_conflicts(table, ["item_id", "judge", "dimension"], "scores", report)
     table["status"] = np.where(table["score"].notna(), schema.OK, schema.UNPARSED)
     return schema.SCORES.check(table)
 

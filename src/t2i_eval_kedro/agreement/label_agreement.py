@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import oriented_scores
-from t2i_eval_kedro.schema import OK
+from t2i_eval_kedro.schema import OK, evaluator_names
 from t2i_eval_kedro.statistics.binary_metrics import element_labels, preference_hits
 from t2i_eval_kedro.statistics.bootstrap import draw_counts
 from t2i_eval_kedro.statistics.estimates import Json, drawn
@@ -30,7 +30,8 @@ def elements(
     key = ["item_id", "element_id"]
     gold = ratings[ratings["item_id"].isin(items["item_id"])].dropna(subset=["label"]).groupby(key)["label"].mean()
     out: Json = {}
-    for name, rows in scores[scores["item_id"].isin(items["item_id"])].groupby("evaluator", sort=True):
+    held_out = scores[scores["item_id"].isin(items["item_id"])]
+    for name, rows in held_out.groupby(evaluator_names(held_out), sort=True):
         usable = rows[(rows["status"] == OK) & rows["score"].notna()]
         said = usable.groupby(key)["score"].mean().reindex(gold.index)
         kept = said.notna().to_numpy()
@@ -80,7 +81,8 @@ def preferences(
         out.setdefault(str(name), {})[str(dimension)] = _hits(gap, label, row, weights, level)
     if answers is not None:
         key = ["prompt_id", "item_a", "item_b"]
-        for name, rows in answers[answers["status"] == OK].groupby("evaluator", sort=True):
+        answered = answers[answers["status"] == OK]
+        for name, rows in answered.groupby(evaluator_names(answered), sort=True):
             said = rows.set_index(key)["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0})
             gap = np.asarray(said.reindex(pd.MultiIndex.from_frame(pairs[key])), dtype=np.float64)
             out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, level)

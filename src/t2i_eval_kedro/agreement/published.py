@@ -15,6 +15,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.challenge import viescore_average
 from t2i_eval_kedro.agreement.human_agreement import rating_table
 from t2i_eval_kedro.agreement.rated_items import RatedItems, build
@@ -62,8 +63,13 @@ def reproduce(
     if not rows:
         return []
     samples = build(items, ratings, scores)
+    judges = {name: judge for name, (judge, _) in schema.evaluators(scores).items()}
     compute = {"tifa160": _tifa, "dsg": _dsg, "viescore_imagenhub": _viescore}[names[0]]
-    return [_entry(row, compute(row, samples, ratings, element_scores)) for row in rows]
+    answers = schema.ELEMENT_SCORES.empty() if element_scores is None else element_scores
+    return [
+        _entry(row, compute(row, samples, ratings, answers[answers["judge"] == judges.get(row["system"])]))
+        for row in rows
+    ]
 
 
 def _entry(row: Row, found: Found | None) -> Json:
@@ -85,9 +91,7 @@ def _entry(row: Row, found: Found | None) -> Json:
     return out | ({"note": row["note"]} if row["note"] else {})
 
 
-def _tifa(
-    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
-) -> Found | None:
+def _tifa(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
     """Over all items; what is printed as Spearman is Pearson."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
@@ -100,19 +104,15 @@ def _tifa(
     return value, value, "Kendall's tau-b", len(x)
 
 
-def _dsg(
-    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
-) -> Found | None:
+def _dsg(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
     """Over all items; an item without an answer of the question-answering model counts 0, as if it had said no."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
         return None
     scores = sample.scores[row["system"]]
     answered = np.isfinite(scores)
-    model = row["system"].rpartition(" ")[2]
-    if element_scores is not None and len(element_scores):
-        own = element_scores[element_scores["evaluator"].str.endswith(f" {model}")]
-        answered &= np.isin(np.array(sample.item_ids, dtype=object), own["item_id"].unique())
+    if len(answers):
+        answered &= np.isin(np.array(sample.item_ids, dtype=object), answers["item_id"].unique())
     function, name = {"spearman": (spearman, "Spearman's rho"), "kendall": (kendall_b, "Kendall's tau-b")}[
         row["statistic_as_labelled"]
     ]
@@ -122,9 +122,7 @@ def _dsg(
     return function(zeroed, sample.gold), function(scores[answered], sample.gold[answered]), really, int(answered.sum())
 
 
-def _viescore(
-    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, element_scores: pd.DataFrame | None
-) -> Found | None:
+def _viescore(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
     """Per generator, then averaged over generators by a Fisher mean that lacks its arctanh."""
     sample = samples.get(row["statistic_as_labelled"].partition(",")[0].removeprefix("spearman "))
     if sample is None:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED
+from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED, evaluator_names
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 
 Missing = Literal["drop", "worst", "refuse", "mean"]
@@ -148,8 +148,8 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
     # A row that calls itself ok and holds no number is an answer without a valid score.
     status = scores["status"].where(usable | (scores["status"] != OK), UNPARSED)
     rank = status.map({name: position for position, name in enumerate((OK, UNPARSED, FAILED, MISSING))})
-    table = scores[["evaluator", "dimension", "item_id"]].assign(
-        score=(scores["score"] * sign).where(usable), rank=rank
+    table = scores[["dimension", "item_id"]].assign(
+        evaluator=evaluator_names(scores), score=(scores["score"] * sign).where(usable), rank=rank
     )
     grouped = table.groupby(["evaluator", "dimension", "item_id"], sort=True).agg(
         score=("score", "mean"), rank=("rank", "min")

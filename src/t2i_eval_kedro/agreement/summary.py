@@ -3,6 +3,7 @@
 | key | what it holds |
 |---|---|
 | settings, data | how it was computed; items, prompts, generators and raters of each dimension |
+| judges | evaluator's name -> {judge, protocol}; the protocol of a recorded metric is null |
 | evaluators | name -> dimension -> statistic -> {value, low, high, n, ...}, over all items |
 | counts | name -> dimension -> status -> rated items |
 | by | prompt, generator, skill -> name -> dimension -> statistic averaged over groups, and the groups |
@@ -27,6 +28,7 @@ import pandas as pd
 from t2i_eval_kedro.agreement import human_agreement, label_agreement, pairwise_comparison
 from t2i_eval_kedro.agreement.judge_agreement import STATISTICS, JudgeAgreement, skill_groups
 from t2i_eval_kedro.agreement.rated_items import Missing, RatedItems, build, skills
+from t2i_eval_kedro.schema import evaluator_names, evaluators
 from t2i_eval_kedro.statistics.bootstrap import draw_counts
 from t2i_eval_kedro.statistics.estimates import Json, figure
 from t2i_eval_kedro.statistics.grouping import Groups
@@ -85,6 +87,9 @@ def summarise(
             "interval": "percentile bootstrap over prompts",
         },
         "data": {},
+        "judges": {
+            name: {"judge": judge, "protocol": protocol} for name, (judge, protocol) in evaluators(scores).items()
+        },
         **{key: {} for key in ("evaluators", "counts")},
         "by": {key: {} for key in ("prompt", "generator", *(["skill"] if any(tags.values()) else []))},
         **{key: {} for key in ("ranking", "intervals")},
@@ -147,17 +152,13 @@ def _describe(sample: RatedItems, table: np.ndarray[tuple[int, ...], np.dtype[np
     }
 
 
-def _note_unrated(
-    evaluators: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, RatedItems]
-) -> None:
+def _note_unrated(figures: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, RatedItems]) -> None:
     """Say of every score that no rating can meet that it was not compared."""
     present = scores[scores["item_id"].isin(items["item_id"])]
-    for name, dimension in sorted(
-        present[["evaluator", "dimension"]].drop_duplicates().itertuples(index=False, name=None)
-    ):
+    for name, dimension in sorted(set(zip(evaluator_names(present), present["dimension"], strict=True))):
         if dimension not in samples and not (dimension == "" and samples):
             nothing = {
                 statistic: figure(float("nan"), "no rating of this dimension", low=float("nan"), high=float("nan"), n=0)
                 for statistic in STATISTICS
             }
-            evaluators.setdefault(name, {})[dimension] = nothing
+            figures.setdefault(name, {})[dimension] = nothing

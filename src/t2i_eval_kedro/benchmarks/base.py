@@ -47,7 +47,7 @@ def no_images() -> Iterator[tuple[str, bytes]]:
 class Benchmark:
     """One benchmark in canonical form.
 
-    ``scores`` and ``element_scores`` hold recorded metrics (``evaluator`` is the metric's name, ``dimension`` is ""
+    ``scores`` and ``element_scores`` hold recorded metrics (``judge`` is the metric's name, ``dimension`` is ""
     where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
     images that passed the checks as (key, encoded image), each time it is called. ``issues`` says what is wrong with
     the raw files.
@@ -103,7 +103,7 @@ class Builder:
 
     def add(self, table: str, where: object = "", **row: object) -> bool:
         """Add one row to ``table``; ``False`` where its key stood before and the row was excluded."""
-        key = tuple(row[name] for name in schema.TABLES[table].key)
+        key = tuple(row.get(name) for name in schema.TABLES[table].key)
         if key in self._keys[table]:
             self.issues.add(
                 "duplicate_row",
@@ -209,41 +209,46 @@ class Builder:
     def score(
         self,
         item_id: str,
-        evaluator: str,
+        judge: str,
         raw: object,
         where: object,
         dimension: str = "",
         higher_is_better: bool = True,
         explanation: str | None = None,
+        protocol: str | None = None,
     ) -> None:
         """Add one recorded score (run 0); one that is no number is kept as a null with the status ``unparsed``."""
         value = number(raw)
         if value is None:
-            self.issues.add("unreadable_score", where, f"{evaluator} of {item_id}: {raw!r:.80}", "kept as null")
+            self.issues.add("unreadable_score", where, f"{judge} of {item_id}: {raw!r:.80}", "kept as null")
         status = schema.OK if value is not None else schema.UNPARSED
-        self.score_row(where, item_id, evaluator, dimension, value, status, higher_is_better, explanation)
+        self.score_row(where, item_id, judge, dimension, value, status, higher_is_better, explanation, protocol)
 
-    def no_score(self, item_id: str, evaluator: str, where: object, dimension: str = "") -> None:
+    def no_score(
+        self, item_id: str, judge: str, where: object, dimension: str = "", protocol: str | None = None
+    ) -> None:
         """Add a null for an item that a recorded metric has nothing on."""
-        self.score_row(where, item_id, evaluator, dimension, None, schema.MISSING)
+        self.score_row(where, item_id, judge, dimension, None, schema.MISSING, protocol=protocol)
 
     def score_row(
         self,
         where: object,
         item_id: str,
-        evaluator: str,
+        judge: str,
         dimension: str,
         value: float | None,
         status: str,
         higher_is_better: bool = True,
         explanation: object = None,
+        protocol: str | None = None,
     ) -> None:
         """Add one recorded score (run 0) that its reader has read; an ``explanation`` that is no text is left out."""
         self.add(
             "scores",
             where,
             item_id=item_id,
-            evaluator=evaluator,
+            judge=judge,
+            protocol=protocol,
             dimension=dimension,
             run=0,
             score=value,

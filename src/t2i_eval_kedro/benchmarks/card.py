@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.base import TABLE_NAMES, Benchmark
 from t2i_eval_kedro.benchmarks.splits import normalised
 
@@ -53,7 +54,9 @@ def data_card(
         ],
         "raters": _raters(ratings),
         "splits": _folds(items, splits),
-        "recorded_evaluators": sorted(set(benchmark.scores["evaluator"]) | set(benchmark.element_scores["evaluator"])),
+        "recorded_evaluators": sorted(
+            {*schema.evaluators(benchmark.scores), *schema.evaluators(benchmark.element_scores)}
+        ),
         "data_issues": _data_issues(benchmark.issues),
         **({} if positions is None or positions.empty else {"element_positions": _positions(benchmark, positions)}),
         **({"sample": dict(sample)} if sample else {}),

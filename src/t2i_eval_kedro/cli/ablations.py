@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from kedro.framework.project import settings
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.across_seeds import Kept, compare_variants
 from t2i_eval_kedro.agreement.rated_items import RatedItems, build
 from t2i_eval_kedro.cli.errors import readable_errors
@@ -28,8 +29,8 @@ from t2i_eval_kedro.pipeline_registry import CELL
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
 
-EXPECTED = ("sft", "sft_direct_levels")
-"""The evaluators whose score is an expectation over levels; any other of a student is a generated verdict."""
+EXPECTED = ("levels", "direct_levels")
+"""The protocols whose score is an expectation over levels; any other of a student gives a generated verdict."""
 _TOP = 0.75  # a stratum is the prompts from this quantile on
 
 
@@ -141,13 +142,13 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     dimension = "overall" if "overall" in dimensions else dimensions[0]
     ratings = tables["ratings"][tables["ratings"]["dimension"] == dimension]
     said = [
-        pd.read_parquet(study.files(variant, seed)["sft_scores"]).assign(cell=f"{variant}/{seed}")
+        schema.SCORES.check(pd.read_parquet(study.files(variant, seed)["sft_scores"])).assign(cell=f"{variant}/{seed}")
         for variant in variants
         for seed in study.seeds
     ]
     scores = pd.concat(said, ignore_index=True)
-    expected = scores["evaluator"].isin(EXPECTED)
-    scores["evaluator"] = scores.pop("cell")
+    expected = scores["protocol"].isin(EXPECTED)
+    scores = scores.assign(judge=scores.pop("cell"), protocol=None)
     samples = build(items, ratings, scores[expected])
     if dimension not in samples:
         raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")

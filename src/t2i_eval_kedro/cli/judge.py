@@ -128,7 +128,7 @@ def judge_images(
     ]
     name, backend = _open(protocol, project, found, files, keep=table is not None)
     whole = [subject for subject in subjects if subject.prompt.strip() and subject.image]
-    said = judge(whole, asked, backend, evaluator=name, chunk_size=project.judging.batch_size)
+    said = judge(whole, asked, backend, name=name, chunk_size=project.judging.batch_size)
     if single:
         _print(said, subjects[0], name, asked, as_json=as_json)
         if not (said.scores["status"] == OK).any():
@@ -201,14 +201,15 @@ def _by_row(subjects: Sequence[EvaluationItem], said: Judgement, protocol: Proto
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _print(said: Judgement, subject: EvaluationItem, evaluator: str, protocol: Protocol, *, as_json: bool) -> None:
+def _print(said: Judgement, subject: EvaluationItem, judge_name: str, protocol: Protocol, *, as_json: bool) -> None:
     scores, elements = said.scores, said.element_scores
     if as_json:
         verdict = {
             "prompt": subject.prompt,
             "image": subject.image,
-            "evaluator": evaluator,
-            "protocol": protocol.label,
+            "judge": judge_name,
+            "protocol": protocol.name,
+            "prompt_version": protocol.label,
             "scores": _plain(scores, ("dimension", "score", "status", "explanation")),
             "elements": _plain(elements, ("element_id", "score", "status")),
         }
@@ -216,7 +217,7 @@ def _print(said: Judgement, subject: EvaluationItem, evaluator: str, protocol: P
         return
     console = Console(highlight=False)
     console.print(Text(f"{subject.image}: {subject.prompt}"))
-    console.print(Text(f"judged by {evaluator}, {protocol.label}"))
+    console.print(Text(f"judged by {judge_name}, {protocol.label}"))
     console.print(_table(scores, ("dimension", "score", "status", "explanation")))
     if len(elements):
         texts = {element.element_id: element.text for element in subject.elements}

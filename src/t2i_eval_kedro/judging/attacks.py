@@ -90,9 +90,7 @@ def attack_shifts(
     """
 
     def scores(name: str, asked: Sequence[EvaluationItem], store: ImageSource) -> pd.Series[float]:
-        return judge(asked, protocol, backend(store), evaluator=name).scores.set_index(["item_id", "dimension"])[
-            "score"
-        ]
+        return judge(asked, protocol, backend(store), name=name).scores.set_index(["item_id", "dimension"])["score"]
 
     before = scores("no attack", subjects, images)
     attacked = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -43,7 +43,7 @@ def judge(
     protocol: Protocol,
     backend: Backend,
     *,
-    evaluator: str,
+    name: str,
     run: int = 0,
     chunk_size: int | None = None,
 ) -> Judgement:
@@ -57,7 +57,7 @@ def judge(
         subjects: what is judged.
         protocol: how the judge is asked.
         backend: who answers.
-        evaluator: the name that the scores get.
+        name: the judge's name, which the tables carry beside the protocol's.
         run: number of the repetition.
         chunk_size: subjects that go through their rounds together; the next ones begin when these are done. None for all, which
             suits a server that answers many requests at a time.
@@ -67,7 +67,7 @@ def judge(
     known: dict[tuple[str, tuple[str, ...], int], Answer] = {}
     with tqdm(
         total=len(subjects),
-        desc=f"{evaluator} ({protocol.label})",
+        desc=f"{name} ({protocol.label})",
         unit=" items",
         dynamic_ncols=True,
         mininterval=1.0,
@@ -96,11 +96,12 @@ def judge(
                 progress.update(len(going) - len(unfinished))
                 going = unfinished
     verdicts = [protocol.verdict(subject, given) for subject, given in zip(subjects, answers, strict=True)]
-    _report(evaluator, verdicts)
+    who = {"judge": name, "protocol": protocol.name, "run": run}
+    _report(schema.evaluator_id(name, protocol.name), verdicts)
     return Judgement(
-        _scores(subjects, verdicts, evaluator, run),
-        _transcripts(answers, asked, protocol, evaluator, run),
-        _element_scores(subjects, verdicts, evaluator, run),
+        _scores(subjects, verdicts, who),
+        _transcripts(answers, asked, protocol, who),
+        _element_scores(subjects, verdicts, who),
     )
 
 
@@ -130,13 +131,12 @@ def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
     return request.messages_json, request.candidate_tokens, request.max_tokens
 
 
-def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], evaluator: str, run: int) -> pd.DataFrame:
+def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]) -> pd.DataFrame:
     return schema.SCORES.frame(
         {
             "item_id": subject.item_id,
-            "evaluator": evaluator,
+            **who,
             "dimension": dimension,
-            "run": run,
             "score": score.value,
             "status": score.status,
             "explanation": score.explanation,
@@ -148,14 +148,13 @@ def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], eva
 
 
 def _element_scores(
-    subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], evaluator: str, run: int
+    subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]
 ) -> pd.DataFrame:
     return schema.ELEMENT_SCORES.frame(
         {
             "item_id": subject.item_id,
             "element_id": element_id,
-            "evaluator": evaluator,
-            "run": run,
+            **who,
             "score": score.value,
             "status": score.status,
         }
@@ -165,13 +164,12 @@ def _element_scores(
 
 
 def _transcripts(
-    answers: list[dict[str, Answer]], asked: list[list[Request]], protocol: Protocol, evaluator: str, run: int
+    answers: list[dict[str, Answer]], asked: list[list[Request]], protocol: Protocol, who: Mapping[str, object]
 ) -> pd.DataFrame:
     return schema.TRANSCRIPTS.frame(
         {
             "item_id": request.item_id,
-            "evaluator": evaluator,
-            "run": run,
+            **who,
             "step": request.step,
             "task": request.task,
             "aspect": request.aspect,
@@ -180,7 +178,7 @@ def _transcripts(
             "answer": given[request.step].text,
             "status": given[request.step].status,
             "usage": _usage(request, given[request.step]),
-            "protocol": protocol.label,
+            "prompt_version": protocol.label,
         }
         for given, requests in zip(answers, asked, strict=True)
         for request in requests

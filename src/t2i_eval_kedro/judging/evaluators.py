@@ -24,7 +24,7 @@ from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 log = logging.getLogger(__name__)
 
 Elsewhere = Callable[[Sequence[EvaluationItem], Protocol, str], Judgement]
-"""Judges subjects by a protocol under an evaluator's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
+"""Judges subjects by a protocol under a judge's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
 
 SAME_AS = {
     "SC": "alignment",
@@ -128,8 +128,7 @@ def judge_items(
 
     Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
 
-    The ``levels`` protocol gives the evaluator ``name``, any other ``<name>_<protocol>``. A protocol with dimensions of its
-    own is not run where people rated none of them and there is no element whose score could be compared. Where they rated
+    A protocol with dimensions of its own is not run where people rated none of them and there is no element whose score could be compared. Where they rated
     the same thing under another name (:data:`SAME_AS`), its scores take that name.
     """
     asked = subjects(items, phrases, elements)
@@ -141,13 +140,12 @@ def judge_items(
         if own and not set(rated) & set(own) and not on_elements:
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
             continue
-        evaluator = name if chosen == "levels" else f"{name}_{chosen}"
         protocol = build(chosen, wording, options)
         answering = similarity if chosen == "similarity" else backend
         if answering is not None:
-            said = judge(asked, protocol, answering, evaluator=evaluator, run=run, chunk_size=chunk_size)
+            said = judge(asked, protocol, answering, name=name, run=run, chunk_size=chunk_size)
         elif chosen != "similarity" and elsewhere is not None:
-            said = elsewhere(asked, protocol, evaluator)
+            said = elsewhere(asked, protocol, name)
         else:
             continue
         if own:
@@ -175,7 +173,7 @@ def judge_pairs(
         wording: the words that it is asked in.
         dimension: what is compared.
         phrase: the same, as a judge is asked with it.
-        name: of the evaluator, which is ``<name>_reasoning``.
+        name: the judge's name.
 
     Returns:
         The canonical tables ``preference_scores`` (label and margin = score of a minus score of b) and ``transcripts``, where
@@ -193,7 +191,8 @@ def judge_pairs(
         )
         for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
     ]
-    said = judge(compared, Reasoning(wording), backend, evaluator=f"{name}_reasoning")
+    protocol = Reasoning(wording)
+    said = judge(compared, protocol, backend, name=name)
     answers = said.transcripts.set_index("item_id")
     rows = []
     for row, subject in zip(unique.itertuples(), compared, strict=True):
@@ -205,7 +204,9 @@ def judge_pairs(
                 "prompt_id": row.prompt_id,
                 "item_a": row.item_a,
                 "item_b": row.item_b,
-                "evaluator": f"{name}_reasoning",
+                "judge": name,
+                "protocol": protocol.name,
+                "run": 0,
                 "label": None if margin is None else "a" if margin > 0 else "b" if margin < 0 else "tie",
                 "margin": margin,
                 "status": answered["status"] if answered["status"] != schema.OK or read else schema.UNPARSED,

@@ -46,7 +46,7 @@ def judge_shards(
     protocol: Protocol,
     make_backend: Callable[[BatchImages], Backend],
     *,
-    evaluator: str,
+    name: str,
     workers: int,
     batch_size: int = 128,
     run: int = 0,
@@ -60,7 +60,7 @@ def judge_shards(
         store: the image store whose shards are streamed.
         protocol: how the judge is asked.
         make_backend: makes an actor's backend; it travels to the actors, so it is a function of a module or a partial of one.
-        evaluator: the name that the scores get.
+        name: the judge's name, which the scores carry.
         workers: actors at most; one processor of the cluster is left to whatever reads the shards, without which
             Ray Data waits for ever.
         batch_size: items that an actor judges at once.
@@ -78,14 +78,14 @@ def judge_shards(
     if missing:
         raise T2IEvalError(f"The image store holds no image '{missing[0]}'; ingest the benchmark again.")
     if not subjects:
-        return judge([], protocol, make_backend(BatchImages()), evaluator=evaluator, run=run)
+        return judge([], protocol, make_backend(BatchImages()), name=name, run=run)
     if not ray.is_initialized():
         ray.init()
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     actors, cpus = _share(int(resources.get("CPU", 1)), workers)
     judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=None).map_batches(
         _Actor,
-        fn_constructor_args=(make_backend, protocol, list(subjects), evaluator, run),
+        fn_constructor_args=(make_backend, protocol, list(subjects), name, run),
         batch_size=batch_size,
         batch_format="pandas",
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -117,12 +117,12 @@ class _Actor:
         make_backend: Callable[[BatchImages], Backend],
         protocol: Protocol,
         subjects: Sequence[EvaluationItem],
-        evaluator: str,
+        name: str,
         run: int,
     ) -> None:
         self._images = BatchImages()
         self._backend = make_backend(self._images)
-        self._protocol, self._evaluator, self._run = protocol, evaluator, run
+        self._protocol, self._name, self._run = protocol, name, run
         self._subjects: dict[str, list[EvaluationItem]] = {}
         for subject in subjects:
             self._subjects.setdefault(subject.image, []).append(subject)
@@ -131,7 +131,7 @@ class _Actor:
         """The tables of one batch of samples, each as JSON."""
         self._images.data = {unquote(row["__key__"]): _encoded(row) for row in _rows(batch)}
         asked = [subject for key in self._images.data for subject in self._subjects.get(key, [])]
-        said = judge(asked, self._protocol, self._backend, evaluator=self._evaluator, run=self._run)
+        said = judge(asked, self._protocol, self._backend, name=self._name, run=self._run)
         tables = {name: getattr(said, name).astype(object) for name in _TABLES}
         return pd.DataFrame(
             [

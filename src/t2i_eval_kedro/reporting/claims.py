@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.reporting import tables
 from t2i_eval_kedro.reporting.inputs import (
     ReportInputs,
-    describe,
+    evaluator_title,
     order_dimensions,
     order_statistics,
     ordered,
@@ -19,10 +20,11 @@ from t2i_eval_kedro.reporting.inputs import (
     role,
     statistic_label,
 )
+from t2i_eval_kedro.schema import BASE, GRPO, SFT
 
 FEW_PROMPTS = 30  # below this a percentile bootstrap over prompts is itself uncertain
 WIDE_INTERVAL = 0.2
-_TRAINED = ("sft", "grpo")
+_TRAINED = (SFT, GRPO)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ReportContext:
         synthetic: whether images and raters are simulated; None where nothing says so.
         dimension: the dimension that the headline is about; empty where nothing was measured.
         statistic: the statistic that the headline is about; empty where nothing was measured.
+        judges: judge and protocol of each evaluator.
         agreement: see ``tables.agreement``.
         differences: see ``tables.differences``.
         counts: see ``tables.counts``.
@@ -68,6 +71,7 @@ class ReportContext:
     synthetic: bool | None
     dimension: str
     statistic: str
+    judges: Mapping[str, tuple[str, str | None]]
     agreement: pd.DataFrame
     differences: pd.DataFrame
     counts: pd.DataFrame
@@ -87,6 +91,20 @@ class ReportContext:
     def target(self) -> str:
         """What the headline's figure compares with."""
         return f"{'simulated raters’' if self.synthetic else 'people’s'} {plain(self.dimension)} ratings"
+
+    def title(self, evaluator: str) -> str:
+        """The evaluator in plain words."""
+        return evaluator_title(*self.judges[evaluator])
+
+    def is_trained(self, evaluator: str) -> bool:
+        """Whether the evaluator's judge was trained here."""
+        return role(*self.judges[evaluator]) in _TRAINED
+
+    def named(self, evaluator: str) -> str:
+        """The evaluator as the subject of a sentence."""
+        if role(*self.judges[evaluator]) is None:
+            return evaluator
+        return f"the {self.title(evaluator)} ({evaluator})"
 
     def cells(self, dimension: str | None = None) -> dict[str, Estimate]:
         """The defined figures of the headline's statistic by evaluator, highest first; on the headline's dimension."""
@@ -130,12 +148,14 @@ def subject(inputs: ReportInputs) -> ReportContext:
     settings: Mapping[str, Any] = summary.get("settings", {})
     rated = inputs.items["item_id"].isin(inputs.ratings["item_id"])
     synthetic = inputs.card.get("synthetic", summary.get("synthetic"))
-    trained = bool({role(name) for name in agreement["evaluator"]} & set(_TRAINED))
+    judges = schema.evaluators_of(summary)
+    trained = any(role(*judge) in _TRAINED for judge in judges.values())
     return ReportContext(
         benchmark=str(summary.get("benchmark", inputs.card.get("name", "unnamed benchmark"))),
         synthetic=None if synthetic is None else bool(synthetic),
         dimension=dimension,
         statistic=next(iter(order_statistics(list(agreement["statistic"]))), ""),
+        judges=judges,
         agreement=agreement,
         differences=tables.differences(summary),
         counts=tables.counts(summary),
@@ -146,11 +166,6 @@ def subject(inputs: ReportInputs) -> ReportContext:
         level=float(settings.get("level", 0.95)),
         resamples=int(settings.get("n_resamples", 0)),
     )
-
-
-def _named(evaluator: str) -> str:
-    """The evaluator as the subject of a sentence."""
-    return evaluator if role(evaluator) is None else f"the {describe(evaluator)} ({evaluator})"
 
 
 def _count(n: int, singular: str) -> str:
@@ -172,10 +187,10 @@ def headline(about: ReportContext) -> str:
     prompts = f" ({_count(about.prompts, 'prompt')})" if about.prompts else ""
     where = f"On {_count(cells[lead].n, kind + 'item')}{prompts}"
     name = statistic_label(about.statistic)
-    if role(lead) in _TRAINED:
-        stages = [stage for stage in ("grpo", "base") if stage in cells and stage != lead]
-        others = "".join(f"; the {describe(stage)} {cells[stage]}" for stage in stages)
-        return f"{where} the {describe(lead)} agrees with {about.target} at {name} {cells[lead]}{others}."
+    if about.is_trained(lead):
+        stages = [stage for stage in (GRPO, BASE) if stage in cells and stage != lead]
+        others = "".join(f"; the {about.title(stage)} {cells[stage]}" for stage in stages)
+        return f"{where} the {about.title(lead)} agrees with {about.target} at {name} {cells[lead]}{others}."
     if len(cells) == 1:
         return f"{where} {lead} agrees with {about.target} at {name} {cells[lead]}."
     last = list(cells)[-1]
@@ -214,7 +229,7 @@ def may_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
         if cell.value > 0:
             how = f"{'much' if cell.value >= 0.5 else 'to some degree'} as {about.who} do"
         sentences.append(
-            f"On items like these {_named(lead)} orders images {how}: its {name} with {about.target} is {cell}, and "
+            f"On items like these {about.named(lead)} orders images {how}: its {name} with {about.target} is {cell}, and "
             "the interval excludes zero."
         )
     sentences += _other_dimensions(about, lead)
@@ -240,7 +255,7 @@ def _other_dimensions(about: ReportContext, lead: str) -> list[str]:
     shown = [f"{plain(name)} ({cell})" for name, cell in found.items() if cell.excludes_zero]
     if not shown:
         return []
-    return [f"On other dimensions the interval of {_named(lead)} excludes zero for {_listed(shown)}."]
+    return [f"On other dimensions the interval of {about.named(lead)} excludes zero for {_listed(shown)}."]
 
 
 def _proven_differences(about: ReportContext, lead: str) -> list[str]:
@@ -324,15 +339,15 @@ def _limits_of_figures(about: ReportContext) -> list[str]:
     width = cell.high - cell.low
     if cell.low <= 0 <= cell.high:
         sentences.append(
-            f"That {_named(lead)} agrees with {about.who} at all is not shown: the interval of its {name} includes "
+            f"That {about.named(lead)} agrees with {about.who} at all is not shown: the interval of its {name} includes "
             "zero."
         )
     elif width >= WIDE_INTERVAL:
         sentences.append(
-            f"How well {_named(lead)} agrees is known only roughly: its interval is {tables.number(width, 2)} wide, "
+            f"How well {about.named(lead)} agrees is known only roughly: its interval is {tables.number(width, 2)} wide, "
             f"from {tables.number(cell.low, 2)} to {tables.number(cell.high, 2)}."
         )
-    if role(lead) not in _TRAINED and len(cells) > 1:
+    if not about.is_trained(lead) and len(cells) > 1:
         sentences.append(
             f"{lead} was named because its figure is the highest of {len(cells)}; the highest of many is on average a "
             "little too high, and a neighbour whose interval overlaps may be as good."

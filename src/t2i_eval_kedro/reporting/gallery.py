@@ -210,6 +210,8 @@ def build_cases(
     cases = []
     for group, item in chosen:
         mine = {name: frame[frame["item_id"] == item["item_id"]] for name, frame in tables_by_name.items()}
+        for name in ("scores", "transcripts"):
+            mine[name] = mine[name].assign(evaluator=schema.evaluator_names(mine[name]))
         key = item["image"]
         picture = embed(image(key), key) if image is not None and isinstance(key, str) else None
         verdicts = _verdicts(mine["scores"], evaluators, dimensions)

@@ -59,13 +59,12 @@ class ReportInputs:
     commands: Sequence[str] = ()
 
 
-ROLES = {
-    "base": "untrained judge",
-    "sft": "judge trained by SFT",
-    "grpo": "judge trained by GRPO",
-    "teacher": "teacher of the training examples",
+_TITLES = {
+    schema.BASE: "untrained judge",
+    schema.SFT: "judge trained by SFT",
+    schema.GRPO: "judge trained by GRPO",
+    schema.TEACHER: "teacher of the training examples",
 }
-_SUFFIXES = {"decomposed": "decomposed verdict", "short": "short training"}
 _STATISTICS = {
     "spearman": "Spearman ρ",
     "kendall_b": "Kendall τ-b",
@@ -89,18 +88,18 @@ LOWER_IS_BETTER = ("rmse",)
 _PRIMARY_DIMENSIONS = ("overall", "alignment", "O")
 
 
-def role(name: str) -> str | None:
-    """The part that evaluator ``name`` plays (``base``, ``sft``, ``grpo``, ``teacher``), None for recorded scores."""
-    head, *suffixes = name.split("_")
-    return head if head in ROLES and all(suffix in _SUFFIXES for suffix in suffixes) else None
+def role(judge: str, protocol: str | None) -> str | None:
+    """``judge`` where it is one of this project's (``base``, ``sft``, ``grpo``, ``teacher``), None for recorded scores."""
+    return judge if judge in schema.JUDGES and protocol is not None else None
 
 
-def describe(name: str) -> str:
-    """Plain words for evaluator ``name``: "judge trained by SFT, decomposed verdict"; "recorded scores" otherwise."""
-    known = role(name)
-    if known is None:
+def evaluator_title(judge: str, protocol: str | None) -> str:
+    """An evaluator in plain words: "judge trained by SFT, decomposed verdict"; "recorded scores" otherwise."""
+    if role(judge, protocol) is None:
         return "recorded scores"
-    return ", ".join([ROLES[known], *(_SUFFIXES[suffix] for suffix in name.split("_")[1:])])
+    if schema.evaluator_id(judge, protocol) == judge:
+        return _TITLES[judge]
+    return f"{_TITLES[judge]}, {'decomposed verdict' if protocol == 'decomposed' else f'asked by {protocol}'}"
 
 
 def statistic_label(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from t2i_eval_kedro.reporting import tables
-from t2i_eval_kedro.reporting.inputs import describe, plain, statistic_label
+from t2i_eval_kedro.reporting.inputs import plain, statistic_label
 
 
 def environment() -> jinja2.Environment:
@@ -25,7 +25,6 @@ def environment() -> jinja2.Environment:
         "number": tables.number,
         "interval": interval,
         "plain": plain,
-        "describe": describe,
         "statistic": statistic_label,
         "p_value": p_value,
         "percent": percent,

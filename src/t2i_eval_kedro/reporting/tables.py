@@ -82,12 +82,12 @@ def judge_means(scores: pd.DataFrame, dimension: str) -> pd.DataFrame:
     usable = scores[
         scores["dimension"].isin([dimension, ""]) & (scores["status"] == schema.OK) & scores["score"].notna()
     ]
-    return usable.pivot_table(index="item_id", columns="evaluator", values="score", aggfunc="mean")
+    return usable.pivot_table(index="item_id", columns=schema.evaluator_names(usable), values="score", aggfunc="mean")
 
 
 def lower_is_better(scores: pd.DataFrame) -> set[str]:
     """The evaluators whose low scores mean good images."""
-    return set(scores.loc[~scores["higher_is_better"].astype(bool), "evaluator"])
+    return set(schema.evaluators(scores[~scores["higher_is_better"].astype(bool)]))
 
 
 def number(value: object, digits: int | None = 3) -> str:

@@ -19,7 +19,6 @@ from t2i_eval_kedro.reporting.inputs import (
     order_statistics,
     ordered,
     plain,
-    role,
     statistic_label,
 )
 
@@ -273,7 +272,7 @@ def _forest(
     drawn = first.dropna(subset=["value"])
     if drawn.empty:
         return None
-    trained = drawn["evaluator"].map(lambda name: role(name) in ("sft", "grpo"))
+    trained = drawn["evaluator"].map(about.is_trained)
     drawn = drawn.assign(highlight=trained if about.trained else True)
     label = statistic_label(str(about.statistic))
     listed = "; ".join(f"{row['evaluator']} {row['value']:.2f}" for _, row in drawn.iterrows())

@@ -17,7 +17,8 @@ from t2i_eval_kedro.judging.cache import Keys, known_answer
 from t2i_eval_kedro.judging.costs import PriceTable, Tokens
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
-from t2i_eval_kedro.teacher.teachers import TEACHER, Material, TeacherSettings, keys_of
+from t2i_eval_kedro.schema import TEACHER
+from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, keys_of
 
 QUESTIONS = (
     "appearance",

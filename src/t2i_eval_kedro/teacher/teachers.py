@@ -25,10 +25,10 @@ from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.evaluators import judge_items, subjects
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.registry import build
+from t2i_eval_kedro.schema import TEACHER
 
 log = logging.getLogger(__name__)
 
-TEACHER = "teacher"
 VIESCORE = {"alignment": "SC", "appearance": "PQ", "overall": "O"}
 """What the holistic protocol's dimensions are called where VIEScore's own judges and raters are recorded."""
 
@@ -96,7 +96,7 @@ def ask_teacher(
     parts = []
     for run in range(settings.runs):
         if kind == "recorded":
-            backend = RecordedBackend(material.recorded, wording, evaluator=settings.recorded)
+            backend = RecordedBackend(material.recorded, wording, judge=settings.recorded)
             parts.append(recorded_judgement(backend, material.items, wording, phrases))
             dropped = dict(backend.dropped)
             for what, count in dropped.items():
@@ -172,7 +172,7 @@ def recorded_judgement(
     Items of one prompt are judged apart in chains, because each has an extraction of its own here.
     """
     if not backend.in_steps:
-        said = judge(subjects(items, phrases), build("holistic", wording), backend, evaluator=TEACHER)
+        said = judge(subjects(items, phrases), build("holistic", wording), backend, name=TEACHER)
         names = {ours: theirs for ours, theirs in VIESCORE.items() if theirs in phrases}
         return replace(said, scores=said.scores.replace({"dimension": names}))
     turns = items.groupby("prompt", sort=False).cumcount()

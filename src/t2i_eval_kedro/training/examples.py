@@ -59,7 +59,7 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
                 "score": score,
                 "question_id": row.question_id,
                 "weight": 1.0,
-                "protocol": row.protocol,
+                "prompt_version": row.prompt_version,
             }
         )
     examples = schema.EXAMPLES.frame(rows)
@@ -107,7 +107,7 @@ def examples_from_conversations(
                 "score": score.value,
                 "question_id": f"{item}/conversation",
                 "weight": 1.0,
-                "protocol": Conversation(wording).label,
+                "prompt_version": Conversation(wording).label,
             }
         )
     return schema.EXAMPLES.frame(rows)
@@ -137,7 +137,7 @@ def direct_examples(
         if request.aspect not in own:
             continue  # a student must not learn to leave out the score that it is asked for first
         completion = protocol.answer(subject, own, explanations.get((subject.item_id, request.aspect)))
-        rows.append(_row(request, fold, completion) | {"score": own[request.aspect], "protocol": protocol.label})
+        rows.append(_row(request, fold, completion) | {"score": own[request.aspect], "prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
 
@@ -170,7 +170,7 @@ def examples_from_scores(
         )
         rows.append(
             _row(request, fold, levels.vocabulary.level(score))
-            | {"score": score, "target": target, "protocol": levels.label}
+            | {"score": score, "target": target, "prompt_version": levels.label}
         )
     return schema.EXAMPLES.frame(rows)
 
@@ -189,7 +189,7 @@ def examples_from_elements(
     for row, subject, fold in _asked(share[share != 0.5].rename("label"), elements, items, folds):
         element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
         request, _ = protocol.positive_and_negative(subject, element)
-        rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"protocol": protocol.label})
+        rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
 
@@ -205,7 +205,7 @@ def examples_from_options(
         option.rename("label").rename_axis(["item_id", "element_id"]), elements, items, folds
     ):
         request = protocol.request(subject, SKILLS[row.element_id], row.question)
-        rows.append(_row(request, fold, f"{row.label:g}") | {"protocol": protocol.label})
+        rows.append(_row(request, fold, f"{row.label:g}") | {"prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
 
@@ -278,9 +278,9 @@ def require_protocols(examples: pd.DataFrame, labels: Collection[str]) -> pd.Dat
     Raises:
         T2IEvalError: some were written in another wording, scale or version.
     """
-    other = sorted(set(examples["protocol"].dropna()) - set(labels))
+    other = sorted(set(examples["prompt_version"].dropna()) - set(labels))
     if other:
-        count = int((examples["protocol"] == other[0]).sum())
+        count = int((examples["prompt_version"] == other[0]).sum())
         raise T2IEvalError(
             f"{count} training examples were written by '{other[0]}', but judges are asked by other words now, so a student "
             "would not know what it is asked; make the examples again with --pipelines=teacher_distillation, or set "

@@ -11,6 +11,7 @@ from t2i_eval_kedro.benchmarks.fetch import hub_endpoint, network_errors
 from t2i_eval_kedro.datasets.adapter import CARD, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import AGREEMENT_HEADING
+from t2i_eval_kedro.schema import evaluators_of
 
 
 def push_adapter(
@@ -27,7 +28,7 @@ def push_adapter(
     The folder itself is not changed. The token is read from ``HF_TOKEN``, the hub's address from ``HF_ENDPOINT``.
 
     Args:
-        folder: an adapter folder, checked to be whole; its name is the evaluator's in ``summary``.
+        folder: an adapter folder, checked to be whole; its name is the judge's in ``summary``.
         repo: ``owner/name``.
         summary: what ``meta_evaluation`` measured, for the card that is uploaded.
         private: of a repository that is made.
@@ -70,20 +71,23 @@ def push_adapter(
     say(f"{len(files)} files are at {hub_endpoint()}/{repo}, commit {commit.oid}.")
 
 
-def with_agreement(card: str, summary: Mapping[str, Any], evaluator: str) -> str:
-    """``card`` with the section on agreement filled from a ``summary.json``: Spearman of each evaluator of the adapter.
+def with_agreement(card: str, summary: Mapping[str, Any], judge_name: str) -> str:
+    """``card`` with the section on agreement filled from a ``summary.json``: Spearman of the adapter by each protocol.
 
     Args:
         card: the text of an adapter's ``README.md``.
         summary: what the pipeline ``meta_evaluation`` wrote.
-        evaluator: the adapter's, such as ``sft``; ``sft_decomposed`` is taken along.
+        judge_name: the adapter's judge, such as ``sft``.
 
     Raises:
-        T2IEvalError: the card has no such section, or the summary does not measure the evaluator.
+        T2IEvalError: the card has no such section, or the summary does not measure the judge.
     """
-    measured = {name: figures for name, figures in summary["evaluators"].items() if name.startswith(evaluator)}
-    if evaluator not in measured:
-        raise T2IEvalError(f"The summary measures no '{evaluator}'; it measures {', '.join(summary['evaluators'])}.")
+    judges = evaluators_of(summary)
+    measured = {name: protocol for name, (judge, protocol) in judges.items() if judge == judge_name}
+    if not measured:
+        raise T2IEvalError(
+            f"The summary measures no judge '{judge_name}'; it measures {', '.join(sorted({j for j, _ in judges.values()}))}."
+        )
     before, heading, rest = card.partition(AGREEMENT_HEADING)
     if not heading:
         raise T2IEvalError(f"The card has no section '{AGREEMENT_HEADING}'; it was not written by this project.")
@@ -96,12 +100,11 @@ def with_agreement(card: str, summary: Mapping[str, Any], evaluator: str) -> str
         "| asked by | dimension | Spearman | items |",
         "|---|---|---|---|",
     ]
-    for name, dimensions in measured.items():
-        how = name.removeprefix(evaluator).strip("_") or "levels"
-        for dimension, statistics in dimensions.items():
+    for name, protocol in measured.items():
+        for dimension, statistics in summary["evaluators"].get(name, {}).items():
             figure = statistics["spearman"]
             if figure["value"] is not None:
                 shown = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-                lines.append(f"| {how} | {dimension} | {shown} | {figure['n']} |")
+                lines.append(f"| {protocol} | {dimension} | {shown} | {figure['n']} |")
     _, _, after = rest.partition("\n## ")
     return f"{before}{heading}\n\n" + "\n".join(lines) + (f"\n\n## {after}" if after else "\n")

@@ -113,12 +113,12 @@ def test_examples_are_in_the_students_words(distill: Benchmark, load_wording: An
 
 def test_any_judge_of_several_can_be_chosen(distill: Benchmark, load_wording: Any) -> None:
     wording: Wording = load_wording("full")
-    two = pd.concat([distill.transcripts, distill.transcripts.assign(evaluator="other")])
+    two = pd.concat([distill.transcripts, distill.transcripts.assign(judge="other")])
     with pytest.raises(T2IEvalError, match=r"GPT-4o, other.*teacher\.recorded"):
         RecordedBackend(two, wording)
-    assert RecordedBackend(two, wording, evaluator="other").in_steps
+    assert RecordedBackend(two, wording, judge="other").in_steps
     with pytest.raises(T2IEvalError, match="records no answers of 'nobody'"):
-        RecordedBackend(two, wording, evaluator="nobody")
+        RecordedBackend(two, wording, judge="nobody")
     with pytest.raises(T2IEvalError, match="it records nobody"):
         RecordedBackend(two.iloc[:0], wording)
 
@@ -136,10 +136,10 @@ def test_viescores_gpt_4o_answers_are_a_teacher(excerpts: Path, load_wording: An
     made = read_benchmark("viescore_imagenhub", excerpts)
     items = made.items.assign(image=made.items["item_id"])
     phrases = {"SC": "a", "PQ": "b", "O": "c"}
-    backend = RecordedBackend(made.transcripts, wording, evaluator="GPT-4o 0-shot")
+    backend = RecordedBackend(made.transcripts, wording, judge="GPT-4o 0-shot")
     said = recorded_judgement(backend, items, wording, phrases)
     ours = said.scores.set_index(["item_id", "dimension"])["score"]
-    theirs = made.scores.query("evaluator == 'GPT-4o 0-shot'").set_index(["item_id", "dimension"])["score"]
+    theirs = made.scores.query("judge == 'GPT-4o 0-shot'").set_index(["item_id", "dimension"])["score"]
     both = pd.concat({"ours": ours, "theirs": theirs}, axis=1).dropna()
     assert len(both) == 150  # every answer and every product of two
     assert (both["ours"] - both["theirs"]).abs().max() < 1e-9

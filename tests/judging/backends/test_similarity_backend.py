@@ -59,7 +59,7 @@ SUBJECTS = [
 
 def scores(folder: Path, **settings: Any) -> dict[str, tuple[float | None, str]]:
     backend = SimilarityBackend(SimilaritySettings(model=str(folder), device="cpu", **settings), Store())
-    said = judge(SUBJECTS, Similarity(), backend, evaluator="clip_similarity").scores
+    said = judge(SUBJECTS, Similarity(), backend, name="clip_similarity").scores
     return {row.item_id: (row.score, row.explanation) for row in said.itertuples()}
 
 

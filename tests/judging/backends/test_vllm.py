@@ -74,7 +74,7 @@ def test_vllm_answers_as_transformers_does(tmp_path: Path, compact: Wording) -> 
     plain = TransformersBackend(load_model(ours, device="cpu"), processor, Pictures())
     fast = VLLMBackend(str(theirs), processor, Pictures(), max_model_len=1024, enforce_eager=True)
     for name in ("levels", "pn_vqa", "decomposed"):
-        one, other = (judge(asked, build(name, compact), backend, evaluator="x") for backend in (plain, fast))
+        one, other = (judge(asked, build(name, compact), backend, name="x") for backend in (plain, fast))
         assert list(one.scores["status"]) == list(other.scores["status"])
         assert one.scores["score"].to_numpy(float) == pytest.approx(
             other.scores["score"].to_numpy(float), abs=1e-3, nan_ok=True

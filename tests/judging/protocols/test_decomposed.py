@@ -27,7 +27,7 @@ class Scripted:
 
 def run(wording: Wording, backend: Scripted):
     subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
-    return judge([subject], Decomposed(wording), backend, evaluator="x")
+    return judge([subject], Decomposed(wording), backend, name="x")
 
 
 def scores(judgement) -> dict[str, tuple]:
@@ -98,7 +98,7 @@ def test_a_failed_answer_stops_its_item_alone(compact: Wording) -> None:
                 yield i, Answer("timeout", status=FAILED) if failed else answer
 
     subjects = [EvaluationItem(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
-    said = judge(subjects, Decomposed(compact), Failing(), evaluator="x")
+    said = judge(subjects, Decomposed(compact), Failing(), name="x")
     assert set(said.scores.loc[said.scores["item_id"] == "i1", "status"]) == {FAILED}
     assert set(said.scores.loc[said.scores["item_id"] == "i2", "status"]) == {OK}
 
@@ -109,13 +109,13 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
     assert list(said.transcripts["step"]) == [request.step for request in backend.asked]
     last = said.transcripts.iloc[-1]
     assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
-    assert (last["answer"], last["protocol"]) == ("7", "decomposed@1/compact@1")
+    assert (last["answer"], last["protocol"], last["prompt_version"]) == ("7", "decomposed", "decomposed@1/compact@1")
 
 
 def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:
     backend = Scripted()
     subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png", reference="r.png")
-    judge([subject], Decomposed(load_wording("full")), backend, evaluator="x")
+    judge([subject], Decomposed(load_wording("full")), backend, name="x")
     shown = {request.step for request in backend.asked if "r.png" in request.messages[-1].images}
     assert shown == {"appearance/0/score"}
     text = next(request for request in backend.asked if request.step in shown).messages[0].text

@@ -35,7 +35,7 @@ def test_the_questions_are_asked_together_and_the_rest_as_ever(
 ) -> None:
     backend = Scripted()
     protocol = DecomposedGrouped(load_wording("full"), by_aspect=by_aspect)
-    said = judge([EvaluationItem("i", "a black cat left of a dog", "i.png")], protocol, backend, evaluator="x")
+    said = judge([EvaluationItem("i", "a black cat left of a dog", "i.png")], protocol, backend, name="x")
     steps = [request.step for request in backend.asked]
     assert steps[: 1 + len(groups)] == ["extract", *(f"{group}/answers" for group in groups)]
     assert len(steps) == 1 + len(groups) + 3 * 2 + 2

@@ -101,5 +101,5 @@ def test_what_is_outside_the_levels_stands_in_the_transcript(compact: Wording) -
             for i in range(len(requests)):
                 yield i, Answer("7", probabilities={"7": 1.0}, out_of_vocabulary_mass=0.25, usage={"prompt_tokens": 9})
 
-    usage = judge([SUBJECT], Levels(compact), Sure(), evaluator="x").transcripts["usage"].map(json.loads)
+    usage = judge([SUBJECT], Levels(compact), Sure(), name="x").transcripts["usage"].map(json.loads)
     assert usage.tolist() == [{"prompt_tokens": 9, "probabilities": {"7": 1.0}, "out_of_vocabulary_mass": 0.25}] * 2

@@ -138,7 +138,8 @@ def _read_answers(
             row["#"],
             item_id=item_id,
             element_id=element_id,
-            evaluator=f"dsg {model}",
+            judge=model,
+            protocol="dsg",
             run=0,
             score=value,
             status=schema.OK if value is not None else schema.UNPARSED,
@@ -160,13 +161,13 @@ def _read_answers(
                 f"{model} answered nothing on {item_id}",
                 "kept as a null score (the authors score it 0)",
             )
-            for name in (f"dsg {model}", f"dsg-no-dependency {model}"):
-                out.no_score(item_id, name, path.name, "alignment")
+            for protocol in ("dsg", "dsg-no-dependency"):
+                out.no_score(item_id, model, path.name, "alignment", protocol)
             continue
         plain = [float(yes) for yes in raw.values()]
         zeroed = [
             float(yes and all(raw.get(parent, True) for parent in parents[prompt_of[item_id], element_id]))
             for element_id, yes in raw.items()
         ]
-        for name, values in ((f"dsg {model}", zeroed), (f"dsg-no-dependency {model}", plain)):
-            out.score(item_id, name, sum(values) / len(values), path.name, "alignment")
+        for protocol, values in (("dsg", zeroed), ("dsg-no-dependency", plain)):
+            out.score(item_id, model, sum(values) / len(values), path.name, "alignment", protocol=protocol)

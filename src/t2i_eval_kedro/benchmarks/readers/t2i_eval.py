@@ -144,7 +144,7 @@ def _element_scores(
         where,
         item_id=item_id,
         element_id=element_id,
-        evaluator=JUDGE,
+        judge=JUDGE,
         run=0,
         score=None if value is None else value / 10,
         status=schema.OK if value is not None else schema.MISSING,
@@ -212,7 +212,7 @@ class _Record:
             self.where,
             item_id=self.item_id,
             element_id=base,
-            evaluator=JUDGE,
+            judge=JUDGE,
             run=0,
             score=None if value is None else value / 10,
             status=schema.MISSING if value is None else schema.OK,
@@ -235,7 +235,7 @@ class _Record:
             "transcripts",
             self.where,
             item_id=self.item_id,
-            evaluator=JUDGE,
+            judge=JUDGE,
             run=0,
             step=step,
             task=task,
@@ -244,7 +244,7 @@ class _Record:
             messages=json.dumps([message], ensure_ascii=False),
             answer=None if answer is None else str(answer),
             status=schema.MISSING if answer is None else schema.OK,
-            protocol=PROTOCOL,
+            prompt_version=PROTOCOL,
         )
 
 

@@ -101,7 +101,7 @@ def _read_samples(raw: Path, out: Builder) -> None:
                 where,
                 item_id=f"{prompt_id}_sample",
                 element_id=element_ids[prompt_id, question],
-                evaluator="tifa_mplug-large",
+                judge="tifa_mplug-large",
                 run=0,
                 score=score,
                 status=schema.OK if score is not None else schema.UNPARSED,

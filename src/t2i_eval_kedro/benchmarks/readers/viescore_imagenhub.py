@@ -118,7 +118,7 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             "transcripts",
             where,
             item_id=item_id,
-            evaluator=judge,
+            judge=judge,
             run=0,
             step=step,
             task="score",
@@ -128,14 +128,14 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
             answer=json.dumps({"score": listed, "reasoning": reasoning}, ensure_ascii=False),
             status=status,
             usage=None,
-            protocol="viescore as recorded by its authors",
+            prompt_version="viescore as recorded by its authors",
         )
         out.score_row(where, item_id, judge, step, score, status, explanation=reasoning)
 
 
 def _overall_scores(judges: list[str], out: Builder) -> None:
     """Add O of every judge, and a row with the status ``missing`` for every answer that was not recorded."""
-    known = {(row["item_id"], row["evaluator"], row["dimension"]): row["score"] for row in out.rows("scores")}
+    known = {(row["item_id"], row["judge"], row["dimension"]): row["score"] for row in out.rows("scores")}
     items = [str(row["item_id"]) for row in out.rows("items")]
     for judge in judges:
         absent = 0

@@ -35,33 +35,33 @@ _VIESCORE = {"holistic_sc": "SC", "holistic_pq": "PQ"}  # what VIEScore's releas
 
 
 class RecordedBackend:
-    """Answers requests from the transcripts of one recorded evaluator."""
+    """Answers requests from the transcripts of one recorded judge."""
 
-    def __init__(self, transcripts: pd.DataFrame, wording: Wording, *, evaluator: str | None = None) -> None:
+    def __init__(self, transcripts: pd.DataFrame, wording: Wording, *, judge: str | None = None) -> None:
         """Take the recorded answers.
 
         Args:
             transcripts: canonical table.
             wording: whose levels recorded scores (0 to 10) are written in.
-            evaluator: whose answers; may be None where there is only one.
+            judge: whose answers; may be None where there is only one.
 
         Raises:
-            T2IEvalError: there are no such answers, or several evaluators to choose from.
+            T2IEvalError: there are no such answers, or several judges to choose from.
         """
-        names = sorted(set(transcripts["evaluator"]))
-        if evaluator is None and len(names) > 1:
+        names = sorted(set(transcripts["judge"]))
+        if judge is None and len(names) > 1:
             raise T2IEvalError(f"Several judges are recorded ({', '.join(names)}); choose one with teacher.recorded.")
-        if not names or evaluator not in (None, *names):
+        if not names or judge not in (None, *names):
             raise T2IEvalError(
-                f"The benchmark records no answers{f' of {evaluator!r}' if evaluator else ''}; it records "
+                f"The benchmark records no answers{f' of {judge!r}' if judge else ''}; it records "
                 f"{', '.join(names) or 'nobody'} (teacher.recorded)."
             )
-        self.evaluator = evaluator or names[0]
+        self.judge = judge or names[0]
         self.dropped: Counter[str] = Counter()
         self._wording = wording
         self._said: dict[str, dict[str, str]] = {}
         self._questions: dict[str, dict[tuple[str, str], str]] = {}
-        ours = (transcripts["evaluator"] == self.evaluator) & (transcripts["status"] == OK)
+        ours = (transcripts["judge"] == self.judge) & (transcripts["status"] == OK)
         used = transcripts[ours].dropna(subset=["answer"])
         for row in used.sort_values("run", kind="stable").itertuples():
             item, step = str(row.item_id), str(row.step)

@@ -165,8 +165,12 @@ class Protocol(TypingProtocol):
     """How a judge is asked. A protocol is a pure function of the answers so far."""
 
     @property
+    def name(self) -> str:
+        """The protocol's name in the registry."""
+
+    @property
     def label(self) -> str:
-        """Name and wording with the version of each, as written into transcripts."""
+        """Name and wording with the version of each, the ``prompt_version`` of transcripts and examples."""
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What to ask next, given the answers so far by step; empty when nothing is left to ask."""

@@ -20,6 +20,8 @@ VERSION = 1
 class Conversation:
     """Asks the requests of the decomposed protocol one after another in a single chat."""
 
+    name = TASK
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.chain = Decomposed(wording)
@@ -27,7 +29,7 @@ class Conversation:
     @property
     def label(self) -> str:
         """Name, wording and version."""
-        return self.chain.wording.label(TASK, VERSION)
+        return self.chain.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The next request, after all turns before it; the image stands in the first."""

@@ -25,6 +25,8 @@ VERSION = 1
 class Decomposed:
     """The chain of requests over one item; every step is a function of the answers before it."""
 
+    name = "decomposed"
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -32,7 +34,7 @@ class Decomposed:
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("decomposed", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""

@@ -28,11 +28,12 @@ class DecomposedGrouped(Decomposed):
         """Ask in the words of ``wording``, one call an aspect or one for all questions."""
         super().__init__(wording)
         self.by_aspect = by_aspect
+        self.name = "decomposed_by_aspect" if by_aspect else "decomposed_flat"
 
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("decomposed_by_aspect" if self.by_aspect else "decomposed_flat", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def _next_of_questions(
         self, subject: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]

@@ -25,6 +25,8 @@ VERSION = 1
 class Direct:
     """Asks once for a score of each dimension and an explanation, and parses the answer."""
 
+    name = TASK
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -32,7 +34,7 @@ class Direct:
     @property
     def label(self) -> str:
         """Name, wording and version."""
-        return self.wording.label(TASK, VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The one request."""
@@ -84,10 +86,12 @@ class Direct:
 class DirectLevels(Direct):
     """The request of :class:`Direct`, of whose answer only the first token is read: the level of the overall score."""
 
+    name = "direct_levels"
+
     @property
     def label(self) -> str:
         """Name, wording and version."""
-        return self.wording.label("direct_levels", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def request(self, subject: EvaluationItem) -> Request:
         """The same messages, answered by a distribution over the levels."""

@@ -53,6 +53,8 @@ def propagate_failures(
 class Dsg:
     """Asks every question once; an item's score is the share of its elements that count."""
 
+    name = "dsg"
+
     def __init__(self, wording: Wording, *, propagation: DependencyPropagation = "direct") -> None:
         """Ask in the words of ``wording``; ``propagation`` is how far a failed parent reaches."""
         self.wording = wording
@@ -61,7 +63,9 @@ class Dsg:
     @property
     def label(self) -> str:
         """Name, with the propagation where it is not the published one, and wording, each with its version."""
-        return self.wording.label("dsg" if self.propagation == "direct" else f"dsg_{self.propagation}", VERSION)
+        return self.wording.label(
+            self.name if self.propagation == "direct" else f"{self.name}_{self.propagation}", VERSION
+        )
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the subject has no elements, then all questions at once."""

@@ -28,6 +28,8 @@ STEPS = {ALIGNMENT: ("holistic_sc", 1), APPEARANCE: ("holistic_pq", 2)}
 class Holistic:
     """Asks both requests at once."""
 
+    name = "holistic"
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -35,7 +37,7 @@ class Holistic:
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("holistic", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Semantic consistency, which is told the prompt, and perceptual quality, which is not."""

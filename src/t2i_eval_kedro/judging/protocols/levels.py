@@ -23,6 +23,8 @@ VERSION = 1
 class Levels:
     """Asks for each dimension of the subject directly and reads the probabilities of the levels."""
 
+    name = "levels"
+
     def __init__(self, wording: Wording, *, vocabulary: str = DIGITS, categories: bool = False) -> None:
         """Ask in the words of ``wording``.
 
@@ -35,14 +37,14 @@ class Levels:
         self.vocabulary = wording.vocabulary(vocabulary)
         self.template = TASK if vocabulary == DIGITS else f"{TASK}_{vocabulary}"
         self.categories = categories
-        self._name = "_".join(
-            ["levels", *([] if vocabulary == DIGITS else [vocabulary]), *(["categories"] if categories else [])]
+        self._variant = "_".join(
+            [self.name, *([] if vocabulary == DIGITS else [vocabulary]), *(["categories"] if categories else [])]
         )
 
     @property
     def label(self) -> str:
         """Name, with the vocabulary where it is not the digits, and wording, each with its version."""
-        return self.wording.label(self._name, VERSION)
+        return self.wording.label(self._variant, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""

@@ -30,6 +30,8 @@ DIMENSIONS = (ALIGNMENT,)
 class PnVqa:
     """Asks two questions an element, all at once."""
 
+    name = "pn_vqa"
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -37,7 +39,7 @@ class PnVqa:
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("pn_vqa", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the subject has no elements, then all questions at once."""

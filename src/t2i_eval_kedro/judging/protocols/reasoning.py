@@ -69,6 +69,8 @@ def parse_reasoned(text: str, *, pair: bool = False) -> Reasoned | None:
 class Reasoning:
     """One request a dimension; a subject with a rival is compared with it and scored as image A."""
 
+    name = "reasoning"
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -76,7 +78,7 @@ class Reasoning:
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("reasoning", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""

@@ -50,10 +50,12 @@ class SimilaritySettings(BaseModel):
 class Similarity:
     """One request an item: the prompt as it is, and the image. It has no wording."""
 
+    name = "similarity"
+
     @property
     def label(self) -> str:
         """Name and version."""
-        return f"similarity@{VERSION}"
+        return f"{self.name}@{VERSION}"
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Prompt and image."""

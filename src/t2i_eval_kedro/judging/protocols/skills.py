@@ -41,6 +41,8 @@ _NONE = {"", "none", "n/a", "-"}
 class Skills:
     """Asks about every skill that applies, all at once."""
 
+    name = "skills"
+
     def __init__(self, wording: Wording) -> None:
         """Ask in the words of ``wording``."""
         self.wording = wording
@@ -48,7 +50,7 @@ class Skills:
     @property
     def label(self) -> str:
         """Name and wording with their versions."""
-        return self.wording.label("skills", VERSION)
+        return self.wording.label(self.name, VERSION)
 
     def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What the prompt says about each alignment skill, where nobody told; then all questions at once."""

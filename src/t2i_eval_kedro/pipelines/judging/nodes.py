@@ -46,7 +46,7 @@ def judge_held_out(
     model: ModelSettings,
     judging: JudgingSettings,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Scores, transcripts and element scores of ``name`` (and ``<name>_<protocol>``) on the fold of ``judging``.
+    """Scores, transcripts and element scores of judge ``name`` by each protocol on the fold of ``judging``.
 
     Raises:
         T2IEvalError: no item of the fold has an image.
@@ -105,13 +105,13 @@ def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judgi
         ),
     )
 
-    def judge(subjects: Sequence[EvaluationItem], protocol: Protocol, evaluator: str) -> Judgement:
+    def judge(subjects: Sequence[EvaluationItem], protocol: Protocol, judge: str) -> Judgement:
         return judge_shards(
             subjects,
             images,
             protocol,
             make_backend,
-            evaluator=evaluator,
+            name=judge,
             workers=judging.ray_workers,
             batch_size=judging.batch_size,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -24,7 +24,7 @@ class MetaEvaluationSettings(BaseModel):
         seed: of the draws.
         missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), an error (``refuse``),
             or, as T2I-Eval does, the mean of the others (``mean``).
-        first: evaluators that come first in a paired difference (first minus second); every pair is tested.
+        first: judges that come first in a paired difference (first minus second), protocol by protocol; every pair is tested.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +45,18 @@ def gather_scores(*tables: pd.DataFrame) -> pd.DataFrame:
 def gather_element_scores(*tables: pd.DataFrame) -> pd.DataFrame:
     """The scores of single elements by all evaluators that give some, in one table."""
     return schema.ELEMENT_SCORES.check(pd.concat(tables, ignore_index=True))
+
+
+def in_order(scores: pd.DataFrame, first: Sequence[str]) -> list[str]:
+    """The names of the evaluators of ``scores``: those of the judges ``first``, protocol by protocol, then the others by name."""
+    known = schema.evaluators(scores)
+    protocols = list(dict.fromkeys(scores.loc[scores["judge"].isin(first), "protocol"]))
+    places = {
+        name: (protocols.index(protocol), first.index(judge))
+        for name, (judge, protocol) in known.items()
+        if judge in first
+    }
+    return [*sorted(places, key=places.__getitem__), *(name for name in known if name not in places)]
 
 
 def measure(
@@ -74,8 +86,6 @@ def measure(
             f"Fold '{settings.fold}' has no item; choose one of {', '.join(sorted(set(splits['fold'])))} or all "
             "(meta_evaluation.fold)."
         )
-    names = sorted(set(scores["evaluator"]))
-    ordered = [*(name for name in settings.first if name in names), *(n for n in names if n not in settings.first)]
     measured = summarise(
         held_out,
         ratings,
@@ -84,7 +94,7 @@ def measure(
         level=settings.level,
         seed=settings.seed,
         missing=settings.missing,
-        pairs=itertools.combinations(ordered, 2),
+        pairs=itertools.combinations(in_order(scores, settings.first), 2),
         elements=elements,
         element_ratings=element_ratings,
         element_scores=element_scores,

@@ -15,7 +15,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.teacher import teachers
-from t2i_eval_kedro.teacher.teachers import TEACHER, Material, TeacherSettings
+from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings
 from t2i_eval_kedro.training import recipes
 from t2i_eval_kedro.training.settings import ExampleSettings
 
@@ -47,7 +47,7 @@ def ask_teacher(
         kind, teacher, Material(in_use(items, splits), images, recorded, answers, key), wording, phrases_of(card)
     )
     answers.close()
-    return said.transcripts, said.scores.assign(evaluator=TEACHER), costs
+    return said.transcripts, said.scores, costs
 
 
 def first_run(table: pd.DataFrame) -> pd.DataFrame:
