@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 demo: install
 	HF_HUB_OFFLINE=1 $(BIN)/kedro run
 	@echo
-	@echo "The report is data/08_reporting/shapes/full/seed_0/report.html"
+	@echo "The report is data/08_reporting/shapes/tiny_vlm/full/seed_0/report.html"
 
 # Two workers with one thread each, because the tests of training and judging are bound by the processor.
 test: lint

@@ -10,7 +10,7 @@ Each way trains once before it is timed, the ways take turns, and the fastest of
 processor seconds of ``Trainer.train``. The loss of the last steps says whether they learn the same from the same examples.
 
 ``gpu`` is for a GPU: the shape of Qwen2.5-VL-7B with random weights, LoRA, 1,024 image and 350 text tokens an example, with the
-settings of ``conf/gpu/qwen2_5_vl_7b`` and with trl's defaults. Model FLOPs are 4 x parameters of the text model x tokens: forward,
+settings of the student ``qwen2_5_vl_7b`` and with trl's defaults. Model FLOPs are 4 x parameters of the text model x tokens: forward,
 and backward through frozen weights; what checkpointing computes again does not count. Without a GPU it runs a tiny shape, to show that
 it runs, and no figure of that counts.
 
@@ -31,13 +31,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
+from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.models.loading import load_model, load_processor, to_chat
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.training import recipes
 from t2i_eval_kedro.training.rebalancing import rebalance
@@ -65,13 +66,13 @@ class Images:
         return self._images[key]
 
 
-def parameters(name: str) -> Any:
-    return yaml.safe_load((ROOT / f"conf/base/parameters_{name}.yml").read_text())
+def parameters() -> Any:
+    return ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["parameters"]
 
 
 def work() -> tuple[pd.DataFrame, Images, SFTSettings]:
     """``STEPS`` batches of the default recipe's examples, their images, and the default settings for so many steps."""
-    given = parameters("judging")["judging"]
+    given = parameters()["judging"]
     judging = JudgingSettings.model_validate(given)
     wording = Wording.load(ROOT / "conf/base/prompts", judging.wording, judging.wordings[judging.wording])
     made = make_shapes(n_prompts=120)
@@ -88,11 +89,11 @@ def work() -> tuple[pd.DataFrame, Images, SFTSettings]:
     tables = recipes.Sources(
         made.items, splits, made.ratings, made.elements, made.element_ratings, said.transcripts, said.scores
     )
-    dials = ExampleSettings.model_validate(parameters("teacher_distillation")["examples"])
+    dials = ExampleSettings.model_validate(parameters()["examples"])
     examples = recipes.build_examples(tables, phrases, judging.options.levels(wording), dials)
-    even = RebalancingSettings.model_validate(parameters("rebalancing")["rebalancing"])
+    even = RebalancingSettings.model_validate(parameters()["rebalancing"])
     balanced, _ = rebalance(examples, method=even.method, seed=0, repeats=even.repeats, split_pairs=even.split_pairs)
-    settings = SFTSettings.model_validate(parameters("sft")["sft"]).model_copy(
+    settings = SFTSettings.model_validate(parameters()["sft"]).model_copy(
         update={
             "max_steps": STEPS,
             "warmup_steps": 10,
@@ -214,8 +215,8 @@ def gpu() -> Result:
     from perf.judging import qwen
 
     there = torch.cuda.is_available()
-    recipe = yaml.safe_load((ROOT / "conf/gpu/qwen2_5_vl_7b/parameters.yml").read_text())["sft"]
-    settings = SFTSettings.model_validate(recipe)
+    loader = ExperimentConfigLoader(str(ROOT / "conf"), "base", {"student": "qwen2_5_vl_7b"}, **CONFIG_LOADER_ARGS)
+    settings = SFTSettings.model_validate(loader["parameters"]["sft"])
     side = 64 if there else 8  # patches a side; four make a token
     image, text, steps = (IMAGE_TOKENS, TEXT_TOKENS, 5) if there else (side * side // 4, 20, 2)
     result: Result = {

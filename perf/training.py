@@ -83,7 +83,7 @@ def spearman_draws(data: Path) -> dict[str, np.ndarray]:
     rows: dict[str, list[np.ndarray]] = {}
     for variant in VARIANTS:
         for seed in SEEDS:
-            folder = data / "07_model_output/shapes" / variant / f"seed_{seed}"
+            folder = data / "07_model_output/shapes/tiny_vlm" / variant / f"seed_{seed}"
             scores = pd.concat(
                 [pd.read_parquet(folder / f"{name}_scores.parquet") for name in ("base", "sft", "grpo")],
                 ignore_index=True,

@@ -1,6 +1,9 @@
+"""Axes and layers, on small configurations of their own."""
+
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import asdict
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -8,56 +11,208 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.config import ExperimentConfigLoader, merge
+from t2i_eval_kedro.config import Axes, ExperimentConfigLoader, merge
 from t2i_eval_kedro.errors import T2IEvalError
 
 PARAMETERS = {
     "benchmark": "shapes",
+    "student": "small",
     "variant": "full",
-    "sft": {"lr": 0.1, "lora": {"r": 16, "alpha": 32}},
+    "seed": 0,
+    "model": {"model": None},
+    "sft": {"lr": 0.1, "max_steps": None, "epochs": 1.0, "steps_share": 1.0, "lora": {"r": 16, "alpha": 32}},
     "repeats": {},
-    "variants": {"full": {}, "small": {"sft": {"lora": {"r": 2}}}, "broken": {"sft": {"lrr": 1}}},
+    "variants": {
+        "full": {},
+        "low": {"sft": {"lora": {"r": 2}}},
+        "short": {"sft": {"steps_share": 0.1}},
+        "broken": {"sft": {"lrr": 1}},
+        "axis": {"seed": 3},
+    },
+    "studies": {"quick": {"variants": ["full", "short"], "overrides": {"sft": {"steps_share": 0.5, "lr": 0.3}}}},
+}
+STUDENTS = {
+    "small": {"model": {"model": "tiny"}, "sft": {"max_steps": 1000, "lora": {"r": 4}}, "repeats": {"score": 2}},
+    "large": {"model": {"model": "big"}},
+}
+CATALOG = {
+    "_run": "${runtime_params:benchmark}/${runtime_params:student}/${runtime_params:variant}/seed_${runtime_params:seed}",
+    "summary": {"type": "json.JSONDataset", "filepath": "data/08_reporting/${_run}/summary.json"},
 }
 
 
-@pytest.fixture
-def load(tmp_path: Path):
-    for env in ("base", "test"):
-        (tmp_path / env).mkdir()
-    (tmp_path / "base" / "parameters.yml").write_text(yaml.safe_dump(PARAMETERS, sort_keys=False))
-    (tmp_path / "test" / "parameters.yml").write_text(yaml.safe_dump({"sft": {"lr": 0.5}}))
+class Conf:
+    """A folder of configuration files, and the loader of it."""
 
-    def read(env: str = "base", **runtime: Any) -> dict[str, Any]:
-        loader = ExperimentConfigLoader(
-            str(tmp_path), env, runtime, base_env="base", merge_strategy={"parameters": "soft"}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.write("base/parameters.yml", PARAMETERS)
+        self.write("base/catalog.yml", CATALOG)
+        for name, recipe in STUDENTS.items():
+            self.write(f"base/students/{name}.yml", recipe)
+        self.write("test/parameters.yml", {"sft": {"lr": 0.5}})
+
+    def write(self, path: str, content: dict[str, Any]) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def loader(self, env: str | None = None, **runtime: Any) -> ExperimentConfigLoader:
+        return ExperimentConfigLoader(
+            str(self.folder),
+            env,
+            runtime,
+            base_env="base",
+            default_run_env="local",
+            merge_strategy={"parameters": "soft"},
         )
-        return loader["parameters"]
 
-    return read
+    def parameters(self, env: str | None = None, **runtime: Any) -> dict[str, Any]:
+        return self.loader(env, **runtime)["parameters"]
 
-
-def test_the_variant_overrides_the_environment_and_the_command_line_the_variant(load) -> None:
-    assert load("test", variant="small")["sft"] == {"lr": 0.5, "lora": {"r": 2, "alpha": 32}}
-    assert load("test", variant="small", sft={"lora": {"r": 4}})["sft"] == {"lr": 0.5, "lora": {"r": 4, "alpha": 32}}
-    assert load()["sft"] == PARAMETERS["sft"]
+    def summary(self, env: str | None = None, **runtime: Any) -> str:
+        return self.loader(env, **runtime)["catalog"]["summary"]["filepath"]
 
 
-def test_an_unknown_variant_is_named_with_those_there_are(load) -> None:
-    with pytest.raises(T2IEvalError, match=r"no variant 'smal'; the variants are full, small, broken"):
-        load(variant="smal")
+@pytest.fixture
+def conf(tmp_path: Path) -> Conf:
+    return Conf(tmp_path)
 
 
-def test_an_unknown_parameter_is_named_with_the_nearest(load) -> None:
+def test_an_axis_comes_from_the_last_layer_and_every_path_and_parameter_follows(conf: Conf) -> None:
+    assert conf.summary() == "data/08_reporting/shapes/small/full/seed_0/summary.json"
+    conf.write("local/parameters.yml", {"benchmark": "mine", "student": "large", "seed": 1})
+    assert conf.summary() == "data/08_reporting/mine/large/full/seed_1/summary.json"
+    assert conf.summary(variant="quick/low", seed=2) == "data/08_reporting/mine/large/quick/low/seed_2/summary.json"
+    parameters = conf.parameters(seed="3")
+    assert [parameters[name] for name in asdict(Axes("", "", "", 0))] == ["mine", "large", "full", 3]
+    assert parameters["model"] == {"model": "big"}
+    assert conf.summary("test") == "data/08_reporting/shapes/small/full/seed_0/summary.json"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"student": "smal"}, r"no student 'smal'; the students are large, small"),
+        ({"student": 7}, r"no student '7'"),
+        ({"variant": "smal"}, r"no variant 'smal'; the variants are full, low, short"),
+        ({"variant": "slow/low"}, r"no study 'slow'; the studies are quick"),
+        ({"variant": "quick/smal"}, r"no variant 'smal'"),
+        ({"seed": "abc"}, r"'abc' is not a seed; give a whole number from 0"),
+        ({"seed": -1}, r"'-1' is not a seed"),
+        ({"seed": 0.5}, r"'0.5' is not a seed"),
+        ({"seed": True}, r"'True' is not a seed"),
+        ({"seed": 2**31}, r"is not a seed"),
+        ({"benchmark": "../up"}, r"'../up' cannot be a benchmark's name"),
+        ({"benchmark": "a/b"}, r"cannot be a benchmark's name"),
+        ({"benchmark": None}, r"'None' cannot be a benchmark's name"),
+        ({"benchmark": 1.5}, r"'1.5' cannot be a benchmark's name"),
+    ],
+)
+def test_a_wrong_axis_is_refused_with_what_there_is(conf: Conf, given: dict[str, Any], message: str) -> None:
+    for key in ("parameters", "catalog"):
+        with pytest.raises(T2IEvalError, match=message):
+            conf.loader(**given)[key]
+
+
+def test_each_layer_is_over_the_one_before(conf: Conf) -> None:
+    def lora(env: str | None = None, **runtime: Any) -> dict[str, Any]:
+        return conf.parameters(env, **runtime)["sft"]["lora"]
+
+    assert lora(student="large") == {"r": 16, "alpha": 32}  # neutral
+    assert lora() == {"r": 4, "alpha": 32}  # student
+    assert lora(variant="low") == {"r": 2, "alpha": 32}  # variant
+    assert conf.parameters(variant="low")["sft"]["lr"] == 0.1
+    assert conf.parameters(variant="quick/low")["sft"]["lr"] == 0.3  # study
+    assert conf.parameters("test", variant="quick/low")["sft"]["lr"] == 0.5  # environment
+    conf.write("local/parameters.yml", {"sft": {"lora": {"r": 8}}})
+    assert lora(variant="low") == {"r": 8, "alpha": 32}
+    assert lora(variant="low", sft={"lora": {"r": 9}}) == {"r": 9, "alpha": 32}  # command line
+
+
+def test_every_value_knows_its_layer(conf: Conf) -> None:
+    conf.write("local/parameters.yml", {"model": {"model": "mine"}})
+    layers = conf.loader(variant="quick/low", seed=4).resolved.layers
+    assert layers["sft.epochs"] == "student small"  # unset there, because it gives steps
+    assert layers["sft.lora.alpha"] == "neutral"
+    assert layers["sft.lora.r"] == "variant low"
+    assert layers["sft.lr"] == "study quick"
+    assert layers["sft.max_steps"] == "student small, times 0.5 (study quick)"
+    assert layers["model.model"] == "conf/local"
+    assert layers["seed"] == "--params"
+    assert layers["repeats.score"] == "student small"
+    assert "repeats" not in layers
+
+
+def test_a_share_multiplies_the_steps_or_epochs_below_it(conf: Conf) -> None:
+    def length(env: str | None = None, **runtime: Any) -> tuple[int | None, float | None]:
+        sft = conf.parameters(env, **runtime)["sft"]
+        assert "steps_share" not in sft
+        return sft["max_steps"], sft["epochs"]
+
+    assert length() == (1000, None)
+    assert length(student="large") == (None, 1.0)
+    assert length(variant="short") == (100, None)
+    assert length(student="large", variant="short") == (None, pytest.approx(0.1))
+    assert length(variant="quick/short") == (50, None)
+    assert length(variant="short", sft={"max_steps": 7}) == (7, None)  # steps of a higher layer are steps
+    assert length(variant="short", sft={"epochs": 2.0}) == (None, 2.0)
+    assert length(variant="short", sft={"steps_share": 0.001}) == (1, None)
+    for wrong in (0, -1, "half", True):
+        with pytest.raises(T2IEvalError, match=r"\(sft\.steps_share, --params\) is not a share of the steps"):
+            length(sft={"steps_share": wrong})
+
+
+def test_an_unknown_parameter_is_named_with_the_nearest(conf: Conf) -> None:
     with pytest.raises(T2IEvalError, match=r"no parameter 'benchmrk' \(--params\); did you mean benchmark"):
-        load(benchmrk="tifa160")
+        conf.parameters(benchmrk="tifa160")
     with pytest.raises(T2IEvalError, match=r"no parameter 'sft\.lora\.rr'"):
-        load(sft={"lora": {"rr": 1}})
-    with pytest.raises(T2IEvalError, match=r"no parameter 'sft\.lrr' \(variant 'broken'\)"):
-        load(variant="broken")
+        conf.parameters(sft={"lora": {"rr": 1}})
+    with pytest.raises(T2IEvalError, match=r"no parameter 'sft\.lrr' \(variant broken\)"):
+        conf.parameters(variant="broken")
+    with pytest.raises(T2IEvalError, match=r"The variant axis sets 'seed'"):
+        conf.parameters(variant="axis")
+    conf.write("base/students/small.yml", {"sft": {"max_stps": 3}})
+    with pytest.raises(
+        T2IEvalError, match=r"no parameter 'sft\.max_stps' \(student small\); did you mean sft.max_steps"
+    ):
+        conf.parameters()
+    conf.write("test/parameters.yml", {"sfft": {"lr": 0.5}})
+    with pytest.raises(T2IEvalError, match=r"no parameter 'sfft' \(conf/test\)"):
+        conf.parameters("test", student="large")
 
 
-def test_an_empty_mapping_takes_any_name(load) -> None:
-    assert load(repeats={"score": 3})["repeats"] == {"score": 3}
+def test_an_environment_brings_students_variants_and_studies_of_its_own(conf: Conf) -> None:
+    conf.write("local/students/mine.yml", {"model": {"model": "my_model"}})
+    conf.write("local/parameters.yml", {"variants": {"high": {"sft": {"lora": {"r": 64}}}}})
+    parameters = conf.parameters(student="mine", variant="quick/high")
+    assert parameters["model"]["model"] == "my_model"
+    assert parameters["sft"]["lora"]["r"] == 64
+    with pytest.raises(T2IEvalError, match=r"no student 'mine'; the students are large, small"):
+        conf.parameters("test", student="mine")
+
+
+def test_an_environment_that_is_not_there_is_refused_unless_nobody_named_it(conf: Conf) -> None:
+    assert conf.parameters()["sft"]["lr"] == 0.1  # there is no conf/local
+    with pytest.raises(T2IEvalError, match=r"no environment 'nope' \(--env\); there are base, test"):
+        conf.parameters("nope")
+
+
+def test_a_recipe_that_is_not_yaml_is_named(conf: Conf) -> None:
+    for text, message in (("sft: [", "is not valid YAML"), ("- a", "is not a mapping")):
+        (conf.folder / "base/students/bad.yml").write_text(text)
+        with pytest.raises(T2IEvalError, match=rf"bad\.yml' {message}"):
+            conf.parameters()
+
+
+def test_an_empty_mapping_takes_any_name(conf: Conf) -> None:
+    assert conf.parameters(repeats={"extract": 3})["repeats"] == {"score": 2, "extract": 3}
+
+
+def test_a_folder_says_which_experiment_it_is_of() -> None:
+    for axes in (Axes("shapes", "small", "full", 0), Axes("mine", "large", "quick/low", 12)):
+        assert Axes.of_folder(PurePath(axes.folder)) == axes
+    for other in ("tiny_vlm", "shapes/small/full", "shapes/small/full/0", "a/b/c/d/e/seed_0"):
+        assert Axes.of_folder(PurePath(other)) is None
 
 
 _trees = st.recursive(st.integers(), lambda children: st.dictionaries(st.sampled_from("abc"), children), max_leaves=8)

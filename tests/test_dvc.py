@@ -21,12 +21,12 @@ bootstrap_project(ROOT)
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 DEFAULTS = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
 STUDIES = ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["parameters"].get("studies", {})
-NAMES = sorted(set(pipelines) - {"__default__", "cell"})
+NAMES = sorted(set(pipelines) - {"__default__", "ablation_run"})
 
 
 def resolved(entries: list) -> set[str]:
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-    for name in ("benchmark", "variant", "seed", "raw_root"):
+    for name in ("benchmark", "student", "variant", "seed", "raw_root"):
         paths = [path.replace(f"${{{name}}}", str(DEFAULTS[name])) for path in paths]
     return set(paths)
 
@@ -90,8 +90,8 @@ def test_what_stages_depend_on_and_none_of_them_makes_is_there() -> None:
     for stage in DVC["stages"].values():
         for path in resolved(stage["deps"]) - made:
             assert (ROOT / path).exists(), path
-        for entry in stage.get("params", []):
-            assert (ROOT / next(iter(entry))).is_file()
+        for path in resolved(stage.get("params", [])):
+            assert (ROOT / path).is_file(), path
 
 
 def test_dvc_reads_it_and_the_default_run_needs_no_cell() -> None:
@@ -120,7 +120,7 @@ def test_a_study_is_a_matrix_whose_cells_share_ingestion_and_teacher(project: Pa
     stages = yaml.safe_load(dvc_yaml(project))["stages"]
     cell = stages["mine"]
     assert cell["matrix"] == {"variant": ["full", "short"], "seed": [0, 1]}
-    assert "variant=mine/${item.variant},seed=${item.seed} --pipelines=cell" in cell["cmd"]
+    assert "variant=mine/${item.variant},seed=${item.seed} --pipelines=ablation_run" in cell["cmd"]
     outs = cell["outs"] + [path for metric in cell["metrics"] for path in metric]
     assert all("mine/${item.variant}" in path for path in outs)
     assert {"summary.json", "sft_scores.parquet", "sft"} <= {Path(path).name for path in outs}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
-from t2i_eval_kedro.config import ExperimentConfigLoader, refuse_unknown
+from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
@@ -39,49 +39,117 @@ GROUPS: dict[str, type[BaseModel]] = {
 }
 
 
-def load(env: str = "base", **runtime: Any) -> dict[str, Any]:
-    return ExperimentConfigLoader(str(CONF), env, runtime, base_env="base", merge_strategy={"parameters": "soft"})[
-        "parameters"
-    ]
+@cache
+def loader(env: str) -> ExperimentConfigLoader:
+    return ExperimentConfigLoader(str(CONF), env, base_env="base", merge_strategy={"parameters": "soft"})
+
+
+def load(env: str = "base", **axes: object) -> dict[str, Any]:
+    return loader(env).resolve(**axes).parameters
+
+
+STUDENTS = sorted(path.stem for path in (CONF / "base" / "students").glob("*.yml"))
+VARIANTS = [*load()["variants"], *(f"ablation/{name}" for name in load()["variants"])]
+
+
+def validate(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {group: model.model_validate(parameters[group]) for group, model in GROUPS.items()}
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_setting_is_named_and_valid(group: str) -> None:
-    declared = load()[group]
-    assert set(declared) == set(GROUPS[group].model_fields)
-    GROUPS[group].model_validate(declared)
+def test_every_setting_is_named(group: str) -> None:
+    assert set(load()[group]) == set(GROUPS[group].model_fields)
 
 
-@pytest.mark.parametrize("variant", [*load()["variants"], *(f"ablation/{name}" for name in load()["variants"])])
-def test_every_variant_is_valid(variant: str) -> None:
-    parameters = load(variant=variant)
-    for group, model in GROUPS.items():
-        model.model_validate(parameters[group])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("student", STUDENTS)
+def test_every_student_has_a_sane_recipe_in_every_variant(student: str, variant: str) -> None:
+    valid, full = validate(load(student=student, variant=variant)), validate(load(student=student))
+    sft, grpo, name = valid["sft"], valid["grpo"], variant.rpartition("/")[2]
+    assert valid["model"] == full["model"]
+    assert valid["launch"] == full["launch"]
+    assert valid["ingestion"] == full["ingestion"]
+    assert valid["teacher"] == full["teacher"]
+    assert (sft.lora, sft.learning_rate, grpo) == (full["sft"].lora, full["sft"].learning_rate, full["grpo"])
+    assert (sft.max_steps is None) == (full["sft"].max_steps is None)
+    assert ("steps" in student_kind(full)) == (sft.max_steps is not None)
+    if sft.max_steps is not None:
+        assert sft.warmup_steps < sft.max_steps <= full["sft"].max_steps
+    else:
+        assert 0 < sft.warmup_steps < 0.1
+        assert 0.03 < sft.epochs <= full["sft"].epochs
+    shortened = name == "short" or variant.startswith("ablation/")
+    assert shortened == ((sft.max_steps, sft.epochs) != (full["sft"].max_steps, full["sft"].epochs))
+    if (
+        variant != "full" and "/" not in variant
+    ):  # one factor: exactly one group differs, or training and judging of one task
+        changed = {group for group in GROUPS if valid[group] != full[group]}
+        assert changed in (
+            {"examples"},
+            {"rebalancing"},
+            {"judging"},
+            {"sft"},
+            {"examples", "judging"},
+            {"sft", "judging"},
+        )
+
+
+def student_kind(valid: dict[str, Any]) -> str:
+    """The embedded model trains for a number of steps, a real one for epochs."""
+    return "steps" if valid["model"].model.startswith("data/") else "epochs"
+
+
+@pytest.mark.parametrize("student", [name for name in STUDENTS if name != "tiny_vlm"])
+def test_a_real_student_inherits_nothing_of_the_embedded_model(student: str) -> None:
+    valid = validate(load(student=student))
+    model, sft, grpo = valid["model"], valid["sft"], valid["grpo"]
+    assert model.model.count("/") == 1  # a hub name
+    assert model.dtype == "bfloat16"
+    assert model.licence != "unknown"
+    assert not model.trust_remote_code
+    assert 1e-4 <= sft.learning_rate <= 2e-4
+    assert grpo.learning_rate <= 1e-5
+    assert sft.batch_size * sft.gradient_accumulation_steps == 128
+    for processes in (1, 8, 16):
+        if sft.batch_size * sft.gradient_accumulation_steps >= processes:
+            per_process(sft.batch_size, sft.gradient_accumulation_steps, processes)
+    assert sft.gradient_checkpointing
+    assert grpo.gradient_checkpointing
+    assert sft.max_length is not None
+    assert sft.lora.alpha == 2 * sft.lora.r
+    assert not sft.lora.score_tokens
+    assert valid["judging"].wording == "full"
+    assert valid["rebalancing"].repeats == {}
+
+
+@pytest.mark.parametrize("student", ["qwen2_5_vl_7b", "llava_next_13b", "minicpm_v_2_6"])
+def test_the_neutral_settings_are_those_of_t2i_eval(student: str) -> None:
+    sft = validate(load(student=student))["sft"]
+    assert (sft.lora.r, sft.lora.alpha, sft.max_length, sft.epochs, sft.learning_rate) == (128, 256, 4096, 1.0, 1e-4)
+
+
+def test_the_recipe_of_the_embedded_model() -> None:
+    valid = validate(load())
+    assert (valid["sft"].max_steps, valid["sft"].batch_size, valid["sft"].learning_rate) == (1400, 32, 2e-3)
+    assert (valid["grpo"].max_steps, valid["grpo"].learning_rate) == (60, 5e-4)
+    assert (valid["judging"].wording, valid["model"].dtype) == ("compact", "float32")
+    assert validate(load(variant="short"))["sft"].max_steps == 150
+    assert validate(load(variant="ablation/levels"))["sft"].max_steps == 450
 
 
 def test_a_study_has_the_variants_that_it_compares_and_their_equal_steps() -> None:
     for name, study in load()["studies"].items():
         assert study["variants"][0] == "full"
-        assert len({str(load(variant=f"{name}/{variant}")["sft"]) for variant in study["variants"]}) == 1
+        for student in STUDENTS:
+            settings = [load(student=student, variant=f"{name}/{variant}")["sft"] for variant in study["variants"]]
+            assert len({str(sft) for sft in settings}) == 1
 
 
-def test_the_test_environment_is_valid() -> None:
-    parameters = load("test")
-    for group, model in GROUPS.items():
-        model.model_validate(parameters[group])
-
-
-@pytest.mark.parametrize("recipe", sorted(path.parent.name for path in CONF.glob("gpu/*/parameters.yml")))
-def test_every_gpu_recipe_is_valid_and_has_the_settings_of_its_source(recipe: str) -> None:
-    parameters = load(f"gpu/{recipe}")
-    valid = {group: model.model_validate(parameters[group]) for group, model in GROUPS.items()}
-    sft = valid["sft"]
-    assert (sft.lora.r, sft.lora.alpha, sft.max_length, sft.epochs) == (128, 256, 4096, 1.0)
-    assert sft.batch_size * sft.gradient_accumulation_steps == 128
-    for processes in (1, 8, 16):
-        per_process(sft.batch_size, sft.gradient_accumulation_steps, processes)
-    assert not valid["model"].trust_remote_code
-    refuse_unknown(yaml.safe_load((CONF / "gpu" / recipe / "parameters.yml").read_text()), load(), recipe)
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_test_environment_is_valid_and_short_for_every_student(student: str) -> None:
+    for variant in VARIANTS:
+        sft = validate(load("test", student=student, variant=variant))["sft"]
+        assert (sft.max_steps, sft.epochs) == (8, None)
 
 
 def test_code_from_the_hub_is_run_at_one_commit_only() -> None:

@@ -1,48 +1,228 @@
-"""The configuration of one experiment: base, environment, the variant's overrides, then the command line.
+"""Resolves the configuration of one experiment: its axes, and the settings that each layer adds.
 
-The axes of an experiment are ``benchmark``, ``variant`` and ``seed``. ``parameters_ablations.yml`` names the variants; each is
-a set of overrides of other parameters, so that one dial an ablation is turned in one place. ``variant=<study>/<variant>`` applies
-what all variants of a study share before the variant's own, and as the name is part of every path, keeps their files together.
+The axes are ``benchmark``, ``student``, ``variant`` and ``seed``. They are resolved here and nowhere else, from ``conf/base``, the
+environment (``conf/local`` unless ``--env`` names another) and the command line, and every path, parameter and title follows them.
+
+The settings come in layers, each over the one before it:
+
+1. neutral: ``conf/base/parameters*.yml``, which suit a real model of 2 to 8 billion parameters;
+2. student: ``students/<student>.yml``, what one model needs;
+3. variant: one factor changed, relative to the recipe (``variants`` of ``parameters_ablations.yml``);
+4. study: what all variants of a comparison share (``studies``), for ``variant=<study>/<variant>``;
+5. environment: ``conf/<env>/parameters*.yml``;
+6. command line: ``--params``.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
-from kedro.config import OmegaConfigLoader
+import yaml
+from kedro.config import MissingConfigException, OmegaConfigLoader
 
 from t2i_eval_kedro.errors import T2IEvalError
 
+AXES = ("benchmark", "student", "variant", "seed")
+NEUTRAL, COMMAND_LINE = "neutral", "--params"
+ALTERNATIVES = ((("sft", "max_steps"), ("sft", "epochs")),)
+"""Settings of which a recipe has one: a layer that gives one of them unsets the other."""
+SHARE = ("sft", "steps_share")
+"""Multiplies the steps or epochs of the layers below the one that gives it; it is gone from the resolved settings."""
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which experiment it is.
+
+    Attributes:
+        benchmark: name of a reader, or of a folder of raw files.
+        student: name of a recipe in ``students/``.
+        variant: name in ``variants``, or ``<study>/<variant>``.
+        seed: seed of rebalancing and training, 0 or more.
+    """
+
+    benchmark: str
+    student: str
+    variant: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """The folder of the experiment below each layer of ``data/``, as the catalog writes it."""
+        return f"{self.benchmark}/{self.student}/{self.variant}/seed_{self.seed}"
+
+    @classmethod
+    def of_folder(cls, folder: PurePath) -> Axes | None:
+        """The axes that ``folder`` (relative to a layer of ``data/``) was written for; None if it is no such folder."""
+        parts = folder.parts
+        if len(parts) not in (4, 5) or not re.fullmatch(r"seed_\d+", parts[-1]):
+            return None
+        return cls(parts[0], parts[1], "/".join(parts[2:-1]), int(parts[-1].removeprefix("seed_")))
+
+
+class Layer(NamedTuple):
+    """One layer of settings and what it is called."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of one experiment.
+
+    Attributes:
+        axes: which experiment it is.
+        parameters: every parameter, the axes among them, as Kedro hands them to the nodes.
+        layers: dotted name of a parameter -> the layer that its value comes from.
+    """
+
+    axes: Axes
+    parameters: dict[str, Any]
+    layers: dict[str, str]
+
 
 class ExperimentConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with the overrides of ``variant`` applied to the parameters and unknown names refused."""
+    """Kedro's loader, with the axes resolved, the layers of settings applied, and unknown names refused."""
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The configuration ``key``.
+        """The configuration ``key``; the catalog's ``${runtime_params:...}`` are the resolved axes.
 
         Raises:
-            T2IEvalError: a parameter on the command line or in a variant that no parameters file knows, or an unknown
-                variant.
+            T2IEvalError: an axis with a value that there is not, or a parameter that no file of conf/base declares.
         """
-        if key != "parameters":
-            return super().__getitem__(key)
-        given, self.runtime_params = self.runtime_params or {}, {}
+        if key == "parameters" and key not in self:
+            return copy.deepcopy(self.resolved.parameters)
+        if key == "catalog" and key not in self:
+            return self.catalog_of(asdict(self.resolved.axes))
+        return super().__getitem__(key)
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The axes, and the parameters with the layer of each."""
+        return self.resolve()
+
+    def resolve(self, **axes: object) -> Resolved:
+        """The parameters of another experiment than the one that is configured: ``axes`` on top of the command line.
+
+        Raises:
+            T2IEvalError: an axis with a value that there is not, or a parameter that no file of conf/base declares.
+        """
+        neutral, environment = self._neutral, self._environment
+        given = copy.deepcopy(self.runtime_params or {}) | axes
+        chosen = self._axes(neutral, environment, given)
+        declared = merge(neutral, {name: environment[name] for name in ("variants", "studies") if name in environment})
+        refuse_unknown(environment, declared, f"conf/{self._env}")
+        refuse_unknown(given, declared, COMMAND_LINE)
+        layers = [
+            Layer(NEUTRAL, neutral),
+            Layer(f"student {chosen.student}", self.students[chosen.student]),
+            *variant_layers(chosen.variant, merge(merge(neutral, environment), given)),
+        ]
+        for layer in layers[1:]:
+            refuse_axes(layer)
+            refuse_unknown(layer.settings, declared, layer.name)
+        layers += [Layer(f"conf/{self._env}", environment), Layer(COMMAND_LINE, given)]
+        parameters, origins = apply_layers(layers)
+        return Resolved(chosen, parameters | asdict(chosen), origins)
+
+    @cached_property
+    def students(self) -> dict[str, dict[str, Any]]:
+        """Every student's recipe by its name, from ``students/*.yml`` of conf/base and the environment."""
+        found = {}
+        for env in dict.fromkeys((self.base_env, self._env)):
+            for path in sorted((Path(self.conf_source) / env / "students").glob("*.yml")):
+                try:
+                    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+                except (yaml.YAMLError, UnicodeDecodeError) as error:
+                    raise T2IEvalError(f"The recipe '{path}' is not valid YAML: {error}.") from error
+                if not isinstance(recipe, dict):
+                    raise T2IEvalError(f"The recipe '{path}' is not a mapping of parameters.")
+                found[path.stem] = recipe
+        return found
+
+    def catalog_of(self, axes: Mapping[str, object]) -> dict[str, Any]:
+        """The catalog with ``axes`` in its paths, whatever experiment this is."""
+        env = self._env if (Path(self.conf_source) / self._env).is_dir() else self.base_env
+        catalog: dict[str, Any] = self._plain(env, (self.runtime_params or {}) | dict(axes))["catalog"]
+        return catalog
+
+    @property
+    def _env(self) -> str:
+        return self.env or self.default_run_env or self.base_env
+
+    def _plain(self, env: str | None, runtime_params: Mapping[str, Any] | None = None) -> OmegaConfigLoader:
+        """Kedro's own loader of the same files, of conf/base and ``env``."""
+        return OmegaConfigLoader(
+            self.conf_source,
+            env,
+            dict(runtime_params or {}),
+            base_env=self.base_env,
+            default_run_env=self.default_run_env,
+            merge_strategy=self.merge_strategy,
+        )
+
+    @cached_property
+    def _neutral(self) -> dict[str, Any]:
+        """The parameters of conf/base."""
+        return dict(self._plain(self.base_env)["parameters"])
+
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        """The parameters of the environment alone."""
+        if self._env == self.base_env:
+            return {}
+        folder = Path(self.conf_source) / self._env
+        if not folder.is_dir():
+            if self.env is None:  # nobody asked for the default environment
+                return {}
+            known = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+            raise T2IEvalError(f"There is no environment '{self._env}' (--env); there are {', '.join(known)}.")
+        alone = OmegaConfigLoader(self.conf_source, base_env=self._env, default_run_env=self._env)
         try:
-            declared = super().__getitem__(key)
-        finally:
-            self.runtime_params = given
-        refuse_unknown(given, declared, "--params")
-        overrides = variant_overrides(str(given.get("variant", declared["variant"])), declared)
-        return merge(merge(declared, overrides), given)
+            return dict(alone["parameters"])
+        except MissingConfigException:
+            return {}
+
+    def _axes(self, *layers: Mapping[str, Any]) -> Axes:
+        """The axes, each from the last of ``layers`` that gives it.
+
+        Raises:
+            T2IEvalError: there is no such student, variant or study, or a value that no benchmark or seed can have.
+        """
+        values = {name: value for layer in layers for name, value in layer.items() if name in AXES}
+        merged: Mapping[str, Any] = {}
+        for layer in layers:
+            merged = merge(merged, layer)
+        benchmark, student, variant, seed = (values.get(name) for name in AXES)
+        if isinstance(benchmark, bool) or not isinstance(benchmark, str | int):
+            raise T2IEvalError(f"'{benchmark}' cannot be a benchmark's name; give a name, as in benchmark=shapes.")
+        if not _FOLDER_NAME.fullmatch(str(benchmark)):
+            raise T2IEvalError(f"'{benchmark}' cannot be a benchmark's name; use letters, digits, '.', '_' and '-'.")
+        students = self.students
+        if student not in students:
+            raise T2IEvalError(f"There is no student '{student}'; the students are {', '.join(students)}.")
+        variant_layers(str(variant), merged)
+        if isinstance(seed, str) and seed.isdecimal():
+            seed = int(seed)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise T2IEvalError(f"'{seed}' is not a seed; give a whole number from 0 to {2**31 - 1}, as in seed=1.")
+        return Axes(str(benchmark), str(student), str(variant), seed)
 
 
-def variant_overrides(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
-    """What the variant ``name``, or ``<study>/<variant>``, changes in the ``declared`` parameters.
+def variant_layers(name: str, declared: Mapping[str, Any]) -> list[Layer]:
+    """The layers of the variant ``name``, or ``<study>/<variant>``, as ``declared`` defines them.
 
     Raises:
-        T2IEvalError: an unknown study or variant, or a parameter that no parameters file knows.
+        T2IEvalError: an unknown study or variant.
     """
     study, _, variant = name.rpartition("/")
     variants, studies = declared["variants"], declared.get("studies", {})
@@ -50,11 +230,67 @@ def variant_overrides(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
         raise T2IEvalError(f"There is no variant '{variant}'; the variants are {', '.join(variants)}.")
     if study and study not in studies:
         raise T2IEvalError(f"There is no study '{study}'; the studies are {', '.join(studies)}.")
-    shared = studies[study]["overrides"] if study else {}
-    own = variants[variant] or {}
-    refuse_unknown(shared, declared, f"study '{study}'")
-    refuse_unknown(own, declared, f"variant '{variant}'")
-    return merge(shared, own)
+    layers = [Layer(f"variant {variant}", variants[variant] or {})]
+    return [*layers, Layer(f"study {study}", studies[study].get("overrides") or {})] if study else layers
+
+
+def apply_layers(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings of ``layers``, each over those before it, and which layer each value comes from (by its dotted name).
+
+    Raises:
+        T2IEvalError: a share of the steps that is not a positive number.
+    """
+    settings: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        added = _without_alternatives(layer.settings)
+        settings = merge(settings, added)
+        for name in _leaves(added):
+            for covered in [known for known in origins if known.startswith(f"{name}.") or name.startswith(f"{known}.")]:
+                del origins[covered]
+            origins[name] = layer.name
+        _apply_share(settings, origins, layer.name)
+    return settings, origins
+
+
+def _without_alternatives(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``settings``, with null for each alternative of a setting that they give."""
+    for pair in ALTERNATIVES:
+        for (group, name), (_, other) in (pair, pair[::-1]):
+            section = settings.get(group)
+            if isinstance(section, Mapping) and section.get(name) is not None and other not in section:
+                settings = merge(settings, {group: {other: None}})
+    return settings
+
+
+def _apply_share(settings: dict[str, Any], origins: dict[str, str], layer: str) -> None:
+    """Multiply the steps or epochs in ``settings`` by the share that the layer ``layer`` gave, and take it out."""
+    group, name = SHARE
+    section = settings.get(group)
+    if not isinstance(section, Mapping) or name not in section:
+        return
+    share = section[name]
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
+        raise T2IEvalError(
+            f"'{share}' ({'.'.join(SHARE)}, {layer}) is not a share of the steps; give a number above 0."
+        )
+    changed = {key: value for key, value in section.items() if key != name}
+    for key in ("max_steps", "epochs"):
+        whole = changed.get(key)
+        if share != 1 and isinstance(whole, int | float):
+            changed[key] = max(1, round(whole * share)) if key == "max_steps" else whole * share
+            origins[f"{group}.{key}"] = f"{origins[f'{group}.{key}']}, times {share:g} ({layer})"
+    settings[group] = changed
+    origins.pop(".".join(SHARE), None)
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of all values in ``settings``; an empty mapping is a value."""
+    names = []
+    for name, value in settings.items():
+        nested = isinstance(value, Mapping) and value
+        names += _leaves(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return names
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +300,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = merge(merged[name], value) if both else value
     return merged
+
+
+def refuse_axes(layer: Layer) -> None:
+    """Refuse a student, variant or study that sets an axis, or defines variants or studies.
+
+    Raises:
+        T2IEvalError: names the parameter and the layer.
+    """
+    for name in (*AXES, "variants", "studies"):
+        if name in layer.settings:
+            raise T2IEvalError(
+                f"The {layer.name} sets '{name}', which only parameters*.yml, an environment and --params can set."
+            )
 
 
 def refuse_unknown(given: Mapping[str, Any], declared: Mapping[str, Any], where: str, prefix: str = "") -> None:

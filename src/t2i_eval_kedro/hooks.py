@@ -1,13 +1,30 @@
-"""Kedro hooks: the one secret of the project enters here."""
+"""Kedro hooks: a benchmark that there is not is refused before anything runs, and the one secret of the project enters here."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from pydantic import SecretStr
+
+
+class KnownBenchmark:
+    """Refuses a run on a benchmark that has no reader, no folder of raw files, and was not ingested."""
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Look for the benchmark before the first node runs.
+
+        Raises:
+            T2IEvalError: lists the benchmarks that there are.
+        """
+        from t2i_eval_kedro.benchmarks.registry import require_benchmark  # the readers are slow to import
+
+        if not catalog.exists("items"):
+            require_benchmark(catalog.load("params:benchmark"), Path(catalog.load("params:raw_root")))
 
 
 class TeacherKey:

@@ -6,13 +6,13 @@ from kedro.pipeline import Pipeline
 
 from t2i_eval_kedro.pipelines import grpo, ingestion, meta_evaluation, rebalancing, reporting, sft, teacher_distillation
 
-CELL = "cell"
+ABLATION_RUN = "ablation_run"
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Each pipeline by its name, all of them together as ``__default__``, and what a cell of a study runs as ``cell``.
+    """Each pipeline by its name, all of them together as ``__default__``, and what one run of a study needs as ``ablation_run``.
 
-    A cell is a variant and a seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others;
+    A run is one variant with one seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others;
     the checks of the teacher and the untrained model's scores are left to the default run, as no study compares them.
     """
     pipelines = {
@@ -24,10 +24,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "meta_evaluation": meta_evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    cell = (
+    ablation_run = (
         pipelines["teacher_distillation"].only_nodes("build_examples")
         + pipelines["rebalancing"]
         + pipelines["sft"].only_nodes("train_sft", "judge_sft")
         + pipelines["meta_evaluation"]
     )
-    return pipelines | {CELL: cell} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}
+    return pipelines | {ABLATION_RUN: ablation_run} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

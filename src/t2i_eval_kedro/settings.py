@@ -1,9 +1,9 @@
 """Kedro's project settings."""
 
 from t2i_eval_kedro.config import ExperimentConfigLoader
-from t2i_eval_kedro.hooks import TeacherKey
+from t2i_eval_kedro.hooks import KnownBenchmark, TeacherKey
 
-HOOKS = (TeacherKey(),)
+HOOKS = (KnownBenchmark(), TeacherKey())
 
 CONFIG_LOADER_CLASS = ExperimentConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -15,12 +15,12 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
     parameters["studies"]["ablation"] |= {
         "variants": ["full", "no_decomposition"],
         "seeds": [0],
-        "overrides": {"sft": {"max_steps": 2}},
+        "overrides": {"sft": {"steps_share": 0.5}},
     }
     file.write_text(yaml.safe_dump(parameters))
     done = run_kedro(project, "ablations", "--env=test", "--jobs=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = project / "data" / "08_reporting" / "shapes" / "ablation"
+    folder = project / "data" / "08_reporting" / "shapes" / "tiny_vlm" / "ablation"
     result = json.loads((folder / "ablations.json").read_text())
     assert list(result["variants"]) == ["full", "no_decomposition"]
     for facts in result["variants"].values():

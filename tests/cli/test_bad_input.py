@@ -23,7 +23,13 @@ def one_sentence(project: Path, *arguments: str) -> str:
     ("arguments", "said"),
     [
         (["--params=benchmark=nope"], "no benchmark 'nope'"),
+        (["--params=benchmark=nope", "--pipelines=sft"], "no benchmark 'nope': the known ones are agiqa3k"),
+        (["--params=benchmark=2024"], "no benchmark '2024': the known ones are agiqa3k"),
+        (["--params=student=nope"], "no student 'nope'; the students are internvl3_8b"),
+        (["--params=seed=abc"], "'abc' is not a seed; give a whole number"),
+        (["--params=seed=-1"], "'-1' is not a seed"),
         (["--params=variant=nope"], "no variant 'nope'; the variants are full"),
+        (["--params=variant=nope/full"], "no study 'nope'; the studies are ablation"),
         (["--params=benchmrk=shapes"], "no parameter 'benchmrk' (--params); did you mean benchmark"),
         (["--params=sft.learning_rat=1"], "no parameter 'sft.learning_rat'"),
         (["--pipelines=nope"], "no pipeline 'nope'; the pipelines are"),
@@ -33,8 +39,9 @@ def one_sentence(project: Path, *arguments: str) -> str:
     ],
 )
 def test_a_wrong_word_is_named(project: Path, arguments: list[str], said: str) -> None:
+    before = sorted(project.glob("data/**/*"))
     assert said in one_sentence(project, *arguments)
-    assert not list(project.glob("data/0*/**/*.parquet"))
+    assert sorted(project.glob("data/**/*")) == before  # no folder either
 
 
 def test_a_folder_that_is_no_model_is_named(project: Path) -> None:

@@ -15,6 +15,7 @@ from kedro_project import make_project, run_kedro
 
 from t2i_eval_kedro.cli.evaluators import find_evaluator
 from t2i_eval_kedro.cli.judge import COLUMNS, judge_images
+from t2i_eval_kedro.config import Axes
 from t2i_eval_kedro.datasets.adapter import write_manifest
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
@@ -50,10 +51,13 @@ def judge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
 
 def test_one_image_as_a_table(folder: Path) -> None:
-    done = run_kedro(folder, "judge", "--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
+    asked = ("judge", "--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
+    refused = run_kedro(folder, *asked)  # the untrained model judges only when it is named
+    assert refused.returncode == 1
+    assert "There is no trained adapter of shapes/tiny_vlm/full/seed_0" in refused.stderr
+    done = run_kedro(folder, *asked, "--evaluator=base")
     assert done.returncode == 0, done.stdout + done.stderr
-    said, noted = done.stdout, done.stderr
-    assert "No evaluator is named: no adapter is trained yet, so the base model judges" in noted
+    said = done.stdout
     assert PROMPT in said
     assert "judged by base, levels@" in said
     for word in ("dimension", "overall", "appearance", "ok"):
@@ -86,7 +90,15 @@ def test_a_level_that_is_several_tokens_is_refused_before_anything_is_asked(
 
 
 def test_a_reference_is_shown_by_the_decomposed_protocol_alone(judge: Callable[..., tuple[str, str]]) -> None:
-    given = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--reference", "pictures/p0000-mirror.png")
+    given = (
+        "--prompt",
+        PROMPT,
+        "--image",
+        "pictures/p0000-careful.png",
+        "--evaluator=base",
+        "--reference",
+        "pictures/p0000-mirror.png",
+    )
     done = CliRunner().invoke(judge_images, given)
     assert (done.exit_code, "looks at no reference image; decomposed does" in done.output) == (2, True)
     absent = (*given[:-1], "pictures/none.png")
@@ -133,7 +145,12 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
             "no evaluator 'nope'; there is base",
         ),
         (["--prompt=x", "--image=pictures/p0000-careful.png", "--elements=none.json"], "cannot be read"),
-        (["--prompt=x", "--image=pictures/p0000-careful.png", "--params=judging.wording=x"], "no wording 'x'"),
+        (
+            ["--prompt=x", "--image=pictures/p0000-careful.png", "--evaluator=base", "--params=judging.wording=x"],
+            "no wording 'x'",
+        ),
+        (["--prompt=x", "--image=pictures/p0000-careful.png", "--params=variant=x"], "no variant 'x'"),
+        (["--prompt=x", "--image=pictures/p0000-careful.png", "--evaluator=sft"], "no sft adapter of shapes/tiny_vlm"),
     ],
 )
 def test_a_fault_is_one_sentence(
@@ -155,24 +172,33 @@ def make_adapter(folder: Path, time: int) -> None:
     os.utime(folder / "README.md", (time, time))
 
 
-def test_evaluators_are_found_by_name_and_the_newest_without_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluator_is_the_one_of_the_resolved_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_evaluator(None).name == "base"
     models = Path("data/06_models")
-    for path, time in (("shapes/full/seed_0/sft", 3), ("shapes/full/seed_1/sft", 5), ("shapes/full/seed_0/grpo", 4)):
+    first, second = Axes("shapes", "tiny_vlm", "full", 0), Axes("shapes", "tiny_vlm", "ablation/levels", 1)
+    with pytest.raises(
+        T2IEvalError, match=r"no trained adapter of shapes/tiny_vlm/full/seed_0; there is base\. Train it"
+    ):
+        find_evaluator(None, first)
+    for path, time in ((f"{first.folder}/sft", 3), (f"{first.folder}/grpo", 4), (f"{second.folder}/sft", 5)):
         make_adapter(models / path, time)
     (models / "tiny_vlm").mkdir()
     (models / "tiny_vlm" / "README.md").write_text("no adapter")
-    newest = find_evaluator(None)
-    assert newest.name == "shapes/full/seed_1/sft"
-    assert "last trained adapter, shapes/full/seed_1/sft" in newest.note
-    assert find_evaluator("grpo").adapter == models / "shapes/full/seed_0/grpo"
-    assert find_evaluator("seed_0/sft").name == "shapes/full/seed_0/sft"
-    assert find_evaluator("data/06_models/shapes/full/seed_0/sft").adapter is not None
-    with pytest.raises(T2IEvalError, match=r"no evaluator 'ft'; there is base, shapes/full/seed_0/grpo"):
-        find_evaluator("ft")
-    (models / "shapes/full/seed_1/sft/adapter_model.safetensors").write_bytes(b"torn")
+    chosen = find_evaluator(None, first)
+    assert chosen.name == f"{first.folder}/grpo"
+    assert f"last adapter of the resolved experiment, {chosen.name}, judges" in chosen.note
+    assert find_evaluator("sft", first).adapter == models / first.folder / "sft"
+    assert find_evaluator("sft", second).adapter == models / second.folder / "sft"
+    with pytest.raises(T2IEvalError, match=rf"no grpo adapter of {second.folder}; there is base, shapes/tiny_vlm"):
+        find_evaluator("grpo", second)
+    assert find_evaluator("base", second).adapter is None
+    assert find_evaluator("levels/seed_1/sft", first).name == f"{second.folder}/sft"
+    assert find_evaluator(f"{models}/{first.folder}/sft", second).adapter == models / first.folder / "sft"
+    make_adapter(models / "mine/tiny_vlm/full/seed_0/sft", 6)
+    with pytest.raises(T2IEvalError, match=r"could be each of mine/tiny_vlm/full/seed_0/sft, shapes/tiny_vlm/full"):
+        find_evaluator("seed_0/sft", first)
+    with pytest.raises(T2IEvalError, match=r"no evaluator 'ft'; there is base, mine/tiny_vlm/full/seed_0/sft"):
+        find_evaluator("ft", first)
+    (models / first.folder / "grpo" / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(T2IEvalError, match="not as it was written"):
-        find_evaluator(None)
+        find_evaluator(None, first)

@@ -17,7 +17,7 @@ from t2i_eval_kedro.datasets.adapter import write_manifest
 
 REPO = "somebody/judge"
 TOKEN = "hf_a_secret_token"
-SUMMARY = ROOT / "data/08_reporting/shapes/full/seed_0/summary.json"
+SUMMARY = ROOT / "data/08_reporting/shapes/tiny_vlm/full/seed_0/summary.json"
 
 
 @pytest.fixture

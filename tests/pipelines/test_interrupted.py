@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kedro_project import run_kedro
 
-CELL = Path("data/06_models/shapes/full/seed_0")
+CELL = Path("data/06_models/shapes/tiny_vlm/full/seed_0")
 LONGER = "--params=sft.max_steps=40,sft.save_steps=4"
 TRAIN = ("run", "--env=test", "--nodes=train_sft", LONGER)
 

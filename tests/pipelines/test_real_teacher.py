@@ -73,7 +73,7 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     transcripts = pd.read_parquet(data / "teacher_transcripts.parquet")
     assert transcripts["status"].eq("ok").all()
     assert set(transcripts["item_id"]) == sampled  # what is in no fold is not asked about
-    examples = pd.read_parquet(project / "data/04_feature/shapes/full/seed_0/examples.parquet")
+    examples = pd.read_parquet(project / "data/04_feature/shapes/tiny_vlm/full/seed_0/examples.parquet")
     tasks = {f"{t}_{i}" for t in ("appearance", "attributes", "relations", "summary") for i in "12"}
     assert set(examples["task"]) == tasks | {"extract", "score"}
 
@@ -83,7 +83,7 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     learned = ask(project, server.url, "sft.max_steps=2", command=("run", "--env=test", AFTER))
     assert learned.returncode == 0, learned.stderr
     (project / "dvc.yaml").write_text(dvc_yaml(project))
-    report = (project / "data/08_reporting/shapes/full/seed_0/report.html").read_text()
+    report = (project / "data/08_reporting/shapes/tiny_vlm/full/seed_0/report.html").read_text()
     assert "Building the training set and training cost as much as asking the teacher about" in report
     assert "How errors compound along the chain" in report
     cards = [

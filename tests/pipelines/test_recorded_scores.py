@@ -44,7 +44,7 @@ def test_recorded_scores_need_no_model(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "[]"
-    folder = project / "data/08_reporting" / benchmark / "full/seed_0"
+    folder = project / "data/08_reporting" / benchmark / "tiny_vlm/full/seed_0"
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["evaluators"]) == evaluators
     for by_dimension in summary["evaluators"].values():
@@ -76,7 +76,7 @@ def test_a_folder_of_ones_own_with_preferences_and_elements_reaches_the_report(p
     some = "--pipelines=ingestion,meta_evaluation,reporting"
     done = run_kedro(project, "run", "--env=test", some, f"--params={given}")
     assert done.returncode == 0, done.stderr
-    folder = project / "data/08_reporting/mine/full/seed_0"
+    folder = project / "data/08_reporting/mine/tiny_vlm/full/seed_0"
     summary = json.loads((folder / "summary.json").read_text())
     found = summary["preferences"]["judge"]["overall"]["accuracy"]
     assert (found["value"], found["n"]) == (0.6, 10)

@@ -13,7 +13,7 @@ from pages import outside, resources
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.shapes.make import make_shapes
 
-CELL = "shapes/full/seed_0"
+CELL = "shapes/tiny_vlm/full/seed_0"
 EVALUATORS = {"base", "sft", "grpo", "teacher", "base_decomposed", "sft_decomposed", "grpo_decomposed"}
 
 
@@ -96,7 +96,7 @@ def test_tables_on_disk_keep_to_the_schema(finished: Path) -> None:
             "teacher_scores": "scores",
             "balanced_examples": "examples",
             "grpo_examples": "examples",
-        }.get(path.stem, path.stem.rsplit("_", 1)[-1] if path.parts[-4] == "07_model_output" else path.stem)
+        }.get(path.stem, path.stem.rsplit("_", 1)[-1] if "07_model_output" in path.parts else path.stem)
         if table in schema.TABLES:
             schema.TABLES[table].check(pd.read_parquet(path))
             checked += 1
@@ -110,12 +110,12 @@ def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:
     assert "ynthetic" in html
 
 
-def test_the_last_trained_adapter_judges_an_image_of_one_s_own(finished: Path) -> None:
+def test_the_last_adapter_of_the_experiment_judges_an_image_of_one_s_own(finished: Path) -> None:
     image = finished / "image.png"
     image.write_bytes(make_shapes(1).images[0][1])
     done = run_kedro(finished, "judge", "--prompt=a large red circle", f"--image={image}", "--json")
     assert done.returncode == 0, done.stderr
-    assert f"the last trained adapter, {CELL}/grpo, judges" in done.stderr
+    assert f"the last adapter of the resolved experiment, {CELL}/grpo, judges" in done.stderr
     assert {score["status"] for score in json.loads(done.stdout)["scores"]} == {"ok"}
 
 
@@ -131,7 +131,7 @@ def test_a_second_run_gives_the_same_summary(finished: Path) -> None:
 def test_real_images_and_ratings_go_through_all_seven_pipelines(project: Path, shared_data: Path) -> None:
     done = run_kedro(project, "run", "--env=test", f"--params=benchmark=avt_ai_images,raw_root={shared_data}")
     assert done.returncode == 0, done.stdout + done.stderr
-    summary = read_summary(project, "avt_ai_images/full/seed_0")
+    summary = read_summary(project, "avt_ai_images/tiny_vlm/full/seed_0")
     assert summary["synthetic"] is False
     assert {"base", "sft", "grpo"} <= set(summary["evaluators"])
     assert "teacher" not in summary["evaluators"]

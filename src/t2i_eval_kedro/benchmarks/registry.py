@@ -69,6 +69,22 @@ def known_benchmarks() -> list[str]:
     return sorted(READERS)
 
 
+def require_benchmark(name: str, raw_root: Path) -> None:
+    """Refuse a benchmark that has neither a reader nor a folder of CSV files in ``raw_root``.
+
+    Raises:
+        T2IEvalError: lists the benchmarks that there are.
+    """
+    raw = raw_root / name
+    if name in READERS or (raw / "items.csv").is_file():
+        return
+    if name in LATER:
+        raise T2IEvalError(f"Benchmark '{name}' has no reader yet; bring it as a folder of CSV files at {raw}.")
+    raise T2IEvalError(
+        f"There is no benchmark '{name}': the known ones are {', '.join(known_benchmarks())}, and {raw} holds no items.csv."
+    )
+
+
 def read_benchmark(name: str, raw_root: Path, **options: Any) -> Benchmark:
     """Read benchmark ``name`` from ``raw_root/name`` and check it as a whole.
 
@@ -84,18 +100,9 @@ def read_benchmark(name: str, raw_root: Path, **options: Any) -> Benchmark:
     """
     if not _NAME.fullmatch(name):
         raise T2IEvalError(f"'{name}' cannot be a benchmark's name; use letters, digits, '.', '_' and '-'.")
-    raw = raw_root / name
-    reader = READERS.get(name)
-    if reader is None:
-        if name in LATER and not (raw / "items.csv").is_file():
-            raise T2IEvalError(f"Benchmark '{name}' has no reader yet; bring it as a folder of CSV files at {raw}.")
-        if not (raw / "items.csv").is_file():
-            raise T2IEvalError(
-                f"There is no benchmark '{name}': the known ones are {', '.join(known_benchmarks())}, "
-                f"and {raw} holds no items.csv."
-            )
-        reader = Reader(user.read)
-    elif reader.needs_files and not raw.is_dir():
+    require_benchmark(name, raw_root)
+    raw, reader = raw_root / name, READERS.get(name, Reader(user.read))
+    if reader.needs_files and not raw.is_dir():
         raise T2IEvalError(f"The files of benchmark '{name}' are not at {raw}; fetch them or set the raw folder.")
     benchmark = reader.read(raw, **options)
     benchmark.issues = pd.concat([benchmark.issues, check_benchmark(benchmark)], ignore_index=True)

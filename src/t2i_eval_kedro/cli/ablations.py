@@ -25,7 +25,7 @@ from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
-from t2i_eval_kedro.pipeline_registry import CELL
+from t2i_eval_kedro.pipeline_registry import ABLATION_RUN
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
 
@@ -36,26 +36,30 @@ _TOP = 0.75  # a stratum is the prompts from this quantile on
 
 @dataclass(frozen=True)
 class Study:
-    """One study on one benchmark, as the configuration describes it."""
+    """One study of one student on one benchmark, as the configuration describes it."""
 
     name: str
     benchmark: str
+    student: str
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     env: str
 
     @classmethod
-    def load(cls, name: str, benchmark: str | None, env: str) -> Study:
+    def load(cls, name: str, benchmark: str | None, student: str | None, env: str) -> Study:
         """The study ``name`` of ``parameters_ablations.yml``."""
-        parameters = _config({}, env)["parameters"]
+        chosen_axes = {"benchmark": benchmark, "student": student}
+        parameters = _config({axis: value for axis, value in chosen_axes.items() if value}, env)["parameters"]
         if name not in parameters["studies"]:
             raise T2IEvalError(f"There is no study '{name}'; the studies are {', '.join(parameters['studies'])}.")
         chosen = parameters["studies"][name]
-        return cls(name, benchmark or parameters["benchmark"], tuple(chosen["variants"]), tuple(chosen["seeds"]), env)
+        variants, seeds = tuple(chosen["variants"]), tuple(chosen["seeds"])
+        return cls(name, parameters["benchmark"], parameters["student"], variants, seeds, env)
 
     def config(self, variant: str, seed: int) -> Any:
         """The configuration of one cell."""
-        given = {"benchmark": self.benchmark, "variant": f"{self.name}/{variant}", "seed": seed}
+        variant = f"{self.name}/{variant}"
+        given = {"benchmark": self.benchmark, "student": self.student, "variant": variant, "seed": seed}
         return _config(given, self.env)
 
     def files(self, variant: str, seed: int) -> dict[str, Path]:
@@ -77,8 +81,9 @@ class Study:
         ]
 
     def command(self, pipelines: str, **axes: object) -> list[str]:
-        """What runs ``pipelines`` on the study's benchmark."""
-        given = ",".join(f"{name}={value}" for name, value in {"benchmark": self.benchmark, **axes}.items())
+        """What runs ``pipelines`` with the study's student on its benchmark."""
+        fixed: dict[str, object] = {"benchmark": self.benchmark, "student": self.student}
+        given = ",".join(f"{name}={value}" for name, value in (fixed | axes).items())
         return ["kedro", "run", f"--env={self.env}", f"--pipelines={pipelines}", f"--params={given}"]
 
 
@@ -102,7 +107,7 @@ def run_missing(study: Study, jobs: int) -> None:
         _run(study.command("ingestion,teacher_distillation"))
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [
-            pool.submit(_run, study.command(CELL, variant=f"{study.name}/{variant}", seed=seed))
+            pool.submit(_run, study.command(ABLATION_RUN, variant=f"{study.name}/{variant}", seed=seed))
             for variant, seed in cells
         ]
         for cell in waiting:
@@ -175,6 +180,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     return {
         "study": study.name,
         "benchmark": card["name"],
+        "student": study.student,
         "synthetic": card["synthetic"],
         "dimension": dimension,
         "statistic": "spearman",
@@ -187,7 +193,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "generated": _generated(items, ratings, scores[~expected], judges, unseen, chosen),
         "claims": judge_claims(strata["all"]["differences"]),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
-        "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --jobs 2",
+        "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --student {study.student} --jobs 2",
         "commit": commit(),
     }
 
@@ -250,17 +256,24 @@ def _facts(study: Study, variant: str, left_out: Sequence[str]) -> dict[str, Any
 
 
 @click.command("ablations")
-@click.option("--study", "name", default="ablation", show_default=True, help="Of conf/base/parameters_ablations.yml.")
-@click.option("--benchmark", help="By default that of the parameters.")
-@click.option("--env", default="base", show_default=True, help="The configuration environment of the cells.")
 @click.option(
-    "--jobs", type=click.IntRange(min=0), default=0, show_default=True, help="Run missing cells, so many at a time."
+    "--study", "name", default="ablation", show_default=True, help="Study of conf/base/parameters_ablations.yml."
+)
+@click.option("--benchmark", help="Benchmark to measure on. By default that of the parameters.")
+@click.option("--student", help="Student to train. By default that of the parameters.")
+@click.option("--env", default="base", show_default=True, help="Configuration environment of the runs.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Number of missing runs to train at a time; 0 trains none.",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="By default the study's report folder.")
 @readable_errors
-def ablations(name: str, benchmark: str | None, env: str, jobs: int, out: Path | None) -> None:
+def ablations(name: str, benchmark: str | None, student: str | None, env: str, jobs: int, out: Path | None) -> None:
     """Compare the variants of a study over prompts and seeds; writes ablations.json and ablations.html."""
-    study = Study.load(name, benchmark, env)
+    study = Study.load(name, benchmark, student, env)
     if jobs:
         run_missing(study, jobs)
     result = measure(study)

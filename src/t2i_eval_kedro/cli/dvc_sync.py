@@ -1,7 +1,7 @@
 """``kedro dvc-sync``: writes ``dvc.yaml`` from the pipelines, the catalog and the parameters.
 
-There is a stage a pipeline for the default run, and for each study of ``parameters_ablations.yml`` one that runs the pipeline ``cell``
-over a matrix of variants and seeds. What a stage depends on is read from the project itself: the files of its pipeline's free inputs, its
+There is a stage a pipeline for the default run, and for each study of ``parameters_ablations.yml`` one that runs the pipeline
+``ablation_run`` over a matrix of variants and seeds. What a stage depends on is read from the project itself: the files of its pipeline's free inputs, its
 parameters, and the source files that its nodes and datasets import. The axes are variables that DVC reads from Kedro's own parameters, so
 ``dvc exp run -S conf/base/parameters.yml:seed=1`` moves both.
 """
@@ -20,16 +20,15 @@ import yaml
 from kedro.pipeline import Pipeline
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.config import AXES, ExperimentConfigLoader
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.pipeline_registry import CELL, register_pipelines
+from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, register_pipelines
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 
 PACKAGE = "t2i_eval_kedro"
 PARAMETERS = "conf/base/parameters.yml"
 VARIANTS = "conf/base/parameters_ablations.yml"
-AXES = ("benchmark", "variant", "seed")
 MARKS = {axis: f"<{axis}>" for axis in AXES}
 """What stands for an axis in the catalog's paths: OmegaConf would take DVC's own ``${...}`` for its own."""
 HEADER = """\
@@ -61,21 +60,22 @@ def dvc_yaml(root: Path) -> str:
     """The text of ``dvc.yaml`` for the project at ``root``."""
     pipelines = register_pipelines()
     parameters = _loader(root)["parameters"]
-    catalog = _loader(root, **MARKS)["catalog"]
+    catalog = _loader(root).catalog_of(MARKS)
     stages: dict[str, Any] = {}
 
     def stage(name: str, axes: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
         return _stage(name, pipelines[name], axes, root, overrides, _files(catalog, axes), parameters["model"]["model"])
 
     for name in pipelines:
-        if name not in ("__default__", CELL):
+        if name not in ("__default__", ABLATION_RUN):
             axes = {axis: f"${{{axis}}}" for axis in AXES}
             stages[name] = stage(name, axes, [f"variants.{axes['variant']}"])
     for study, settings in parameters.get("studies", {}).items():
-        axes = {"benchmark": "${benchmark}", "variant": f"{study}/${{item.variant}}", "seed": "${item.seed}"}
+        axes = {axis: f"${{{axis}}}" for axis in AXES}
+        axes |= {"variant": f"{study}/${{item.variant}}", "seed": "${item.seed}"}
         overrides = ["variants.${item.variant}", f"studies.{study}.overrides"]
         matrix = {"variant": settings["variants"], "seed": settings["seeds"]}
-        stages[study] = {"matrix": matrix} | stage(CELL, axes, overrides)
+        stages[study] = {"matrix": matrix} | stage(ABLATION_RUN, axes, overrides)
     made = {path for entry in stages.values() for path in _paths(entry["outs"] + entry.get("metrics", []))}
     for entry in stages.values():  # what no stage makes and git does not hold is an optional table that is not there
         entry["deps"] = [
@@ -85,9 +85,9 @@ def dvc_yaml(root: Path) -> str:
     return HEADER + yaml.safe_dump({"vars": variables, "stages": stages}, sort_keys=False, width=1000)
 
 
-def _loader(root: Path, **runtime: str) -> ExperimentConfigLoader:
+def _loader(root: Path) -> ExperimentConfigLoader:
     arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-    return ExperimentConfigLoader(str(root / "conf"), "base", runtime, **arguments)
+    return ExperimentConfigLoader(str(root / "conf"), "base", **arguments)
 
 
 def _stage(
@@ -99,7 +99,7 @@ def _stage(
     catalog: Mapping[str, dict[str, Any]],
     model: str,
 ) -> dict[str, Any]:
-    """One stage: ``axes`` are the values of benchmark, variant and seed, ``overrides`` the keys that change its parameters."""
+    """One stage: ``axes`` are the values of the axes, ``overrides`` the keys that change its parameters."""
     kept = {dataset for dataset in pipeline.inputs() & set(catalog) if _note(catalog[dataset]) == "persist"}
     outs: list[Any] = [{_path(catalog[dataset]): {"persist": True}} for dataset in sorted(kept)]
     metrics: list[Any] = []
@@ -126,7 +126,8 @@ def _stage(
         "cmd": f"kedro run --env=base --params={settings} --pipelines={name}",
         "deps": [*sorted(reads), *sources(modules, root)],
         # However many processes train, the adapter is the same.
-        "params": _params(root, groups - {"raw_root", "launch"}, overrides if "variant" in used else []),
+        "params": _params(root, groups - {"raw_root", "launch"}, overrides if "variant" in used else [])
+        + ([{f"conf/base/students/{axes['student']}.yml": None}] if "student" in used else []),
         "outs": outs,
     } | ({"metrics": metrics} if metrics else {})
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from kedro.framework.cli.utils import _split_params
+from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 
 from t2i_eval_kedro.benchmarks.readers.shapes import DIMENSIONS
+from t2i_eval_kedro.config import Axes
 from t2i_eval_kedro.datasets.adapter import CARD, MANIFEST, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
@@ -21,7 +23,8 @@ from t2i_eval_kedro.models.settings import ModelSettings
 
 BASE = "base"
 ADAPTERS = Path("data/06_models")
-_CELL = ("benchmark", "variant", "seed")
+STAGES = ("grpo", "sft")
+"""The adapters of one experiment, the last trained first."""
 
 C = TypeVar("C", bound=Callable[..., object])
 
@@ -70,34 +73,54 @@ def project_options(command: C) -> C:
     return command
 
 
-def find_evaluator(name: str | None) -> Evaluator:
-    """The evaluator ``name``, or where none is named the last trained adapter, or where none is trained the base model.
+def resolved_axes(env: str | None, params: Mapping[str, Any]) -> Axes:
+    """The benchmark, student, variant and seed that ``env`` and ``params`` mean."""
+    loader = settings.CONFIG_LOADER_CLASS("conf", env, dict(params), **settings.CONFIG_LOADER_ARGS)
+    axes: Axes = loader.resolved.axes
+    return axes
+
+
+def find_evaluator(name: str | None, axes: Axes) -> Evaluator:
+    """The evaluator ``name`` of the experiment ``axes``; where none is named, its last adapter: GRPO's, else SFT's.
 
     Args:
-        name: ``base``, an adapter folder, its path below ``data/06_models``, or the end of that path (``sft``), which
-            stands for the newest such adapter.
+        name: ``base``, ``sft`` or ``grpo`` of the experiment; or whichever adapter it is: its folder, its path below
+            ``data/06_models``, or an end of that path that only one adapter has.
+        axes: the benchmark, student, variant and seed that the configuration resolves to.
 
     Raises:
-        T2IEvalError: there is no such evaluator, or its folder is not whole.
+        T2IEvalError: there is no such evaluator, several have that end, or its folder is not whole.
     """
     if name == BASE:
         return Evaluator(BASE, None)
     if name and (Path(name) / MANIFEST).is_file():
         check_folder(Path(name))
         return Evaluator(name, Path(name))
-    # The card is the part of a folder that says when the adapter was trained; the newest comes first.
-    trained = sorted(ADAPTERS.rglob(f"*/{CARD}"), key=lambda card: (card.stat().st_mtime, card), reverse=True)
     folders = {
-        card.parent.relative_to(ADAPTERS).as_posix(): card.parent for card in trained if _is_adapter(card.parent)
+        card.parent.relative_to(ADAPTERS).as_posix(): card.parent
+        for card in sorted(ADAPTERS.rglob(f"*/{CARD}"))
+        if _is_adapter(card.parent)
     }
-    wanted = next((known for known in folders if name is None or f"/{known}".endswith(f"/{name.strip('/')}")), None)
-    if wanted is not None:
-        check_folder(folders[wanted])
-        return Evaluator(wanted, folders[wanted], "" if name else f"the last trained adapter, {wanted}, judges")
-    if name is None:
-        return Evaluator(BASE, None, "no adapter is trained yet, so the base model judges, which never learned to")
-    known = ", ".join([BASE, *sorted(folders)])
-    raise T2IEvalError(f"There is no evaluator '{name}'; there is {known}, or the folder of an adapter.")
+    known = ", ".join([BASE, *folders])
+    if name is None or name in STAGES:
+        stages = STAGES if name is None else (name,)
+        trained = [f"{axes.folder}/{stage}" for stage in stages if f"{axes.folder}/{stage}" in folders]
+        if not trained:
+            raise T2IEvalError(
+                f"There is no {name or 'trained'} adapter of {axes.folder}; there is {known}. Train it with kedro run, name "
+                f"another with --evaluator or --params (benchmark, student, variant, seed), or judge with the untrained "
+                "model by --evaluator base."
+            )
+        matches = trained[:1]
+    else:
+        matches = [path for path in folders if f"/{path}".endswith(f"/{name.strip('/')}")]
+    if not matches:
+        raise T2IEvalError(f"There is no evaluator '{name}'; there is {known}, or the folder of an adapter.")
+    if len(matches) > 1:
+        raise T2IEvalError(f"'{name}' could be each of {', '.join(matches)}; give more of the path.")
+    check_folder(folders[matches[0]])
+    note = "" if name else f"the last adapter of the resolved experiment, {matches[0]}, judges"
+    return Evaluator(matches[0], folders[matches[0]], note)
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -105,17 +128,17 @@ def _is_adapter(folder: Path) -> bool:
 
 
 def load_project(evaluator: Evaluator, env: str | None, params: Mapping[str, Any]) -> Project:
-    """The configuration that ``evaluator`` was trained in: its benchmark, variant and seed, then ``params``.
+    """The configuration that ``evaluator`` was trained in (its benchmark, student, variant and seed), then ``params``.
 
     What is scored are the dimensions that people rated in its benchmark, or where that is not at hand those of shapes.
     """
-    cell = {}
+    trained_for: Axes | None = None
     if evaluator.adapter is not None and evaluator.adapter.is_relative_to(ADAPTERS):
-        parts = evaluator.adapter.relative_to(ADAPTERS).parts
-        if len(parts) == len(_CELL) + 1 and parts[2].startswith("seed_"):
-            cell = {"benchmark": parts[0], "variant": parts[1], "seed": int(parts[2].removeprefix("seed_"))}
+        trained_for = Axes.of_folder(evaluator.adapter.relative_to(ADAPTERS).parent)
     logging.getLogger("kedro").setLevel(logging.WARNING)
-    with KedroSession.create(env=env, runtime_params=cell | dict(params)) as session:
+    with KedroSession.create(
+        env=env, runtime_params=(asdict(trained_for) if trained_for else {}) | dict(params)
+    ) as session:
         assert isinstance(session, KedroSession)
         context = session.load_context()
         parameters, catalog = context.params, context.catalog

@@ -15,7 +15,15 @@ from rich.text import Text
 
 from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
+from t2i_eval_kedro.cli.evaluators import (
+    BASE,
+    Evaluator,
+    Project,
+    find_evaluator,
+    load_project,
+    project_options,
+    resolved_axes,
+)
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
@@ -53,8 +61,8 @@ COLUMNS = ("prompt", "image", "dimension", "score", "status", "explanation")
 @click.option(
     "--evaluator",
     metavar="NAME",
-    help="base, or an adapter: its folder, its path below data/06_models, or the end of that path, such as sft. "
-    "Default: the last trained adapter.",
+    help="base (untrained), sft or grpo of the experiment that --params name, or any adapter: its folder or its path below "
+    "data/06_models. Default: grpo, else sft.",
 )
 @click.option(
     "--protocol",
@@ -115,7 +123,7 @@ def judge_images(
         raise click.UsageError(
             "--protocol similarity has a model of its own (judging.similarity); name no --evaluator."
         )
-    found = find_evaluator(BASE if protocol == SIMILARITY else evaluator)
+    found = find_evaluator(BASE if protocol == SIMILARITY else evaluator, resolved_axes(env, params))
     if found.note:
         click.echo(f"No evaluator is named: {found.note}.", err=True)
     project = load_project(found, env, params)

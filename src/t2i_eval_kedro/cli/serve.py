@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import BASE, Evaluator, Project, find_evaluator, load_project, project_options
+from t2i_eval_kedro.cli.evaluators import (
+    BASE,
+    Evaluator,
+    Project,
+    find_evaluator,
+    load_project,
+    project_options,
+    resolved_axes,
+)
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.serving.server import EvaluatorServer, SentImages
@@ -19,7 +27,7 @@ SIMULATED = "simulated-teacher"
 
 
 @click.command("serve-evaluator")
-@click.option("--evaluator", metavar="NAME", help="As for kedro judge; by default the last trained adapter.")
+@click.option("--evaluator", metavar="NAME", help="The evaluator, as for kedro judge.")
 @click.option(
     "--teacher", type=click.Choice(["simulated"]), help="Serve the simulated teacher of the benchmark shapes instead."
 )
@@ -46,7 +54,7 @@ def serve_evaluator(
             (host, port), SIMULATED, lambda images: _simulated(project, images), batch_size=project.judging.batch_size
         )
     else:
-        found = find_evaluator(evaluator)
+        found = find_evaluator(evaluator, resolved_axes(env, params))
         if found.note:
             click.echo(f"No evaluator is named: {found.note}.", err=True)
         project = load_project(found, env, params)

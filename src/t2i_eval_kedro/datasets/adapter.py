@@ -59,7 +59,7 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
 
             sft_adapter:
               type: t2i_eval_kedro.datasets.adapter.AdapterFolder
-              filepath: data/06_models/shapes/full/seed_0/sft
+              filepath: data/06_models/shapes/tiny_vlm/full/seed_0/sft
 
     Args:
         filepath: the folder.

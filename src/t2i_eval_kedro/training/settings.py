@@ -67,7 +67,7 @@ class _Optimisation(Settings):
     Attributes:
         learning_rate: peak of the schedule.
         schedule: of the learning rate, by transformers' name.
-        warmup_steps: steps of linear warm-up.
+        warmup_steps: steps of linear warm-up; below 1, the share of all steps.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to it.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
@@ -79,7 +79,7 @@ class _Optimisation(Settings):
 
     learning_rate: float = Field(gt=0)
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int | float = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     gradient_checkpointing: bool = False

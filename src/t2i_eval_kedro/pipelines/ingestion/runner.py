@@ -61,7 +61,8 @@ class SkipUnchanged(SequentialRunner):
                 raw_files["files"],
             )
         else:
-            catalog.save(RECORD, {})  # until all is written, what is there may be of two ingestions
+            if catalog.load(RECORD):
+                catalog.save(RECORD, {})  # until all is written, what is there may be of two ingestions
             done = super().run(ingestion, catalog, hook_manager, run_id, only_missing_outputs)
             catalog.save(RECORD, {"made_from": made_from, "made": files_state(outputs)})
         return done | super().run(rest, catalog, hook_manager, run_id, only_missing_outputs) if rest.nodes else done
