@@ -27,13 +27,13 @@ from scipy import stats
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement import summarise
-from t2i_eval_kedro.statistics.bootstrap import draw_counts
-from t2i_eval_kedro.statistics.error_rates import DEFAULT, SimulationDesign, type_one_error
-from t2i_eval_kedro.statistics.grouping import Groups, average_under_draws, inside_groups
-from t2i_eval_kedro.statistics.item_permutation import item_swaps
+from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.error_rates import DEFAULT_TESTS, SimulationDesign, type_one_error
+from t2i_eval_kedro.statistics.grouping import Groups, resampled_average, statistics_within_groups
+from t2i_eval_kedro.statistics.item_permutation import item_permutation
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
-from t2i_eval_kedro.statistics.prompt_permutation import SwapTable, swapped_sums
-from t2i_eval_kedro.statistics.significance import Swaps, one_scale, random_swaps
+from t2i_eval_kedro.statistics.prompt_permutation import ExchangeTable, exchanged_sums
+from t2i_eval_kedro.statistics.significance import Swaps, one_scale, random_exchanges
 
 GENERATORS, PROMPTS, METRICS, DISCRETE, RATERS, DRAWS = 20, 2000, 10, 3, 3, 1000
 SIMULATIONS = 4000
@@ -64,33 +64,35 @@ class Work:
 
 def perm_both_grouped(work: Work) -> None:
     scaled = [one_scale(metric, "rank") for metric in work.metrics]
-    item_swaps(scaled, work.gold, work.groups.members, work.pairs, DRAWS, 0)
+    item_permutation(scaled, work.gold, work.groups.members, work.pairs, DRAWS, 0)
 
 
 def perm_both_flat(work: Work) -> None:
     scaled = [one_scale(metric, "rank") for metric in work.metrics]
     items = np.arange(len(work.gold))
-    swaps = SwapTable.of(random_swaps(len(items), DRAWS, 0))
+    swaps = ExchangeTable.of(random_exchanges(len(items), DRAWS, 0))
     for a, b in work.pairs:
-        for side in swapped_sums(scaled[a], scaled[b], work.gold, items, swaps):
+        for side in exchanged_sums(scaled[a], scaled[b], work.gold, items, swaps):
             side.spearman()
             side.kendall_b()
 
 
 def prompt_swaps_grouped(work: Work) -> None:
-    swaps = Swaps(random_swaps(work.prompts, DRAWS, 0))
-    inside = [inside_groups(metric, work.gold, work.groups) for metric in work.metrics]
+    swaps = Swaps(random_exchanges(work.prompts, DRAWS, 0))
+    inside = [statistics_within_groups(metric, work.gold, work.groups) for metric in work.metrics]
     for a, b in work.pairs:
         for name in ("kendall_b", "spearman", "pearson", "pairwise_accuracy"):
             swaps.grouped(inside[a][name], inside[b][name])
 
 
 def bootstrap(work: Work) -> None:
-    weights = Weights(draw_counts(work.prompts, DRAWS, 0))
+    weights = Weights(resample_counts(work.prompts, DRAWS, 0))
     everyone = np.ones(work.prompts, dtype=bool)
     for metric in work.metrics:
         pooled_statistics(metric, work.gold, work.prompt, weights, ("spearman", "kendall_b", "pearson"))
-        average_under_draws(inside_groups(metric, work.gold, work.groups)["kendall_b"], everyone, weights.table)
+        resampled_average(
+            statistics_within_groups(metric, work.gold, work.groups)["kendall_b"], everyone, weights.table
+        )
 
 
 def _swapped(work: Work) -> tuple[np.ndarray, np.ndarray]:
@@ -226,7 +228,7 @@ def calibration() -> Result:
         rejected = type_one_error(cell, SIMULATIONS)
         rows.append({"cell": vars(cell), "rejected": {name: round(share, 4) for name, share in rejected.items()}})
         print(rows[-1], file=sys.stderr, flush=True)
-    kept = all(0.035 <= row["rejected"][name] <= 0.065 for row in rows[: len(CELLS)] for name in DEFAULT)
+    kept = all(0.035 <= row["rejected"][name] <= 0.065 for row in rows[: len(CELLS)] for name in DEFAULT_TESTS)
     return {
         "nominal": 0.05,
         "simulations_a_cell": SIMULATIONS,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import build
-from t2i_eval_kedro.statistics.bootstrap import draw_counts, percentile_interval
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 SEEDS = (0, 1, 2)
@@ -89,7 +89,7 @@ def spearman_draws(data: Path) -> dict[str, np.ndarray]:
                 ignore_index=True,
             )
             sample = build(held_out, overall, scores)["overall"]
-            counts = draw_counts(sample.prompts, DRAWS, 0)
+            counts = resample_counts(sample.prompts, DRAWS, 0)
             weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), counts]))
             for name in ("sft", "grpo") if variant == "short" else ("base", "sft", "grpo"):
                 values = sample.scores[name]

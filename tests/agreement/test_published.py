@@ -31,15 +31,15 @@ def test_every_figure_is_reproduced_to_the_printed_digit(name, number):
     missed = {(entry["system"], entry["statistic_as_labelled"]) for entry in found if not entry["match"]}
     assert missed == (NOT_REPRODUCED if name == "viescore_imagenhub" else set())
     for entry in found:
-        assert entry["really"]
+        assert entry["actual_method"]
         if (entry["system"], entry["statistic_as_labelled"]) in NOT_REPRODUCED:
             assert entry["as_published"] == pytest.approx(0.3882, abs=5e-5)
         if name == "dsg":
             assert entry["n"] == 795
-            assert "5 unanswered items scored 0" in entry["really"]
+            assert "5 unanswered items scored 0" in entry["actual_method"]
             assert entry["corrected"] != entry["as_published"]
         if name == "tifa160" and entry["statistic_as_labelled"] == "spearman":
-            assert entry["really"].startswith("Pearson")
+            assert entry["actual_method"].startswith("Pearson")
 
 
 def test_a_benchmark_without_printed_figures_has_none():

@@ -80,7 +80,7 @@ def test_a_folder_of_ones_own_with_preferences_and_elements_reaches_the_report(p
     summary = json.loads((folder / "summary.json").read_text())
     found = summary["preferences"]["judge"]["overall"]["accuracy"]
     assert (found["value"], found["n"]) == (0.6, 10)
-    skills = summary["by"]["skill"]["judge"]["overall"]["groups"]
+    skills = summary["within_group"]["skill"]["judge"]["overall"]["groups"]
     assert {name: cells["spearman"]["n"] for name, cells in skills.items()} == {"animal": 10, "colour": 10}
     report = (folder / "report.html").read_text()
     assert "Preferences between two images" in report

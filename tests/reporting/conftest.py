@@ -123,7 +123,7 @@ def inputs() -> ReportInputs:
         summary=summary(teacher=0.95, sft=0.75, falling_metric=0.5, base=0.14)
         | {
             "significance": [pair("base", "sft", -0.61, 0.1), pair("falling_metric", "sft", -0.02, 0.1)],
-            "ceiling": {"overall": {"spearman": {"value": 0.91}}},
+            "noise_ceiling": {"overall": {"spearman": {"value": 0.91}}},
             "published": [{"system": "clip", "published": 0.31, "as_published": cell(0.31), "match": True}],
         },
         card={

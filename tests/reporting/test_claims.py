@@ -86,7 +86,7 @@ def test_holm_decides_where_it_was_computed(make_summary: MakeSummary, make_pair
     for row in given["significance"]:
         row["p_holm"] = 0.3
     assert "no difference has a p-value below 0.05" in unsupported(ReportInputs(summary=given))
-    given["settings"] = {"n_resamples": 50, "level": 0.95}
+    given["settings"] = {"n_resamples": 50, "confidence": 0.95}
     assert "cannot be tested together: with 50 random swaps" in unsupported(ReportInputs(summary=given))
 
 

@@ -202,13 +202,13 @@ def test_labels_of_elements_and_preferences_have_their_tables(make_summary: Call
             make_summary(sft=0.5)
             | {
                 "elements": {
-                    "sft_pn_vqa": {**dict.fromkeys(four, figure), "missing": 3},
-                    "silent": {**dict.fromkeys(four, nothing), "missing": 219},
+                    "sft_pn_vqa": {**dict.fromkeys(four, figure), "n_unscored": 3},
+                    "silent": {**dict.fromkeys(four, nothing), "n_unscored": 219},
                 },
                 "preferences": {
                     "sft": {
                         "overall": {
-                            "missing": 2,
+                            "n_unscored": 2,
                             "accuracy": figure,
                             "accuracy_without_ties": figure | {"value": 0.934},
                         }

@@ -97,12 +97,12 @@ def test_the_best_rmse_is_the_lowest(make_summary: Callable[..., dict[str, Any]]
 def test_breakdown_shows_only_what_was_measured(make_summary: Callable[..., dict[str, Any]]) -> None:
     given = make_summary(a=0.7)
     inside = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 36, "n_groups": 12}
-    given["by"] = {
+    given["within_group"] = {
         "prompt": {"a": {"overall": {"spearman": inside}}},
         "generator": {"a": {"overall": {"spearman": None}}},
     }
     (block,) = views.breakdown(given, claims.subject(ReportInputs(summary=given)), ["a"], ["overall", "appearance"])
-    assert block["columns"] == ["over all items", "inside a prompt"]
+    assert block["columns"] == ["over all items", "within a prompt"]
     assert [cell["value"] for cell in block["rows"][0][1]] == [0.7, 0.4]
 
 

@@ -32,7 +32,7 @@ def test_equals_scipy(sample):
         "kendall_c": stats.kendalltau(x, y, variant="c").statistic,
     }
     for name, value in expected.items():
-        assert correlation.STATISTICS[name](x, y) == pytest.approx(value, abs=1e-12), name
+        assert correlation.STATISTIC_FUNCTIONS[name](x, y) == pytest.approx(value, abs=1e-12), name
     if x.std() > 1e-3 * np.abs(x).max() and y.std() > 1e-3 * np.abs(y).max():
         assert correlation.pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
 
@@ -44,7 +44,7 @@ def test_rank_statistics_do_not_change_under_a_rising_map(sample):
     assume(correlation.undefined(x, y) is None)
     risen = stats.rankdata(x, method="dense") ** 3
     for name in ("spearman", "kendall_b", "kendall_c", "pairwise_accuracy"):
-        function = correlation.STATISTICS[name]
+        function = correlation.STATISTIC_FUNCTIONS[name]
         assert function(x, y) == pytest.approx(function(risen, y), abs=1e-12)
         if name != "pairwise_accuracy":
             assert function(-x, y) == pytest.approx(-function(x, y), abs=1e-12)
@@ -63,7 +63,7 @@ def test_undefined_figures_have_a_reason(x, y, reason):
     x, y = np.array(x, float), np.array(y, float)
     assert reason in correlation.undefined(x, y)
     for name in ("spearman", "kendall_b", "kendall_c", "pearson", "pearson_logistic"):
-        assert np.isnan(correlation.STATISTICS[name](x, y))
+        assert np.isnan(correlation.STATISTIC_FUNCTIONS[name](x, y))
 
 
 def test_pearson_holds_for_very_small_and_very_large_numbers():

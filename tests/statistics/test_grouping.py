@@ -12,10 +12,10 @@ from t2i_eval_kedro.statistics import correlation
 from t2i_eval_kedro.statistics.grouping import (
     Groups,
     average,
-    average_under_draws,
     fisher_mean,
-    groups_under_draws,
-    inside_groups,
+    resampled_average,
+    resampled_within_groups,
+    statistics_within_groups,
 )
 from t2i_eval_kedro.statistics.pooled import Weights
 
@@ -34,8 +34,8 @@ def grouped(draw):
 def test_inside_equals_scipy_group_by_group(sample):
     x, y, code = sample
     groups = Groups.by_code(code, "abcde")
-    found = inside_groups(x, y, groups)
-    under_ones = groups_under_draws(x, y, np.arange(len(x)), groups, Weights(np.ones((1, len(x)), dtype=np.int64)))
+    found = statistics_within_groups(x, y, groups)
+    under_ones = resampled_within_groups(x, y, np.arange(len(x)), groups, Weights(np.ones((1, len(x)), dtype=np.int64)))
     for g in range(5):
         a, b = x[code == g], y[code == g]
         np.testing.assert_allclose(found["pairwise_accuracy"][g], correlation.pairwise_accuracy(a, b), atol=1e-12)
@@ -64,7 +64,7 @@ def test_a_perfect_group_has_no_fisher_mean():
 
 def test_drawing_groups_whole_is_a_weighted_mean():
     values, counts = np.array([0.2, 0.4, np.nan]), np.array([[1, 1, 1], [2, 0, 1], [0, 0, 3]])
-    found = average_under_draws(values, np.array([True, True, True]), counts)
+    found = resampled_average(values, np.array([True, True, True]), counts)
     np.testing.assert_allclose(found, [0.3, 0.2, np.nan])
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.statistics.correlation import kendall_b, pairwise_accuracy
-from t2i_eval_kedro.statistics.item_permutation import item_swaps
+from t2i_eval_kedro.statistics.item_permutation import item_permutation
 
 
 def mean(values):
@@ -28,7 +28,7 @@ def test_equals_swapping_by_hand(sizes, values, seed):
     used = [g for g in groups if len(g) > 1]
     if not used:
         return
-    tau, accuracy = item_swaps([a, b, c], y, groups, [(0, 1), (2, 1)], 5, seed)
+    tau, accuracy = item_permutation([a, b, c], y, groups, [(0, 1), (2, 1)], 5, seed)
     swaps = np.random.default_rng(seed).integers(0, 2**64, size=(5, len(used)), dtype=np.uint64)
     for d in range(5):
         swapped = np.zeros(n, dtype=bool)
@@ -43,4 +43,4 @@ def test_equals_swapping_by_hand(sizes, values, seed):
 
 def test_prompts_of_more_than_64_items_are_refused():
     with pytest.raises(T2IEvalError, match="at most 64"):
-        item_swaps([np.zeros(65)] * 2, np.zeros(65), [np.arange(65)], [(0, 1)], 2, 0)
+        item_permutation([np.zeros(65)] * 2, np.zeros(65), [np.arange(65)], [(0, 1)], 2, 0)

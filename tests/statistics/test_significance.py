@@ -18,10 +18,10 @@ def test_swapped_differences_equal_swapping_by_hand(statistic):
     n, groups = 40, 8
     a, b = rng.integers(0, 6, n).astype(float), rng.normal(size=n) * 100
     y, group = rng.integers(1, 6, n).astype(float), rng.integers(0, groups, n)
-    swaps = tests.random_swaps(groups, 70, 1)
-    found = tests.Swaps(swaps).flat(a, b, y, group, (statistic,))[statistic]
+    swaps = tests.random_exchanges(groups, 70, 1)
+    found = tests.PairedPermutation(swaps).pooled(a, b, y, group, (statistic,))[statistic]
     one, other = (tests.one_scale(v, "pearson" if statistic == "pearson" else "rank") for v in (a, b))
-    function = correlation.STATISTICS[statistic]
+    function = correlation.STATISTIC_FUNCTIONS[statistic]
     for k in (0, 33, 69):
         swapped = swaps[k][group].astype(bool)
         by_hand = function(np.where(swapped, other, one), y) - function(np.where(swapped, one, other), y)
@@ -30,7 +30,7 @@ def test_swapped_differences_equal_swapping_by_hand(statistic):
 
 def test_grouped_swaps_leave_out_groups_that_one_judge_lacks():
     swaps = np.array([[0, 0, 0], [1, 0, 1], [1, 1, 0]])
-    found = tests.Swaps(swaps).grouped(np.array([0.5, 0.4, np.nan]), np.array([0.1, 0.2, 0.3]))
+    found = tests.PairedPermutation(swaps).grouped(np.array([0.5, 0.4, np.nan]), np.array([0.1, 0.2, 0.3]))
     np.testing.assert_allclose(found, [0.3, -0.1, -0.3])
 
 
@@ -45,7 +45,7 @@ def test_the_monte_carlo_p_value_approaches_the_exact_one():
     gap = np.array([0.3, 0.5, -0.1, 0.4, 0.2, 0.6])
     signs = np.array(list(itertools.product([0, 1], repeat=6)))
     exact = np.mean(np.abs((1 - 2 * signs) @ gap) >= abs(gap.sum()) - 1e-12)
-    null = tests.Swaps(tests.random_swaps(6, 20000, 0)).grouped(gap, np.zeros(6))
+    null = tests.PairedPermutation(tests.random_exchanges(6, 20000, 0)).grouped(gap, np.zeros(6))
     assert tests.p_value(gap.mean(), null)[0] == pytest.approx(exact, abs=0.005)
 
 

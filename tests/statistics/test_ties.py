@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.statistics.ties import best_threshold, tie_calibrated, within_groups
+from t2i_eval_kedro.statistics.ties import best_threshold, pairs_within_groups, tie_calibrated
 
 
 def accuracy(x, y, threshold):
-    i, j, _ = within_groups((np.arange(len(x)),))
+    i, j, _ = pairs_within_groups((np.arange(len(x)),))
     gap = x[i] - x[j]
     said = np.where(np.abs(gap) <= threshold, 0, np.sign(gap))
     return (said == np.sign(y[i] - y[j])).mean()
@@ -21,7 +21,7 @@ def accuracy(x, y, threshold):
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=15))
 def test_the_best_threshold_beats_every_other(values):
     x, y = np.array(values, float).T
-    i, j, _ = within_groups((np.arange(len(x)),))
+    i, j, _ = pairs_within_groups((np.arange(len(x)),))
     gap, wanted = x[i] - x[j], np.sign(y[i] - y[j])
     threshold, best = best_threshold(np.abs(gap), (np.sign(gap) == wanted) & (wanted != 0), wanted == 0)
     assert best == pytest.approx(accuracy(x, y, threshold))

@@ -1,9 +1,9 @@
 """Variants of a judge that were each trained with several seeds: their agreement, and how it differs from one of them.
 
 * A variant's figure is the mean over its seeds.
-* Its interval draws prompts and seeds again, both with replacement; all variants share the draws, and variants with the same
+* Its interval resamples prompts and seeds, both with replacement; all variants share the resamples, and variants with the same
   seed are paired.
-* The test swaps whole prompts between two variants, the same prompts in every seed, and takes the mean difference. Its target is
+* The test exchanges whole prompts between two variants, the same prompts in every seed, and takes the mean difference. Its target is
   new prompts with these seeds: a handful of seeds are too few for a test over seeds. p-values are adjusted by Holm's method.
 """
 
@@ -17,8 +17,8 @@ import numpy.typing as npt
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.statistics import correlation
 from t2i_eval_kedro.statistics import significance as tests
-from t2i_eval_kedro.statistics.bootstrap import draw_counts
-from t2i_eval_kedro.statistics.estimates import Json, drawn, number
+from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, round_or_none
 from t2i_eval_kedro.statistics.kernels import Floats
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
@@ -33,7 +33,7 @@ def compare_variants(
     kept: Mapping[str, Kept] | None = None,
     statistic: str = "spearman",
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[dict[str, Json], list[Json]]:
     """The agreement of each variant, and the paired differences.
@@ -41,26 +41,26 @@ def compare_variants(
     Args:
         sample: the rated items and every judge's scores of them.
         variants: variant -> its judges in ``sample``, one a seed, in the same order of seeds for every variant.
-        pairs: of variants, whose difference is the first minus the second.
+        pairs: pairs of variants; a difference is the first minus the second.
         kept: variant -> ``(n,)`` the items that it is measured on, if not all; a difference is over the items of its first.
-        statistic: of :data:`~t2i_eval_kedro.statistics.pooled.FLAT_STATISTICS`.
-        n_resamples: draws of the intervals and of the tests.
-        level: of the intervals.
-        seed: of the draws.
+        statistic: one of :data:`~t2i_eval_kedro.statistics.pooled.POOLED_STATISTICS`.
+        n_resamples: number of bootstrap resamples and of permutations.
+        confidence: confidence level of the intervals, such as 0.95.
+        seed: random seed of the resamples and permutations.
 
     Returns:
         Variant -> ``{value, low, high, n, n_prompts, by_seed}``; a list of ``{a, b, difference, low, high, p, p_holm, n}``.
         Where a figure is undefined it is null, with a ``reason``.
     """
-    table = draw_counts(sample.prompts, n_resamples, seed)
+    table = resample_counts(sample.prompts, n_resamples, seed)
     weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), table]))
-    swaps = tests.Swaps(tests.random_swaps(sample.prompts, n_resamples, seed + 1))
+    permutation = tests.PairedPermutation(tests.random_exchanges(sample.prompts, n_resamples, seed + 1))
     rng = np.random.default_rng(seed + 2)
     seeds = max(map(len, variants.values()), default=1)
     picked = rng.integers(seeds, size=(n_resamples, seeds))
     kept = kept or {}
 
-    def draws(names: Sequence[str], rows: Kept) -> Floats:
+    def resampled(names: Sequence[str], rows: Kept) -> Floats:
         return np.stack(
             [
                 pooled_statistics(
@@ -71,7 +71,7 @@ def compare_variants(
         )
 
     def over_seeds(values: Floats) -> Floats:
-        """``(seeds, 1 + B)`` figures to ``(1 + B,)``: their mean, then the mean over each draw's seeds."""
+        """``(seeds, 1 + B)`` figures to ``(1 + B,)``: their mean, then the mean over each resample's seeds."""
         chosen = picked[:, : len(values)] % len(values)
         resampled = values[chosen, np.arange(1, values.shape[1])[:, None]].mean(axis=1)
         return np.concatenate([[values[:, 0].mean()], resampled])
@@ -88,10 +88,10 @@ def compare_variants(
     for variant, names in variants.items():
         rows = scored(names, variant)
         reason = undefined(names, rows)
-        values = np.full((len(names), 1 + n_resamples), np.nan) if reason else draws(names, rows)
+        values = np.full((len(names), 1 + n_resamples), np.nan) if reason else resampled(names, rows)
         size = {"n": int(rows.sum()), "n_prompts": len(np.unique(sample.prompt[rows]))}
-        by_seed = [number(value) for value in values[:, 0]]
-        figures[variant] = drawn(over_seeds(values), level, reason, **size) | {"by_seed": by_seed}
+        by_seed = [round_or_none(value) for value in values[:, 0]]
+        figures[variant] = bootstrap_estimate(over_seeds(values), confidence, reason, **size) | {"by_seed": by_seed}
     differences: list[Json] = []
     for a, b in pairs:
         rows = scored((*variants[a], *variants[b]), a)
@@ -102,10 +102,12 @@ def compare_variants(
             nothing = {"difference": None, "low": None, "high": None, "p": None}
             differences.append({"a": a, "b": b} | nothing | {"n": int(rows.sum()), "reason": reason})
             continue
-        entry = drawn(over_seeds(draws(variants[a], rows) - draws(variants[b], rows)), level, n=int(rows.sum()))
+        entry = bootstrap_estimate(
+            over_seeds(resampled(variants[a], rows) - resampled(variants[b], rows)), confidence, n=int(rows.sum())
+        )
         null = np.mean(
             [
-                swaps.flat(
+                permutation.pooled(
                     sample.scores[x][rows], sample.scores[z][rows], sample.gold[rows], sample.prompt[rows], (statistic,)
                 )[statistic]
                 for x, z in zip(variants[a], variants[b], strict=True)
@@ -114,8 +116,8 @@ def compare_variants(
         )
         difference = float(entry["value"])
         p, _ = tests.p_value(difference, null)
-        differences.append({"a": a, "b": b, "difference": entry.pop("value")} | entry | {"p": number(p)})
+        differences.append({"a": a, "b": b, "difference": entry.pop("value")} | entry | {"p": round_or_none(p)})
     tested = [entry for entry in differences if entry["p"] is not None]
     for entry, adjusted in zip(tested, tests.holm([entry["p"] for entry in tested]), strict=True):
-        entry["p_holm"] = number(adjusted)
+        entry["p_holm"] = round_or_none(adjusted)
     return figures, differences

@@ -17,7 +17,7 @@ from t2i_eval_kedro.statistics.correlation import kendall_b, pearson_logistic, s
 from t2i_eval_kedro.statistics.estimates import Json
 from t2i_eval_kedro.statistics.grouping import fisher_mean
 from t2i_eval_kedro.statistics.kernels import Floats
-from t2i_eval_kedro.statistics.ties import best_threshold, tie_calibrated, within_groups
+from t2i_eval_kedro.statistics.ties import best_threshold, pairs_within_groups, tie_calibrated
 
 Mode = Literal["as_published", "corrected"]
 MODES = ("as_published", "corrected")
@@ -58,16 +58,16 @@ def ntire_alignment(
         T2IEvalError: the lists cannot be paired as the mode pairs them.
     """
     check_mode(mode)
-    true, said = _by_path(truth, "truth"), _by_path(submission, "submission")
+    true, submitted = _by_path(truth, "truth"), _by_path(submission, "submission")
     if mode == "as_published":
-        if len(true) != len(said):
+        if len(true) != len(submitted):
             raise T2IEvalError(
-                f"The truth has {len(true)} images and the submission {len(said)}; the published script pairs them by "
+                f"The truth has {len(true)} images and the submission {len(submitted)}; the published script pairs them by "
                 "position and needs equal numbers (use mode corrected to join by img_path)."
             )
-        pairs = list(zip(true.values(), said.values(), strict=True))
+        pairs = list(zip(true.values(), submitted.values(), strict=True))
     else:
-        pairs = [(entry, said[path]) for path, entry in true.items() if path in said]
+        pairs = [(entry, submitted[path]) for path, entry in true.items() if path in submitted]
         if not pairs:
             raise T2IEvalError("No img_path of the submission is in the truth; give both the same image names.")
     gold = np.array([_number(t["total_score"], t["img_path"]) for t, _ in pairs])
@@ -75,7 +75,7 @@ def ntire_alignment(
     srcc = spearman(predicted, gold)
     plcc = pearson_logistic(gold, predicted) if mode == "as_published" else pearson_logistic(predicted, gold)
     right = total = 0
-    judged = pairs if mode == "as_published" else [(t, said.get(path)) for path, t in true.items()]
+    judged = pairs if mode == "as_published" else [(t, submitted.get(path)) for path, t in true.items()]
     for entry, answer in judged:
         for element, value in entry["element_score"].items():
             given = None if answer is None else answer["element_score"].get(element)
@@ -207,12 +207,12 @@ def vqascore_accuracy(
 ) -> Json:
     """VQAScore's meta-evaluation: pairwise accuracy with tie calibration.
 
-    As published, over all pairs of items, with the threshold that is best on those very pairs. Corrected, inside
+    As published, over all pairs of items, with the threshold that is best on those very pairs. Corrected, within
     prompts, each half of the prompts scored with the threshold chosen on the other half.
 
     Args:
-        scores: ``(n,)``.
-        ratings: ``(n,)``.
+        scores: ``(n,)`` judge's scores.
+        ratings: ``(n,)`` people's mean ratings.
         prompt: ``(n,)`` index of each item's prompt; needed when corrected.
         mode: ``as_published`` or ``corrected``.
     """
@@ -227,13 +227,13 @@ def vqascore_accuracy(
         defined = values[np.isfinite(values)]
         accuracy = float(defined.mean()) if len(defined) else float("nan")
         return figures_or_null({"accuracy": accuracy}, "no prompt has two items, or there is only one prompt")
-    first, second, _ = within_groups((np.arange(len(scores)),))
+    first, second, _ = pairs_within_groups((np.arange(len(scores)),))
     if len(first) == 0:
         nothing = {"accuracy": float("nan"), "threshold": float("nan")}
         return figures_or_null(nothing, "fewer than 2 items have both a score and a rating")
-    difference, wanted = scores[first] - scores[second], np.sign(ratings[first] - ratings[second])
+    difference, by_people = scores[first] - scores[second], np.sign(ratings[first] - ratings[second])
     threshold, accuracy = best_threshold(
-        np.abs(difference), (np.sign(difference) == wanted) & (wanted != 0), wanted == 0
+        np.abs(difference), (np.sign(difference) == by_people) & (by_people != 0), by_people == 0
     )
     return {"accuracy": accuracy, "threshold": threshold}
 

@@ -1,4 +1,4 @@
-"""One judge on one dimension: its figures over all items, inside groups and by generator, each with its draws."""
+"""One judge on one dimension: agreement over all items, within groups and over generators, with bootstrap resamples."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2i_eval_kedro.agreement import inference_targets
 from t2i_eval_kedro.agreement.rated_items import RatedItems
-from t2i_eval_kedro.statistics import correlation, ranking
+from t2i_eval_kedro.statistics import correlation, inference_targets, ranking
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval
-from t2i_eval_kedro.statistics.estimates import Json, drawn, figure, number
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, round_or_none
 from t2i_eval_kedro.statistics.grouping import (
-    GROUPED,
+    GROUPED_STATISTICS,
     MIN_GROUP,
     Groups,
     average,
-    average_under_draws,
-    groups_under_draws,
-    inside_groups,
+    resampled_average,
+    resampled_within_groups,
+    statistics_within_groups,
 )
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import tie_calibrated
 
-STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "pearson_logistic", "rmse", "pairwise_accuracy")
+REPORTED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "pearson_logistic", "rmse", "pairwise_accuracy")
 HEADLINE = ("spearman", "kendall_b", "pearson")
 
 MIN_LARGE_GROUP = 10
-"""Fewest items of a generator or a skill for a figure of its own."""
+"""Fewest items of a generator or a skill for a separate estimate."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class JudgeAgreement:
     Attributes:
         x, y: ``(n,)`` scores and mean ratings.
         prompt, generator: ``(n,)`` indices.
-        weights: of prompts, ``(1 + B, P)``: all ones, then the draws.
-        draws: statistic -> ``(1 + B,)``.
-        inside: statistic -> ``(P,)`` inside each prompt.
-        sizes: ``(P,)`` items of each prompt.
+        weights: weights of prompts, ``(1 + B, P)``: all ones, then the bootstrap resamples.
+        resampled: statistic -> ``(1 + B,)`` over all items: the estimate, then each resample.
+        within_prompt: statistic -> ``(P,)`` within each prompt.
+        sizes: ``(P,)`` number of items of each prompt.
     """
 
     sample: RatedItems
@@ -54,8 +53,8 @@ class JudgeAgreement:
     prompt: Ints
     generator: Ints
     weights: Weights
-    draws: Mapping[str, Floats]
-    inside: Mapping[str, Floats]
+    resampled: Mapping[str, Floats]
+    within_prompt: Mapping[str, Floats]
     sizes: Ints
 
     @staticmethod
@@ -75,7 +74,7 @@ class JudgeAgreement:
             generator,
             weights,
             pooled_statistics(x, y, prompt, weights),
-            inside_groups(x, y, groups),
+            statistics_within_groups(x, y, groups),
             np.bincount(prompt, minlength=sample.prompts),
         )
 
@@ -84,20 +83,20 @@ class JudgeAgreement:
         """Why no correlation is defined, or None."""
         return correlation.undefined(self.x, self.y)
 
-    def overall(self, level: float) -> Json:
+    def overall(self, confidence: float) -> Json:
         """Every statistic over all items, with its interval over prompts."""
         out: Json = {}
         prompts = int((self.sizes > 0).sum())
-        for name in STATISTICS:
-            reason, draws = self._reason(name), self.draws.get(name, np.zeros(1))
+        for name in REPORTED_STATISTICS:
+            reason, resampled = self._reason(name), self.resampled.get(name, np.zeros(1))
             if name == "pearson_logistic" and not reason:
-                # The curve is fitted once: refitting it in every draw would cost more than all else together.
+                # The curve is fitted once: refitting it in every resample would cost more than all else together.
                 mapped = correlation.fit_logistic(self.x, self.y)
                 if np.isnan(mapped).any():
                     reason = "the logistic fit did not converge"
                 else:
-                    draws = pooled_statistics(mapped, self.y, self.prompt, self.weights, ("pearson",))["pearson"]
-            out[name] = drawn(draws, level, reason, n=len(self.x), n_prompts=prompts)
+                    resampled = pooled_statistics(mapped, self.y, self.prompt, self.weights, ("pearson",))["pearson"]
+            out[name] = bootstrap_estimate(resampled, confidence, reason, n=len(self.x), n_prompts=prompts)
         return out
 
     def _reason(self, name: str) -> str | None:
@@ -112,42 +111,46 @@ class JudgeAgreement:
             return self.undefined or "fewer than 5 items for a curve of 4 parameters"
         return self.undefined
 
-    def by_prompt(self, level: float, seed: int, min_group: int = MIN_GROUP) -> Json:
-        """Averages of the statistics inside prompts; the interval draws whole prompts."""
+    def within_prompts(self, confidence: float, seed: int, min_group: int = MIN_GROUP) -> Json:
+        """Averages of the statistics within prompts; the interval resamples whole prompts."""
         members = Groups.by_code(self.prompt, map(str, range(self.sample.prompts))).members
         calibrated = tie_calibrated(self.x, self.y, members, seed=seed)
-        values = dict(self.inside) | {"pairwise_accuracy_tie_calibrated": calibrated.by_prompt}
+        values = dict(self.within_prompt) | {"pairwise_accuracy_tie_calibrated": calibrated.by_prompt}
         present = self.sizes > 0
         out: Json = {}
-        for name, inside in values.items():
-            mean = average(inside[present], self.sizes[present], name.removesuffix("_tie_calibrated"), min_group)
-            draws = average_under_draws(inside, self.sizes >= min_group, self.weights.table)
+        for name, by_prompt in values.items():
+            mean = average(by_prompt[present], self.sizes[present], name.removesuffix("_tie_calibrated"), min_group)
+            resampled = resampled_average(by_prompt, self.sizes >= min_group, self.weights.table)
             reason = None if mean.groups else "no prompt has enough different scores and ratings"
-            entry = drawn(draws, level, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum()))
+            entry = bootstrap_estimate(
+                resampled, confidence, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum())
+            )
             out[name] = entry | _average(mean.fisher, mean.groups, mean.suppressed, mean.undefined)
-        out["pairwise_accuracy_tie_calibrated"]["thresholds"] = [number(t) for t in calibrated.thresholds]
+        out["pairwise_accuracy_tie_calibrated"]["thresholds"] = [round_or_none(t) for t in calibrated.thresholds]
         return out
 
-    def by_groups(self, groups: Groups, level: float, min_group: int = MIN_LARGE_GROUP) -> Json:
-        """Statistics inside each group and their averages; the interval draws whole prompts, through all groups."""
+    def within_groups(self, groups: Groups, confidence: float, min_group: int = MIN_LARGE_GROUP) -> Json:
+        """Statistics within each group and their averages; the interval resamples whole prompts, across all groups."""
         sizes = np.array([len(m) for m in groups.members], dtype=np.int64)
         large = [g for g in range(len(sizes)) if sizes[g] >= min_group]
         chosen = Groups(tuple(groups.names[g] for g in large), tuple(groups.members[g] for g in large))
-        draws = groups_under_draws(self.x, self.y, self.prompt, chosen, self.weights)
+        resampled = resampled_within_groups(self.x, self.y, self.prompt, chosen, self.weights)
         out: Json = {"groups": {name: {} for name in chosen.names}}
-        for name in GROUPED:
-            table = draws[name]
+        for name in GROUPED_STATISTICS:
+            table = resampled[name]
             defined = np.isfinite(table[0]) if len(large) else np.zeros(0, dtype=bool)
             point = average(table[0] if len(large) else np.zeros(0), sizes[large], name, min_group)
             mean = table[:, defined].mean(axis=1) if defined.any() else np.full(len(table), np.nan)
             reason = None if defined.any() else "no group has enough different scores and ratings"
-            entry = drawn(mean, level, reason, n=int(sizes[large].sum()))
+            entry = bootstrap_estimate(mean, confidence, reason, n=int(sizes[large].sum()))
             out[name] = entry | _average(point.fisher, point.groups, len(sizes) - len(large), point.undefined)
             for column, group in enumerate(chosen.names):
-                out["groups"][group][name] = drawn(table[:, column], level, n=int(sizes[large[column]]))
+                out["groups"][group][name] = bootstrap_estimate(
+                    table[:, column], confidence, n=int(sizes[large[column]])
+                )
         return out
 
-    def ranking(self, level: float, seed: int, signs: Floats) -> Json:
+    def ranking(self, confidence: float, seed: int, signs: Floats) -> Json:
         """Agreement of the generators' ranking by this judge with that by people, over the items that both scored."""
         total = len(self.sample.generators)
         scored = self.generator >= 0
@@ -158,45 +161,52 @@ class JudgeAgreement:
         generator = place[self.generator]
         if len(used) < 2:
             reason = "fewer than 2 generators have both scores and ratings"
-            return {name: figure(float("nan"), reason, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
+            return {name: estimate(float("nan"), reason, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
         judge, people = (
             ranking.generator_means(v, generator, len(used), self.prompt, self.weights) for v in (self.x, self.y)
         )
-        found = ranking.compare_means(judge, people)
-        out: Json = {name: drawn(getattr(found, name), level, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
+        system = ranking.compare_means(judge, people)
+        out: Json = {
+            name: bootstrap_estimate(getattr(system, name), confidence, n=len(used))
+            for name in (*HEADLINE, "pairwise_accuracy")
+        }
         sides = [ranking.order_p_values(v, generator, len(used), self.prompt, signs) for v in (self.x, self.y)]
-        out["soft_pairwise_accuracy"] = figure(ranking.soft_pairwise_accuracy(*sides), n=len(used))
-        out["kendall_b"] |= self._over_generators(judge[0], people[0], level, seed)
+        out["soft_pairwise_accuracy"] = estimate(ranking.soft_pairwise_accuracy(*sides), n=len(used))
+        out["kendall_b"] |= self._over_generators(judge[0], people[0], confidence, seed)
         chance = ranking.rank_probabilities(judge[1:])
         order = np.argsort(np.argsort(-judge[0], kind="stable"), kind="stable")
         out["generators"] = {
             self.sample.generators[g]: {
-                "judge": number(judge[0, k]),
-                "people": number(people[0, k]),
+                "judge": round_or_none(judge[0, k]),
+                "people": round_or_none(people[0, k]),
                 "rank": int(order[k]) + 1,
                 "n": int(number_of[g]),
-                "rank_probability": [number(p) for p in chance[k]],
+                "rank_probability": [round_or_none(p) for p in chance[k]],
             }
             for k, g in enumerate(used)
         }
         return out
 
-    def _over_generators(self, judge: Floats, people: Floats, level: float, seed: int) -> Json:
+    def _over_generators(self, judge: Floats, people: Floats, confidence: float, seed: int) -> Json:
         if len(judge) < ranking.MIN_GENERATORS:
             return {"over_generators": _no_interval(len(judge))}
-        draws = ranking.kendall_over_generators(judge, people, self.weights.draws - 1, seed)
-        return {"over_generators": _interval(draws, level)}
+        resampled = ranking.kendall_over_generators(judge, people, self.weights.n_weightings - 1, seed)
+        return {"over_generators": _interval(resampled, confidence)}
 
-    def intervals(self, level: float, seed: int, raters: Floats | None) -> Json:
-        """Intervals of the headline statistics for other targets than new prompts; ``raters`` is None for slots."""
-        total, draws = len(self.sample.generators), self.weights.draws - 1
+    def intervals(self, confidence: float, seed: int, raters: Floats | None) -> Json:
+        """Intervals of the headline statistics for other inference targets than new prompts.
+
+        ``raters`` is the table of ratings ``(n, raters)``, None where raters are not identified."""
+        total, resamples = len(self.sample.generators), self.weights.n_weightings - 1
         out: Json = {name: {} for name in HEADLINE}
         enough = self.undefined is None
         few = total < ranking.MIN_GENERATORS
         targets: dict[str, tuple[str | None, Callable[[], Mapping[str, Floats]]]] = {
             "generators": (
                 _few(total) if few else None,
-                lambda: inference_targets.over_generators(self.x, self.y, self.generator, total, draws, seed, HEADLINE),
+                lambda: inference_targets.over_generators(
+                    self.x, self.y, self.generator, total, resamples, seed, HEADLINE
+                ),
             ),
             "prompts_and_generators": (
                 _few(total) if few else None,
@@ -207,7 +217,7 @@ class JudgeAgreement:
                     self.sample.prompts,
                     self.generator,
                     total,
-                    min(draws, inference_targets.TWO_WAY_DRAWS),
+                    min(resamples, inference_targets.TWO_WAY_RESAMPLES),
                     seed,
                     HEADLINE,
                 ),
@@ -221,18 +231,18 @@ class JudgeAgreement:
                 lambda: inference_targets.over_raters(
                     self.x,
                     np.zeros((0, 0)) if raters is None else raters[self.kept],
-                    inference_targets.RATER_DRAWS,
+                    inference_targets.RATER_RESAMPLES,
                     seed,
                     HEADLINE,
                 ),
             ),
         }
         for target, (reason, compute) in targets.items():
-            found = compute() if enough and reason is None else {}
+            values = compute() if enough and reason is None else {}
             for name in HEADLINE:
                 out[name][target] = (
-                    _interval(found[name], level)
-                    if found
+                    _interval(values[name], confidence)
+                    if values
                     else {"low": None, "high": None, "reason": reason or self.undefined}
                 )
         return out
@@ -246,22 +256,22 @@ def skill_groups(judged: JudgeAgreement, skills: Mapping[str, Iterable[str]]) ->
 
 def _average(fisher: float, groups: int, suppressed: int, undefined: int) -> Json:
     return {
-        "fisher": number(fisher),
+        "fisher": round_or_none(fisher),
         "n_groups": groups,
         "suppressed_groups": suppressed,
         "undefined_groups": undefined,
     }
 
 
-def _interval(draws: Floats, level: float) -> Json:
-    low, high = percentile_interval(draws, level)
+def _interval(resampled: Floats, confidence: float) -> Json:
+    low, high = percentile_interval(resampled, confidence)
     if not math.isfinite(low):
-        return {"low": None, "high": None, "reason": "the figure is undefined in too many of the draws"}
-    return {"low": number(low), "high": number(high)}
+        return {"low": None, "high": None, "reason": "the statistic is undefined in too many of the resamples"}
+    return {"low": round_or_none(low), "high": round_or_none(high)}
 
 
 def _few(generators: int) -> str:
-    return f"{generators} generators are too few to draw generators again (at least {ranking.MIN_GENERATORS})"
+    return f"{generators} generators are too few to resample generators (at least {ranking.MIN_GENERATORS})"
 
 
 def _no_interval(generators: int) -> Json:

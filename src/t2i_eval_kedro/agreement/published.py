@@ -1,8 +1,8 @@
 """Figures that sources have printed, beside what their released data gives.
 
 ``published.csv`` holds the printed figures as facts. Each is computed twice: ``as_published`` as the source computes
-it, which is not always what its label says, and ``corrected`` as the label says. ``really`` names what the printed
-figure is.
+it, which is not always what its label says, and ``corrected`` as the label says. ``actual_method``
+names how the printed figure was computed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.challenge import viescore_average
 from t2i_eval_kedro.agreement.human_agreement import rating_table
 from t2i_eval_kedro.agreement.rated_items import RatedItems, build
-from t2i_eval_kedro.agreement.raters import human_level
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.statistics.correlation import kendall_b, pearson, spearman
-from t2i_eval_kedro.statistics.estimates import Json, number
+from t2i_eval_kedro.statistics.estimates import Json, round_or_none
 from t2i_eval_kedro.statistics.grouping import fisher_mean
 from t2i_eval_kedro.statistics.kernels import Floats
+from t2i_eval_kedro.statistics.reliability import leave_one_rater_out
 
 Row = dict[str, str]
-Found = tuple[float, float, str, int]
-"""As published, corrected, what the published figure really is, and the number of items of the corrected one."""
+Reproduction = tuple[float, float, str, int]
+"""As published, corrected, the method of the published figure, and the number of items of the corrected one."""
 
 
 def facts() -> list[Row]:
@@ -43,15 +43,15 @@ def reproduce(
     """Every printed figure of the benchmark of ``items``, beside what the data gives; empty where there is none.
 
     Args:
-        items: of the *whole* benchmark, as its reader yields them.
-        ratings: of people.
+        items: canonical table of the *whole* benchmark, as its reader yields it.
+        ratings: canonical table of people's ratings.
         scores: recorded scores.
         element_scores: recorded answers to single questions; without them an item that a judge did not answer is
             recognised by the status of its score only.
 
     Returns:
-        One entry a figure: ``{system, target, statistic_as_labelled, published, as_published, corrected, match, really,
-        n}``; ``match`` says whether ``as_published`` equals the printed figure to its last digit.
+        One entry a figure: ``{system, target, statistic_as_labelled, published, as_published, corrected, match,
+        actual_method, n}``; ``match`` says whether ``as_published`` equals the printed figure to its last digit.
 
     Raises:
         T2IEvalError: ``items`` mixes benchmarks.
@@ -72,26 +72,28 @@ def reproduce(
     ]
 
 
-def _entry(row: Row, found: Found | None) -> Json:
+def _entry(row: Row, computed: Reproduction | None) -> Json:
     printed = float(row["value"])
     digits = len(row["value"].partition(".")[2])
     head: Json = {name: row[name] for name in ("system", "target", "statistic_as_labelled")} | {"published": printed}
-    if found is None:
+    if computed is None:
         reason = "the benchmark's files hold no scores of this system"
         return head | {"as_published": None, "corrected": None, "match": False, "reason": reason}
-    as_published, corrected, really, n = found
+    as_published, corrected, actual_method, n = computed
     match = math.isfinite(as_published) and f"{as_published:.{digits}f}" == f"{printed:.{digits}f}"
     out = head | {
-        "as_published": number(as_published),
-        "corrected": number(corrected),
+        "as_published": round_or_none(as_published),
+        "corrected": round_or_none(corrected),
         "match": match,
-        "really": really,
+        "actual_method": actual_method,
         "n": n,
     }
     return out | ({"note": row["note"]} if row["note"] else {})
 
 
-def _tifa(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
+def _tifa(
+    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame
+) -> Reproduction | None:
     """Over all items; what is printed as Spearman is Pearson."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
@@ -104,7 +106,7 @@ def _tifa(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answe
     return value, value, "Kendall's tau-b", len(x)
 
 
-def _dsg(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
+def _dsg(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Reproduction | None:
     """Over all items; an item without an answer of the question-answering model counts 0, as if it had said no."""
     sample = samples.get("alignment")
     if sample is None or row["system"] not in sample.scores:
@@ -118,24 +120,31 @@ def _dsg(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answer
     ]
     zeroed = np.where(answered, scores, 0.0)
     unanswered = int((~answered).sum())
-    really = f"{name} with {unanswered} unanswered item{'s' * (unanswered != 1)} scored 0"
-    return function(zeroed, sample.gold), function(scores[answered], sample.gold[answered]), really, int(answered.sum())
+    actual_method = f"{name} with {unanswered} unanswered item{'s' * (unanswered != 1)} scored 0"
+    return (
+        function(zeroed, sample.gold),
+        function(scores[answered], sample.gold[answered]),
+        actual_method,
+        int(answered.sum()),
+    )
 
 
-def _viescore(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame) -> Found | None:
+def _viescore(
+    row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, answers: pd.DataFrame
+) -> Reproduction | None:
     """Per generator, then averaged over generators by a Fisher mean that lacks its arctanh."""
     sample = samples.get(row["statistic_as_labelled"].partition(",")[0].removeprefix("spearman "))
     if sample is None:
         return None
     if row["system"] == "human raters":
         table = rating_table(ratings, sample)
-        of_raters = [human_level(table[at], "spearman")[0] for at in _by_generator(sample)]
+        of_raters = [leave_one_rater_out(table[at], "spearman")[0] for at in _by_generator(sample)]
         shrunk = [viescore_average([float(np.mean(values))]) for values in of_raters]
-        really = (
+        actual_method = (
             "tanh(mean(tanh(r))) over generators of the raters' mean Spearman: a Fisher mean without its arctanh, twice"
         )
         corrected = fisher_mean(np.concatenate(of_raters))
-        return viescore_average(shrunk), corrected, really, len(sample.gold)
+        return viescore_average(shrunk), corrected, actual_method, len(sample.gold)
     if row["system"] not in sample.scores:
         return None
     scores = sample.scores[row["system"]]
@@ -144,12 +153,12 @@ def _viescore(row: Row, samples: dict[str, RatedItems], ratings: pd.DataFrame, a
     summed, tied = (
         [_defined(spearman, scores[at], gold[at]) for at in _by_generator(sample)] for gold in (plain, sample.gold)
     )
-    really = "tanh(mean(r)) over generators: a Fisher mean without its arctanh"
+    actual_method = "tanh(mean(r)) over generators: a Fisher mean without its arctanh"
     if summed != tied:
-        really += (
+        actual_method += (
             f"; equal ratings that differ by rounding are not taken as ties (with ties {viescore_average(tied):.4f})"
         )
-    return viescore_average(summed), fisher_mean(np.array(tied)), really, int(np.isfinite(scores).sum())
+    return viescore_average(summed), fisher_mean(np.array(tied)), actual_method, int(np.isfinite(scores).sum())
 
 
 def _by_generator(sample: RatedItems) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:

@@ -20,6 +20,7 @@ import pandas as pd
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED, evaluator_names
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.ties import keep_ties
 
 Missing = Literal["drop", "worst", "refuse", "mean"]
 
@@ -65,12 +66,6 @@ def gold(ratings: pd.DataFrame) -> pd.DataFrame:
     )
     means["gold"] = keep_ties(means["gold"].to_numpy(dtype=float))
     return means.reset_index()
-
-
-def keep_ties(means: Floats) -> Floats:
-    """Means to 40 binary digits, about 12 decimal ones: the same values summed in another order must stay ties."""
-    fraction, exponent = np.frexp(means)
-    return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
 
 
 def build(
@@ -164,10 +159,10 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
 def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> None:
     available = {(evaluator, dimension) for evaluator, dimension, _ in judged.index}
     for name in sorted({evaluator for evaluator, _ in available}):
-        own = next((d for d in (sample.dimension, "") if (name, d) in available), None)
-        if own is None:
+        scored = next((d for d in (sample.dimension, "") if (name, d) in available), None)
+        if scored is None:
             continue
-        rows = judged.loc[(name, own)].reindex(list(sample.item_ids))
+        rows = judged.loc[(name, scored)].reindex(list(sample.item_ids))
         counts = rows["status"].fillna(MISSING).value_counts()
         sample.counts[name] = {status: int(counts.get(status, 0)) for status in STATUSES}
         sample.scores[name] = _fill(rows["score"].to_numpy(dtype=float), missing, name, sample)

@@ -69,8 +69,8 @@ def regions(mask: Mask, min_area: float) -> list[npt.NDArray[np.bool_]]:
     """The filled regions of ``mask`` whose polygon is larger than ``min_area`` pixels."""
     filled = ndimage.binary_fill_holes(mask > 0)
     labels, number = ndimage.label(filled, structure=np.ones((3, 3)))
-    found = (labels == k for k in range(1, number + 1))
-    return [region for region in found if polygon_area(region) > min_area]
+    candidates = (labels == k for k in range(1, number + 1))
+    return [region for region in candidates if polygon_area(region) > min_area]
 
 
 def polygon_area(region: npt.NDArray[np.bool_]) -> float:
@@ -111,28 +111,33 @@ def ntire_structure(
         raise T2IEvalError(
             f"The submission lacks '{lacking}', where the published script stops; add it (or use mode corrected)."
         )
-    hits = predicted = found = total = 0
+    hits = predicted = detected = total = 0
     overlaps = []
     for name, flaws in truth.items():
         if flaws.mask.shape != (SIDE, SIDE):
             raise T2IEvalError(
                 f"The true mask of '{name}' is {flaws.mask.shape}, not {SIDE} x {SIDE} pixels; resize it."
             )
-        said = np.zeros((SIDE, SIDE), np.uint8)
+        predicted_mask = np.zeros((SIDE, SIDE), np.uint8)
         if name in submission:
-            said = resize_mask((submission[name].mask > 0).astype(np.uint8))
-        there, claimed = regions(flaws.mask, TRUE_AREA if mode == "as_published" else area), regions(said, area)
-        table = np.array([[_iou(a, b) for b in there] for a in claimed]).reshape(len(claimed), len(there))
+            predicted_mask = resize_mask((submission[name].mask > 0).astype(np.uint8))
+        true_regions, predicted_regions = (
+            regions(flaws.mask, TRUE_AREA if mode == "as_published" else area),
+            regions(predicted_mask, area),
+        )
+        table = np.array([[_iou(a, b) for b in true_regions] for a in predicted_regions]).reshape(
+            len(predicted_regions), len(true_regions)
+        )
         if mode == "as_published":
             hits += int((table > MIN_IOU).any(axis=1).sum())
-            found += int((table > MIN_IOU).any(axis=0).sum())
+            detected += int((table > MIN_IOU).any(axis=0).sum())
         else:
             pairs = _one_to_one(table)
-            hits, found = hits + pairs, found + pairs
-        predicted, total = predicted + len(claimed), total + len(there)
-        overlaps.append(_mask_iou(said > 0, flaws.mask > 0, 1e-4 if mode == "as_published" else 0.0))
+            hits, detected = hits + pairs, detected + pairs
+        predicted, total = predicted + len(predicted_regions), total + len(true_regions)
+        overlaps.append(_mask_iou(predicted_mask > 0, flaws.mask > 0, 1e-4 if mode == "as_published" else 0.0))
     precision = hits / predicted if predicted else float("nan")
-    recall = found / total if total else float("nan")
+    recall = detected / total if total else float("nan")
     if mode == "as_published":
         if not predicted or not total:
             side = "submission" if not predicted else "truth"
@@ -141,8 +146,8 @@ def ntire_structure(
             )
         f1 = 2 * precision * recall / (precision + recall + 1e-10)
     else:
-        # Nothing there and nothing claimed is right; F1 from counts is defined whenever either side has a region.
-        f1 = (hits + found) / (predicted + total) if predicted + total else 1.0
+        # No true and no predicted region is right; F1 from counts is defined whenever either side has a region.
+        f1 = (hits + detected) / (predicted + total) if predicted + total else 1.0
     gold = np.array([truth[name].score for name in common])
     scores = np.array([submission[name].score for name in common])
     if not (np.isfinite(gold).all() and np.isfinite(scores).all()):

@@ -5,13 +5,14 @@
 | settings, data | how it was computed; items, prompts, generators and raters of each dimension |
 | judges | evaluator's name -> {judge, protocol}; the protocol of a recorded metric is null |
 | evaluators | name -> dimension -> statistic -> {value, low, high, n, ...}, over all items |
-| counts | name -> dimension -> status -> rated items |
-| by | prompt, generator, skill -> name -> dimension -> statistic averaged over groups, and the groups |
+| counts | name -> dimension -> response status -> number of rated items |
+| within_group | prompt, generator, skill -> name -> dimension -> statistic averaged over groups, and the groups |
 | ranking | name -> dimension -> agreement of the generators' ranking |
 | intervals | name -> dimension -> statistic -> intervals for new generators, raters, prompts and generators |
 | significance | differences between judges, tested |
 | ranks | dimension -> statistic -> judge -> rank and its probability |
-| raters, ceiling, human_level | how well people agree, what a judge can reach, people held to its standard |
+| raters, noise_ceiling | inter-rater reliability; the highest correlation that it lets a judge expect |
+| leave_one_rater_out | name -> dimension -> statistic -> a single rater, and the judge, against the other raters |
 | elements, preferences | accuracy of labels, where there are any |
 
 A figure that is not defined is null and has a ``reason``.
@@ -26,11 +27,11 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement import human_agreement, label_agreement, pairwise_comparison
-from t2i_eval_kedro.agreement.judge_agreement import STATISTICS, JudgeAgreement, skill_groups
+from t2i_eval_kedro.agreement.judge_agreement import REPORTED_STATISTICS, JudgeAgreement, skill_groups
 from t2i_eval_kedro.agreement.rated_items import Missing, RatedItems, build, skills
 from t2i_eval_kedro.schema import evaluator_names, evaluators
-from t2i_eval_kedro.statistics.bootstrap import draw_counts
-from t2i_eval_kedro.statistics.estimates import Json, figure
+from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.estimates import Json, estimate
 from t2i_eval_kedro.statistics.grouping import Groups
 from t2i_eval_kedro.statistics.pooled import Weights
 
@@ -41,7 +42,7 @@ def summarise(
     scores: pd.DataFrame,
     *,
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence: float = 0.95,
     seed: int = 0,
     missing: Missing = "drop",
     pairs: Iterable[tuple[str, str]] | None = None,
@@ -50,25 +51,25 @@ def summarise(
     element_scores: pd.DataFrame | None = None,
     preferences: pd.DataFrame | None = None,
     preference_scores: pd.DataFrame | None = None,
-    anonymous_raters: bool | None = None,
+    unidentified_raters: bool | None = None,
 ) -> Json:
     """Compare every judge in ``scores`` with the mean of the people in ``ratings``.
 
     Args:
         items: which items count (filter it to a fold first).
-        ratings: of people.
-        scores: of judges.
-        n_resamples: bootstrap draws and random swaps.
-        level: of the intervals.
-        seed: of the draws; the same seed gives the same result, whatever the order of the rows.
+        ratings: canonical table of people's ratings.
+        scores: canonical table of judges' scores.
+        n_resamples: number of bootstrap resamples and of random permutations.
+        confidence: confidence level of the intervals, such as 0.95.
+        seed: random seed of the resamples and permutations; the same seed gives the same result, whatever the order of the rows.
         missing: policy for rated items without a score, see :func:`~t2i_eval_kedro.agreement.rated_items.build`.
         pairs: judges to compare with each other; by default every pair.
         elements: names the skills of prompts; the items' attributes may name more.
         element_ratings: labels of elements by people.
         element_scores: labels of elements by judges.
-        preferences: of people; judges with scores prefer the item with the higher score.
-        preference_scores: of judges that were asked for a preference.
-        anonymous_raters: whether rater columns are slots, not persons; by default known for tifa160 and genai_bench.
+        preferences: people's preferences; a judge with scores prefers the item with the higher score.
+        preference_scores: preferences of judges that were asked for one.
+        unidentified_raters: whether rater columns are slots, not persons; by default true for tifa160 and genai_bench.
 
     Returns:
         The summary, of plain JSON types; see the module's text.
@@ -76,14 +77,16 @@ def summarise(
     tags = skills(items, elements)
     samples = build(items, ratings, scores, missing=missing)
     slots = (
-        bool(items["benchmark"].isin(human_agreement.ANONYMOUS).any()) if anonymous_raters is None else anonymous_raters
+        bool(items["benchmark"].isin(human_agreement.UNIDENTIFIED_RATERS).any())
+        if unidentified_raters is None
+        else unidentified_raters
     )
     out: Json = {
         "settings": {
             "n_resamples": n_resamples,
-            "level": level,
+            "confidence": confidence,
             "seed": seed,
-            "missing": missing,
+            "missing_policy": missing,
             "interval": "percentile bootstrap over prompts",
         },
         "data": {},
@@ -91,48 +94,53 @@ def summarise(
             name: {"judge": judge, "protocol": protocol} for name, (judge, protocol) in evaluators(scores).items()
         },
         **{key: {} for key in ("evaluators", "counts")},
-        "by": {key: {} for key in ("prompt", "generator", *(["skill"] if any(tags.values()) else []))},
+        "within_group": {key: {} for key in ("prompt", "generator", *(["skill"] if any(tags.values()) else []))},
         **{key: {} for key in ("ranking", "intervals")},
         "significance": [],
-        **{key: {} for key in ("ranks", "raters", "ceiling", "human_level")},
+        **{key: {} for key in ("ranks", "raters", "noise_ceiling", "leave_one_rater_out")},
     }
-    wanted = None if pairs is None else list(pairs)
+    requested = None if pairs is None else list(pairs)
     for dimension, sample in samples.items():
         table = human_agreement.rating_table(ratings, sample)
         out["data"][dimension] = _describe(sample, table)
-        out["raters"][dimension] = human_agreement.reliability(table, slots)
-        out["ceiling"][dimension] = human_agreement.ceiling(table, slots)
-        draws = draw_counts(sample.prompts, n_resamples, seed)
-        weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), draws]))
+        out["raters"][dimension] = human_agreement.rater_agreement(table, slots)
+        out["noise_ceiling"][dimension] = human_agreement.noise_ceiling(table, slots)
+        resamples = resample_counts(sample.prompts, n_resamples, seed)
+        weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), resamples]))
         signs = np.random.default_rng(seed + 2).choice([-1.0, 1.0], size=(n_resamples, sample.prompts))
         judged = {name: JudgeAgreement.of(sample, name, weights) for name in sample.scores}
         for name, judge in judged.items():
-            figures = judge.overall(level)
-            human_agreement.add_share_of_ceiling(figures, out["ceiling"][dimension])
+            figures = judge.overall(confidence)
+            human_agreement.add_attenuation_correction(figures, out["noise_ceiling"][dimension])
             sections = {
                 "evaluators": figures,
                 "counts": sample.counts[name],
-                "ranking": judge.ranking(level, seed, signs),
-                "intervals": judge.intervals(level, seed, None if slots else table),
-                "human_level": human_agreement.level(table, sample.scores[name]),
+                "ranking": judge.ranking(confidence, seed, signs),
+                "intervals": judge.intervals(confidence, seed, None if slots else table),
+                "leave_one_rater_out": human_agreement.leave_one_out_baseline(table, sample.scores[name]),
             }
             for key, section in sections.items():
                 out[key].setdefault(name, {})[dimension] = section
-            by = {"prompt": judge.by_prompt(level, seed), "generator": judge.by_groups(_generators(judge), level)}
-            if "skill" in out["by"]:
-                by["skill"] = judge.by_groups(skill_groups(judge, tags), level)
-            for key, section in by.items():
-                out["by"][key].setdefault(name, {})[dimension] = section
-        chosen = itertools.combinations(sample.scores, 2) if wanted is None else wanted
-        entries = pairwise_comparison.compare(judged, chosen, dimension, n_resamples, level, seed + 1)
+            grouped = {
+                "prompt": judge.within_prompts(confidence, seed),
+                "generator": judge.within_groups(_generators(judge), confidence),
+            }
+            if "skill" in out["within_group"]:
+                grouped["skill"] = judge.within_groups(skill_groups(judge, tags), confidence)
+            for key, section in grouped.items():
+                out["within_group"][key].setdefault(name, {})[dimension] = section
+        chosen = itertools.combinations(sample.scores, 2) if requested is None else requested
+        entries = pairwise_comparison.compare(judged, chosen, dimension, n_resamples, confidence, seed + 1)
         out["significance"] += entries
         out["ranks"][dimension] = pairwise_comparison.ranks(judged, entries)
     _note_unrated(out["evaluators"], scores, items, samples)
     if element_ratings is not None and element_scores is not None and len(element_ratings):
-        out["elements"] = label_agreement.elements(items, element_ratings, element_scores, n_resamples, level, seed)
+        out["elements"] = label_agreement.element_metrics(
+            items, element_ratings, element_scores, n_resamples, confidence, seed
+        )
     if preferences is not None and len(preferences):
-        out["preferences"] = label_agreement.preferences(
-            items, preferences, scores, preference_scores, n_resamples, level, seed
+        out["preferences"] = label_agreement.preference_accuracy(
+            items, preferences, scores, preference_scores, n_resamples, confidence, seed
         )
     return out
 
@@ -158,7 +166,9 @@ def _note_unrated(figures: Json, scores: pd.DataFrame, items: pd.DataFrame, samp
     for name, dimension in sorted(set(zip(evaluator_names(present), present["dimension"], strict=True))):
         if dimension not in samples and not (dimension == "" and samples):
             nothing = {
-                statistic: figure(float("nan"), "no rating of this dimension", low=float("nan"), high=float("nan"), n=0)
-                for statistic in STATISTICS
+                statistic: estimate(
+                    float("nan"), "no rating of this dimension", low=float("nan"), high=float("nan"), n=0
+                )
+                for statistic in REPORTED_STATISTICS
             }
             figures.setdefault(name, {})[dimension] = nothing

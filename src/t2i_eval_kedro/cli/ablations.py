@@ -167,7 +167,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     left_out = {variant: study.config(variant, 0)["parameters"]["examples"]["leave_out"] for variant in variants}
     generators = np.array([*sample.generators, None])[sample.generator]
     unseen = {variant: np.isin(generators, names) for variant, names in left_out.items() if names}
-    chosen = {"n_resamples": n_resamples or meta["n_resamples"], "level": meta["level"], "seed": meta["seed"]}
+    chosen = {"n_resamples": n_resamples or meta["n_resamples"], "confidence": meta["confidence"], "seed": meta["seed"]}
     compared = pairs(variants, first)
     strata: dict[str, Any] = {}
     for name, (title, rows) in {
@@ -184,7 +184,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "synthetic": card["synthetic"],
         "dimension": dimension,
         "statistic": "spearman",
-        "level": chosen["level"],
+        "level": chosen["confidence"],
         "n_resamples": chosen["n_resamples"],
         "first": first,
         "seeds": list(study.seeds),

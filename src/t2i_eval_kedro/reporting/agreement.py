@@ -53,9 +53,9 @@ def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[
 
 def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> PrintedTable:
     """The agreement of every evaluator on every dimension, highest Spearman first."""
-    if by == "skill" and not summary["by"].get("skill"):
+    if by == "skill" and not summary["within_group"].get("skill"):
         raise T2IEvalError("There are no skills; give the ratings a column 'skill' (several separated by ';').")
-    source = summary["evaluators"] if by == "none" else summary["by"].get(by, {})
+    source = summary["evaluators"] if by == "none" else summary["within_group"].get(by, {})
     measured = [(name, dimension, cells) for name, cells_of in source.items() for dimension, cells in cells_of.items()]
 
     def place(row: tuple[str, str, Mapping[str, Any]]) -> tuple[str, float, str]:
@@ -115,7 +115,7 @@ def _ceiling(summary: Mapping[str, Any]) -> PrintedTable:
                     "noise ceiling": _number(cell["value"]),
                     "note": cell.get("reason", ""),
                 }
-                for dimension, cells in summary["ceiling"].items()
+                for dimension, cells in summary["noise_ceiling"].items()
                 for statistic, cell in cells.items()
             ]
         ),
@@ -129,7 +129,7 @@ def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
             [
                 {"evaluator": name, "dimension": dimension or "(any)"}
                 | {plain(kind): _estimate(cell[kind]) for kind in ("accuracy", "accuracy_without_ties")}
-                | {"n": cell["accuracy"]["n"], "missing": cell["missing"]}
+                | {"n": cell["accuracy"]["n"], "without score": cell["n_unscored"]}
                 for name, dimensions in summary.get("preferences", {}).items()
                 for dimension, cell in dimensions.items()
             ]

@@ -163,7 +163,7 @@ def subject(inputs: ReportInputs) -> ReportContext:
         raters=int(data.get("n_raters", len(set(inputs.ratings["rater_id"]) - {"mean"}))),
         trained=trained,
         held_out=trained and summary.get("fold") != "all",
-        level=float(settings.get("level", 0.95)),
+        level=float(settings.get("confidence", 0.95)),
         resamples=int(settings.get("n_resamples", 0)),
     )
 

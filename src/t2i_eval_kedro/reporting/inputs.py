@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.summary_keys import with_current_keys
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class ReportInputs:
             oriented so that higher is more agreement whatever the direction of the scores); ``counts`` -> name ->
             dimension -> ``{ok, unparsed, failed, missing}``; ``significance``, a list of paired differences ``{a, b,
             dimension, statistic, difference, low, high}`` (``a`` minus ``b``, optionally with ``p`` and ``p_holm``);
-            and where measured ``settings`` (``level``), ``data``, ``by``, ``ranking``, ``raters``, ``ceiling``,
-            ``human_level`` as :func:`t2i_eval_kedro.agreement.summarise` gives them, and ``published`` (a list of
+            and where measured ``settings`` (``confidence``), ``data``, ``within_group``, ``ranking``,
+            ``raters``, ``noise_ceiling``, ``leave_one_rater_out`` as :func:`t2i_eval_kedro.agreement.summarise` gives them, and ``published`` (a list of
             records).
         card: the data card of the benchmark; any keys, of which ``title``, ``synthetic``, ``licence``, ``teacher``,
             ``dimensions`` and ``data_issues`` are known.
@@ -57,6 +58,10 @@ class ReportInputs:
     teacher: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Read a summary that was written with keys of an earlier release."""
+        object.__setattr__(self, "summary", with_current_keys(self.summary))
 
 
 _TITLES = {

@@ -39,9 +39,9 @@ _OPEN_RECORDS = 8  # a longer list of records is folded
 _PAIRS_SHOWN = 12
 _BREAKDOWN = {
     "over all items": ("evaluators",),
-    "inside a prompt": ("by", "prompt"),
-    "inside a generator": ("by", "generator"),
-    "inside a skill": ("by", "skill"),
+    "within a prompt": ("within_group", "prompt"),
+    "within a generator": ("within_group", "generator"),
+    "within a skill": ("within_group", "skill"),
     "ranking of generators": ("ranking",),
 }
 
@@ -318,11 +318,11 @@ def breakdown(
 def labels(summary: Mapping[str, Any]) -> dict[str, Any]:
     """How often evaluators agree with people's labels of elements, and with their preferences between two images."""
     elements = {
-        evaluator: ([cells.get(key) for key in _ON_ELEMENTS], cells["missing"])
+        evaluator: ([cells.get(key) for key in _ON_ELEMENTS], cells["n_unscored"])
         for evaluator, cells in (summary.get("elements") or {}).items()
     }
     preferences = {
-        (evaluator, dimension): ([cells.get(key) for key in _ON_PREFERENCES], cells["missing"])
+        (evaluator, dimension): ([cells.get(key) for key in _ON_PREFERENCES], cells["n_unscored"])
         for evaluator, dimensions in (summary.get("preferences") or {}).items()
         for dimension, cells in dimensions.items()
     }
@@ -354,7 +354,10 @@ def people(
                 for key, cell in (_at(summary, "raters", dimension) or {}).items()
                 if isinstance(cell, Mapping)
             },
-            **{f"ceiling {key}": _figure(cell) for key, cell in (_at(summary, "ceiling", dimension) or {}).items()},
+            **{
+                f"ceiling {key}": _figure(cell)
+                for key, cell in (_at(summary, "noise_ceiling", dimension) or {}).items()
+            },
         }
         for dimension in dimensions
     }
@@ -365,9 +368,9 @@ def people(
     ]
     single = []
     for evaluator in evaluators:
-        level = _at(summary, "human_level", evaluator, about.dimension, about.statistic) or {}
-        if level.get("people") is not None and level.get("judge") is not None:
-            single.append((evaluator, float(level["people"]), float(level["judge"])))
+        baseline = _at(summary, "leave_one_rater_out", evaluator, about.dimension, about.statistic) or {}
+        if baseline.get("rater") is not None and baseline.get("judge") is not None:
+            single.append((evaluator, float(baseline["rater"]), float(baseline["judge"])))
     if not columns and not single:
         return None
     rows = [(dimension, [row.get(key) for key in columns]) for dimension, row in found.items()]

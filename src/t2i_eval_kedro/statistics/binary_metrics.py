@@ -1,4 +1,4 @@
-"""Accuracy of labels: elements that are there or not, and preferences between two images."""
+"""Metrics of binary labels (an element is present or not) and of preferences between two images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from t2i_eval_kedro.statistics.pooled import Weights
 
 @dataclass(frozen=True)
 class BinaryMetrics:
-    """Figures of one judge's labels, each a float or ``(draws,)``; NaN where undefined.
+    """Metrics of one judge's labels, each ``(weightings,)``; NaN where undefined.
 
     Attributes:
-        accuracy: share of labels that are right.
-        precision: of what the judge calls present, the share that is.
-        recall: of what is present, the share that the judge calls so.
+        accuracy: (TP + TN) / n.
+        precision: TP / (TP + FP), with 'element present' as the positive class.
+        recall: TP / (TP + FN).
         f1: harmonic mean of both, 2 TP / (2 TP + FP + FN).
     """
 
@@ -37,11 +37,11 @@ def element_labels(
         scores: ``(n,)`` the judge's score of each element of each item.
         labels: ``(n,)`` the mean of the people's labels of it.
         row: ``(n,)`` weight row of each.
-        weights: the weightings.
+        weights: table of weightings.
         threshold: EvalMuse and NTIRE 2025 use 0.5, which is the majority of three raters.
     """
-    said, true = scores >= threshold, labels >= threshold
-    cells = np.column_stack([said & true, said & ~true, ~said & true, ~said & ~true]).astype(float)
+    predicted, true = scores >= threshold, labels >= threshold
+    cells = np.column_stack([predicted & true, predicted & ~true, ~predicted & true, ~predicted & ~true]).astype(float)
     tp, fp, fn, tn = weights.sums(cells, row).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return BinaryMetrics(
@@ -49,18 +49,18 @@ def element_labels(
         )
 
 
-def preference_hits(difference: Floats, wanted: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
-    """How right the judge is about each preference.
+def preference_hits(difference: Floats, preferred: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    """Whether the judge agrees with each preference.
 
     Args:
         difference: ``(n,)`` the judge's score of a minus that of b; 0 is a tie.
-        wanted: ``(n,)`` +1 where the rater prefers a, -1 for b, 0 for a tie.
+        preferred: ``(n,)`` +1 where the rater prefers a, -1 for b, 0 for a tie.
 
     Returns:
-        ``(n,)`` of 1 where the judge says exactly what the rater says, ties included, else 0; and ``(n,)`` for the
-        pairs without the raters' ties, where the judge's tie counts one half, NaN where the rater ties.
+        ``(n,)`` of 1 where the judge's preference equals the rater's, ties included, else 0; and ``(n,)`` in which a tie
+        of the judge counts one half, NaN where the rater ties.
     """
-    said = np.sign(difference)
-    exact = (said == wanted).astype(float)
-    half = np.where(said == 0, 0.5, exact)
-    return exact, np.where(wanted == 0, np.nan, half)
+    predicted = np.sign(difference)
+    exact = (predicted == preferred).astype(float)
+    half = np.where(predicted == 0, 0.5, exact)
+    return exact, np.where(preferred == 0, np.nan, half)

@@ -1,7 +1,7 @@
 """Agreement of two lists of numbers: the judge's scores and the people's ratings of the same items.
 
-Every function takes ``scores`` and ``ratings``, both ``(n,)`` and finite, and returns a float, NaN where the figure is
-not defined; :func:`undefined` says why. Scores are oriented: higher is better.
+Every function takes ``scores`` and ``ratings``, both ``(n,)`` and finite, and returns a float, NaN where the statistic
+is not defined; :func:`undefined` says why. Scores are oriented: higher is better.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _sums(scores: Floats, ratings: Floats) -> RankSums:
 
 
 def pairwise_accuracy(scores: Floats, ratings: Floats) -> float:
-    """Share of all pairs of items that the judge orders as people do, a tie being right where people tie.
+    """Fraction of all pairs of items that the judge orders as people do; a tie counts as right where people tie.
 
     ``(concordant + tied in both) / pairs``, acc_eq of Deutsch, Foster and Freitag (2023), equation 9.
     """
@@ -98,14 +98,14 @@ def fit_logistic(x: Floats, y: Floats, max_evaluations: int = 10_000) -> Floats:
         ``(n,)`` predicted values; all NaN where the fit does not converge.
     """
     start = [y.max(), y.min(), x.mean(), x.std()]
-    # A curve as steep as a step has no covariance, and is found all the same.
+    # A curve as steep as a step has no covariance matrix, but its parameters are right.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", optimize.OptimizeWarning)
         try:
-            found, _ = optimize.curve_fit(logistic, x, y, p0=start, jac=_slopes, maxfev=max_evaluations)
+            parameters, _ = optimize.curve_fit(logistic, x, y, p0=start, jac=_slopes, maxfev=max_evaluations)
         except RuntimeError:
             return np.full(len(x), np.nan)
-        return logistic(x, *found)
+        return logistic(x, *parameters)
 
 
 def pearson_logistic(scores: Floats, ratings: Floats) -> float:
@@ -121,7 +121,7 @@ def rmse(scores: Floats, ratings: Floats) -> float:
     return float(np.sqrt(np.mean((scores - ratings) ** 2))) if len(scores) else float("nan")
 
 
-STATISTICS: Mapping[str, Callable[[Floats, Floats], float]] = MappingProxyType(
+STATISTIC_FUNCTIONS: Mapping[str, Callable[[Floats, Floats], float]] = MappingProxyType(
     {
         "spearman": spearman,
         "kendall_b": kendall_b,

@@ -1,4 +1,4 @@
-"""One figure as plain JSON: rounded, with its interval, null with a reason where it is not defined."""
+"""One estimate as plain JSON: rounded, with its interval, null with a reason where it is not defined."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ DIGITS = 6
 Json = dict[str, Any]
 
 
-def number(value: float) -> float | None:
+def round_or_none(value: float) -> float | None:
     """``value`` rounded to 6 digits; None where it is not finite."""
     return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else None
 
 
-def figure(value: float, reason: str | None = None, **more: float | int) -> Json:
+def estimate(value: float, reason: str | None = None, **more: float | int) -> Json:
     """``{value, **more}``, with a ``reason`` where the value is not finite; whole numbers in ``more`` stay whole."""
-    out: Json = {"value": number(value)}
-    out |= {name: entry if isinstance(entry, int) else number(entry) for name, entry in more.items()}
+    out: Json = {"value": round_or_none(value)}
+    out |= {name: entry if isinstance(entry, int) else round_or_none(entry) for name, entry in more.items()}
     if out["value"] is None:
         out["reason"] = reason or "not defined for these values"
     return out
 
 
-def drawn(draws: Floats, level: float, reason: str | None = None, **more: float | int) -> Json:
-    """A figure and its percentile interval from ``(1 + B,)`` draws, of which the first is the figure itself."""
-    value = float("nan") if reason else float(draws[0])
-    low, high = percentile_interval(draws[1:], level) if math.isfinite(value) else (float("nan"), float("nan"))
-    out = figure(value, reason, low=low, high=high, **more)
+def bootstrap_estimate(resampled: Floats, confidence: float, reason: str | None = None, **more: float | int) -> Json:
+    """An estimate and its percentile interval, from ``(1 + B,)`` values: the estimate, then the bootstrap resamples."""
+    value = float("nan") if reason else float(resampled[0])
+    low, high = percentile_interval(resampled[1:], confidence) if math.isfinite(value) else (float("nan"), float("nan"))
+    out = estimate(value, reason, low=low, high=high, **more)
     if out["value"] is not None and out["low"] is None:
-        out["reason"] = "no interval: the figure is undefined in too many of the draws"
+        out["reason"] = "no interval: the statistic is undefined in too many of the resamples"
     return out

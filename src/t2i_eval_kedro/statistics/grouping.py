@@ -1,4 +1,4 @@
-"""Statistics inside groups of items (a prompt's images, a generator's, a skill's) and their averages.
+"""Statistics within groups of items (a prompt's images, a generator's, a skill's) and their averages.
 
 Groups that are too small are suppressed, groups in which the statistic is not defined are left out of the average, and
 both are counted. The average is the plain mean over groups; the Fisher mean is ``tanh(mean(arctanh(r)))`` and exists
@@ -17,8 +17,8 @@ import numpy.typing as npt
 from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
-GROUPED = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
-"""The statistics that are computed inside groups."""
+GROUPED_STATISTICS = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
+"""The statistics that are computed within groups."""
 
 MIN_GROUP = 3
 """Default number of items below which a group is suppressed."""
@@ -47,12 +47,12 @@ class Groups:
     @staticmethod
     def by_labels(labels: Iterable[Iterable[str]]) -> Groups:
         """One group a label; ``labels`` has the labels of every item, of which there may be none or several."""
-        found: dict[str, list[int]] = {}
+        positions: dict[str, list[int]] = {}
         for position, names in enumerate(labels):
             for name in set(names):
-                found.setdefault(name, []).append(position)
-        chosen = tuple(sorted(found))
-        return Groups(chosen, tuple(np.array(found[name], dtype=np.int64) for name in chosen))
+                positions.setdefault(name, []).append(position)
+        chosen = tuple(sorted(positions))
+        return Groups(chosen, tuple(np.array(positions[name], dtype=np.int64) for name in chosen))
 
     def restricted(self, kept: npt.NDArray[np.bool_]) -> Groups:
         """The groups of the items that are kept, by their new positions."""
@@ -62,7 +62,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Average:
-    """An average over groups, or ``(draws,)`` of them.
+    """An average of a statistic over groups.
 
     Attributes:
         mean: plain mean over the groups in which the statistic is defined.
@@ -79,8 +79,8 @@ class Average:
     undefined: int
 
 
-def inside_groups(x: Floats, y: Floats, groups: Groups) -> dict[str, Floats]:
-    """Each of :data:`GROUPED` inside each group, ``(G,)``; NaN where undefined.
+def statistics_within_groups(x: Floats, y: Floats, groups: Groups) -> dict[str, Floats]:
+    """Each of :data:`GROUPED_STATISTICS` within each group, ``(G,)``; NaN where undefined.
 
     Every pair of items of a group is visited once: made for many small groups.
     """
@@ -117,13 +117,13 @@ def fisher_mean(values: Floats) -> float:
     return float(np.tanh(np.arctanh(values).mean()))
 
 
-def average_under_draws(values: Floats, usable: npt.NDArray[np.bool_], counts: Ints) -> Floats:
-    """Plain mean over groups, each group drawn ``counts`` times, ``(draws,)``: for groups that are resampled whole.
+def resampled_average(values: Floats, usable: npt.NDArray[np.bool_], counts: Ints) -> Floats:
+    """Plain mean over groups, each group counted ``counts`` times, ``(resamples,)``; for groups that are resampled whole.
 
     Args:
-        values: ``(G,)``.
+        values: ``(G,)`` statistic within each group.
         usable: ``(G,)`` groups that are large enough.
-        counts: ``(draws, G)``.
+        counts: ``(resamples, G)`` times that each group was drawn.
     """
     defined = usable & np.isfinite(values)
     table = counts[:, defined].astype(float)
@@ -131,12 +131,12 @@ def average_under_draws(values: Floats, usable: npt.NDArray[np.bool_], counts: I
         return np.asarray(table @ values[defined] / table.sum(axis=1))
 
 
-def groups_under_draws(
-    x: Floats, y: Floats, row: Ints, groups: Groups, weights: Weights, names: tuple[str, ...] = GROUPED
+def resampled_within_groups(
+    x: Floats, y: Floats, row: Ints, groups: Groups, weights: Weights, names: tuple[str, ...] = GROUPED_STATISTICS
 ) -> dict[str, Floats]:
-    """Statistics inside every group under every weighting, each ``(draws, G)``: for groups that draws cut through."""
+    """Statistics within every group under every weighting, each ``(weightings, G)``; for groups that resamples cut across."""
     columns = [pooled_statistics(x[m], y[m], row[m], weights, names) for m in groups.members]
-    empty = np.zeros((weights.draws, 0))
+    empty = np.zeros((weights.n_weightings, 0))
     return {name: np.column_stack([c[name] for c in columns]) if columns else empty for name in names}
 
 

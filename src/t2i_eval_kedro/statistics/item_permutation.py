@@ -1,7 +1,7 @@
-"""Agreement inside prompts when the scores of single items change sides (PERM-BOTH), for many pairs of judges at once.
+"""Item-level permutation (PERM-BOTH) of agreement within prompts, for many pairs of judges at once.
 
 A prompt's pairs of items are the bits of a few 64-bit words. For each pair of items there are four cases, by which of both
-items is swapped; what the two judges' scores say in each case never changes. So a draw only selects, bit by bit, among four
+items is exchanged; the order of the two judges' scores in each case never changes. So a permutation only selects, bit by bit, among four
 prepared words, and counting concordant and tied pairs is counting bits.
 """
 
@@ -22,7 +22,7 @@ from t2i_eval_kedro.statistics.kernels import Floats, Ints
 Words = npt.NDArray[np.uint64]
 
 MAX_GROUP = 64
-"""Most items of a prompt: the swaps of a prompt in one draw are one word."""
+"""Most items of a prompt: the exchanges of a prompt in one permutation are one word."""
 
 
 def _bits_of_word(typing_context: Any, word: Any) -> Any:
@@ -37,28 +37,33 @@ def _bits_of_word(typing_context: Any, word: Any) -> Any:
 _count_bits: Any = intrinsic(_bits_of_word)
 
 
-def item_swaps(
-    scores: Sequence[Floats], y: Floats, groups: Sequence[Ints], pairs: Sequence[tuple[int, int]], draws: int, seed: int
+def item_permutation(
+    scores: Sequence[Floats],
+    y: Floats,
+    groups: Sequence[Ints],
+    pairs: Sequence[tuple[int, int]],
+    permutations: int,
+    seed: int,
 ) -> tuple[Floats, Floats]:
-    """Differences of the mean tau-b and of the mean accuracy inside prompts, after items changed sides at random.
+    """Differences of the mean tau-b and of the mean accuracy within prompts, after single items were exchanged at random.
 
     Args:
-        scores: of each judge, ``(n,)``, all on one scale.
+        scores: judges' scores, ``(n,)`` each, all on one scale.
         y: ``(n,)`` ratings.
         groups: positions of the items of each prompt, at most 64; prompts with fewer than 2 items are left out.
-        pairs: judges to compare, by index.
-        draws: number of draws; every item changes sides with probability one half.
-        seed: of the draws; the same items are swapped for every pair.
+        pairs: indices of the judges to compare.
+        permutations: number of permutations; every item is exchanged with probability one half.
+        seed: random seed; the same items are exchanged for every pair.
 
     Returns:
-        Two arrays ``(pairs, draws)``: tau-b, averaged over the prompts in which it is defined, and accuracy.
+        Two arrays ``(pairs, permutations)``: tau-b, averaged over the prompts in which it is defined, and accuracy.
 
     Raises:
         T2IEvalError: a prompt has more than 64 items.
     """
     members = [m for m in groups if len(m) > 1]
     if any(len(m) > MAX_GROUP for m in members):
-        raise T2IEvalError(f"Swaps of single items inside prompts take at most {MAX_GROUP} items a prompt.")
+        raise T2IEvalError(f"The item-level permutation takes at most {MAX_GROUP} items a prompt.")
     starts = np.r_[0, np.cumsum([len(m) for m in members])].astype(np.int64)
     order = np.concatenate(members)
     size = int(np.diff(starts).max())
@@ -70,9 +75,9 @@ def item_swaps(
     people = np.zeros((len(members), width), dtype=np.uint64)
     _prepare(values, np.asarray(y, dtype=float)[order], starts, concordant, tied, people)
     # Bits are drawn for every place of a word; those beyond the prompt's items are never looked at.
-    swaps = np.random.default_rng(seed).integers(0, 2**64, size=(draws, len(members)), dtype=np.uint64)
-    tau, accuracy = np.zeros((len(pairs), draws)), np.zeros((len(pairs), draws))
-    _swap_items(concordant, tied, people, starts, np.array(pairs, dtype=np.int64), swaps, tau, accuracy)
+    exchanges = np.random.default_rng(seed).integers(0, 2**64, size=(permutations, len(members)), dtype=np.uint64)
+    tau, accuracy = np.zeros((len(pairs), permutations)), np.zeros((len(pairs), permutations))
+    _swap_items(concordant, tied, people, starts, np.array(pairs, dtype=np.int64), exchanges, tau, accuracy)
     return tau, accuracy
 
 
@@ -86,20 +91,20 @@ def _prepare(values, y, starts, concordant, tied, people):  # type: ignore[no-un
             for j in range(starts[g], i):
                 word, mask = bit // 64, np.uint64(1) << np.uint64(bit % 64)
                 bit += 1
-                wanted = (y[i] > y[j]) - (y[i] < y[j])
-                if wanted == 0:
+                by_people = (y[i] > y[j]) - (y[i] < y[j])
+                if by_people == 0:
                     people[g, word] |= mask
                 for a in range(judges):
                     for b in range(judges):
-                        said = (values[a, i] > values[b, j]) - (values[a, i] < values[b, j])
-                        if said == 0:
+                        by_judges = (values[a, i] > values[b, j]) - (values[a, i] < values[b, j])
+                        if by_judges == 0:
                             tied[a, b, g, word] |= mask
-                        elif said == wanted:
+                        elif by_judges == by_people:
                             concordant[a, b, g, word] |= mask
 
 
 @numba.njit(cache=True)
-def _swap_items(concordant, tied, people, starts, pairs, swaps, tau, accuracy):  # type: ignore[no-untyped-def]
+def _swap_items(concordant, tied, people, starts, pairs, exchanges, tau, accuracy):  # type: ignore[no-untyped-def]
     width = people.shape[1]
     none, first, second, both = (
         np.zeros(width, np.uint64),
@@ -107,10 +112,10 @@ def _swap_items(concordant, tied, people, starts, pairs, swaps, tau, accuracy): 
         np.zeros(width, np.uint64),
         np.zeros(width, np.uint64),
     )
-    draws = len(swaps)
-    defined = np.zeros((2, len(pairs), draws), np.int64)
-    taus = np.zeros((2, len(pairs), draws))
-    rights = np.zeros((2, len(pairs), draws))
+    permutations = len(exchanges)
+    defined = np.zeros((2, len(pairs), permutations), np.int64)
+    taus = np.zeros((2, len(pairs), permutations))
+    rights = np.zeros((2, len(pairs), permutations))
     roots = np.zeros(width * 64 + 1)
     for v in range(1, len(roots)):
         roots[v] = 1.0 / np.sqrt(v)
@@ -121,20 +126,20 @@ def _swap_items(concordant, tied, people, starts, pairs, swaps, tau, accuracy): 
         for w in range(width):
             tied_y += np.int64(_count_bits(people[g, w]))
         root_y = roots[total - tied_y]
-        for d in range(draws):
-            word = swaps[d, g]
+        for d in range(permutations):
+            word = exchanges[d, g]
             none[:] = 0
             first[:] = 0
             second[:] = 0
             both[:] = 0
             bit = 0
             for i in range(size):
-                swapped = (word >> np.uint64(i)) & np.uint64(1)
+                exchanged = (word >> np.uint64(i)) & np.uint64(1)
                 for j in range(i):
                     w, place = bit >> 6, np.uint64(bit & 63)
                     bit += 1
                     other = (word >> np.uint64(j)) & np.uint64(1)
-                    first[w] |= swapped << place
+                    first[w] |= exchanged << place
                     second[w] |= other << place
             for w in range(width):
                 both[w] = first[w] & second[w]
@@ -170,7 +175,7 @@ def _swap_items(concordant, tied, people, starts, pairs, swaps, tau, accuracy): 
                     a, b = b, a
     groups = len(starts) - 1
     for p in range(len(pairs)):
-        for d in range(draws):
+        for d in range(permutations):
             one = taus[0, p, d] / defined[0, p, d] if defined[0, p, d] else np.nan
             other = taus[1, p, d] / defined[1, p, d] if defined[1, p, d] else np.nan
             tau[p, d] = one - other

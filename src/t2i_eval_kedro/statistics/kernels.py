@@ -1,6 +1,6 @@
 """Rank statistics of one sample under many integer weightings at once.
 
-A bootstrap draw gives every item a count, and a swap of two judges gives every score a weight of 0 or 1. The order of
+A bootstrap resample gives every item a count, and a permutation of two judges gives every score a weight of 0 or 1. The order of
 the scores never changes, only the weights do. So the sample is sorted once, and the sorted order is walked for many
 weightings side by side: the inner loop runs over weightings (lanes) and is free of branches.
 
@@ -83,16 +83,16 @@ class RankSums:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(self.cross / np.sqrt(self.square_x * self.square_y))
 
-    def pairwise_accuracy(self, own: Floats) -> Floats:
-        """Share of pairs of different items ordered as ``y`` orders them, ties in both included.
+    def pairwise_accuracy(self, self_pairs: Floats) -> Floats:
+        """Fraction of pairs of different items ordered as ``y`` orders them, ties in both included.
 
         Args:
-            own: ``(B,)`` pairs of an item with a copy of itself (weights above 1); these are no pairs of items.
+            self_pairs: ``(B,)`` number of pairs formed by bootstrap copies of one item; they are excluded from the pairs.
         """
         pairs = self.n * (self.n - 1) / 2
         right = pairs - self.tied_x - self.tied_y + 2 * self.tied_xy - self.discordant
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((right - own) / (pairs - own))
+            return np.asarray((right - self_pairs) / (pairs - self_pairs))
 
     @property
     def _net(self) -> Floats:
@@ -137,25 +137,25 @@ def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
     level_flag = np.empty((levels, len(x)), dtype=np.uint8)
     for level in range(levels):
         block = (codes >> (level + 1)).astype(small)
-        inside = np.argsort(block, kind="stable")
-        starts = np.r_[True, block[inside][1:] != block[inside][:-1]]
-        level_place[level] = inside
-        level_flag[level] = ((codes[inside] >> level) & 1) * _BIT + starts * _START
+        within = np.argsort(block, kind="stable")
+        starts = np.r_[True, block[within][1:] != block[within][:-1]]
+        level_place[level] = within
+        level_flag[level] = ((codes[within] >> level) & 1) * _BIT + starts * _START
     return RankPlan(rows, x_end, xy_end, codes.astype(np.int32), y_values, level_place, level_flag)
 
 
 def lanes(weights: npt.ArrayLike) -> Floats:
     """``(B, rows)`` weights laid out as ``(blocks, rows, LANES)``; the last block is filled up with zeros."""
     table = np.asarray(weights)
-    draws, rows = table.shape
-    blocks = -(-draws // LANES)
+    weightings, rows = table.shape
+    blocks = -(-weightings // LANES)
     out = np.zeros((blocks, LANES, rows))
-    out.reshape(-1, rows)[:draws] = table
+    out.reshape(-1, rows)[:weightings] = table
     return np.ascontiguousarray(out.transpose(0, 2, 1))
 
 
-def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
-    """The sums of one planned sample under ``draws`` weightings, laid out by :func:`lanes`."""
+def rank_sums(order: RankPlan, laid_out: Floats, weightings: int) -> RankSums:
+    """The sums of one planned sample under ``weightings`` weightings, laid out by :func:`lanes`."""
     sums = np.zeros((10, laid_out.shape[0] * LANES))
     _walk(
         order.row,
@@ -168,7 +168,7 @@ def rank_sums(order: RankPlan, laid_out: Floats, draws: int) -> RankSums:
         laid_out,
         sums,
     )
-    return RankSums(*sums[:, :draws])
+    return RankSums(*sums[:, :weightings])
 
 
 @numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)

@@ -1,4 +1,4 @@
-"""Statistics over all items at once, under many weightings of the items: bootstrap draws, swaps, or simply one.
+"""Statistics pooled over all items, under many weightings of the items: bootstrap resamples, permutations, or one.
 
 Rank statistics come from the sorted walk of :mod:`~t2i_eval_kedro.statistics.kernels`; everything that is a sum over
 items is summed once a weight row and multiplied with the table of weights.
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from t2i_eval_kedro.statistics.kernels import Floats, Ints, lanes, plan, rank_sums
 
-FLAT_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "rmse", "pairwise_accuracy")
+POOLED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "rmse", "pairwise_accuracy")
 """The statistics that :func:`pooled_statistics` knows."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A table of whole-number weights, ``(draws, rows)``; every pair (score, rating) names the row that weights it."""
+    """A table of whole-number weights, ``(weightings, rows)``; every pair (score, rating) names the row that weights it."""
 
     table: npt.NDArray[np.int64]
 
@@ -35,57 +35,57 @@ class Weights:
         return self.table.astype(float)
 
     @property
-    def draws(self) -> int:
+    def n_weightings(self) -> int:
         """Number of weightings."""
         return int(self.table.shape[0])
 
     def sums(self, values: Floats, row: Ints) -> Floats:
-        """``(draws, k)`` weighted column sums of ``values`` ``(n, k)``."""
+        """``(weightings, k)`` weighted column sums of ``values`` ``(n, k)``."""
         by_row = np.zeros((self.table.shape[1], values.shape[1]))
         np.add.at(by_row, row, values)
         return np.asarray(self.floats @ by_row)
 
 
 def pooled_statistics(
-    x: Floats, y: Floats, row: Ints, weights: Weights, names: tuple[str, ...] = FLAT_STATISTICS
+    x: Floats, y: Floats, row: Ints, weights: Weights, names: tuple[str, ...] = POOLED_STATISTICS
 ) -> dict[str, Floats]:
-    """Statistics of the pairs ``(x, y)`` under every weighting, each ``(draws,)``; NaN where undefined.
+    """Statistics of the pairs ``(x, y)`` under every weighting, each ``(weightings,)``; NaN where undefined.
 
     Args:
         x: ``(n,)`` finite scores.
         y: ``(n,)`` finite ratings.
         row: ``(n,)`` weight row of each pair.
-        weights: the weightings.
-        names: which of :data:`FLAT_STATISTICS`.
+        weights: table of weightings.
+        names: which of :data:`POOLED_STATISTICS`.
     """
     out: dict[str, Floats] = {}
     if {"pearson", "rmse"} & set(names):
         moments = _moments(x, y, row, weights)
         out |= {name: moments[name] for name in ("pearson", "rmse") if name in names}
     if {"spearman", "kendall_b", "kendall_c", "pairwise_accuracy"} & set(names):
-        sums = rank_sums(plan(x, y, row), weights.laid_out, weights.draws)
+        sums = rank_sums(plan(x, y, row), weights.laid_out, weights.n_weightings)
         for name in ("spearman", "kendall_b", "kendall_c"):
             if name in names:
                 out[name] = getattr(sums, name)()
         if "pairwise_accuracy" in names:
             items = np.bincount(row, minlength=weights.table.shape[1])
-            own = weights.table.astype(float) * (weights.table - 1) / 2 @ items
-            out["pairwise_accuracy"] = sums.pairwise_accuracy(own)
+            self_pairs = weights.table.astype(float) * (weights.table - 1) / 2 @ items
+            out["pairwise_accuracy"] = sums.pairwise_accuracy(self_pairs)
     return out
 
 
 def _moments(x: Floats, y: Floats, row: Ints, weights: Weights) -> dict[str, Floats]:
     """Pearson's correlation and the root mean squared difference."""
     if len(x) == 0:
-        return dict.fromkeys(("pearson", "rmse"), np.full(weights.draws, np.nan))
-    # Centred and scaled over the whole sample, so that no draw loses digits to a large mean.
+        return dict.fromkeys(("pearson", "rmse"), np.full(weights.n_weightings, np.nan))
+    # Centred and scaled over the whole sample, so that no weighting loses digits to a large mean.
     u, v = _standard(x), _standard(y)
     n, su, sv, suu, svv, suv, square = weights.sums(
         np.column_stack([np.ones_like(x), u, v, u * u, v * v, u * v, (x - y) ** 2]), row
     ).T
     with np.errstate(divide="ignore", invalid="ignore"):
         top, left, right = suv - su * sv / n, suu - su * su / n, svv - sv * sv / n
-        # Rounding leaves a trace of variance where a draw holds one value only.
+        # Rounding leaves a trace of variance where a resample holds one value only.
         tiny = 1e-12 * n
         r = np.where((left > tiny) & (right > tiny), top / np.sqrt(left) / np.sqrt(right), np.nan)
         return {"pearson": np.clip(r, -1, 1), "rmse": np.where(n > 0, np.sqrt(square / n), np.nan)}

@@ -1,8 +1,8 @@
-"""Rank statistics of two judges whose scores change places at random, for many draws at once.
+"""Rank statistics of two judges whose labels are exchanged at random, for many permutations at once.
 
-Both sides of a swap hold every item once: one side takes the first judge's score of an item where the other takes the
+Both sides of a permutation hold every item once: one side takes the first judge's score of an item where the other takes the
 second's. So the scores of both judges are merged and sorted once, and one walk counts both sides: what the first side has
-not seen of a tie group or of the larger ratings, the second has. Lanes are draws; counts are whole numbers in 32 bits,
+not seen of a tie group or of the larger ratings, the second has. Lanes are permutations; counts are whole numbers in 32 bits,
 emptied into 64 bits before they can overflow.
 """
 
@@ -22,51 +22,51 @@ LANES = 256  # wide enough that the compiler makes vector instructions of every 
 
 
 @dataclass(frozen=True)
-class SwapTable:
-    """Which groups change sides in which draw, laid out for the walk.
+class ExchangeTable:
+    """Which groups are exchanged in which permutation, laid out for the walk.
 
     Attributes:
-        draws: their number.
+        permutations: number of permutations.
         laid_out: ``(blocks, groups, LANES)`` masks, 0 or -1 (all bits), the last block filled up with zeros.
     """
 
-    draws: int
+    permutations: int
     laid_out: Masks
 
     @staticmethod
-    def of(table: npt.NDArray[np.integer]) -> SwapTable:
-        """Lay out ``table``, ``(draws, groups)`` of 0 and 1."""
-        draws, groups = table.shape
-        blocks = -(-draws // LANES)
+    def of(table: npt.NDArray[np.integer]) -> ExchangeTable:
+        """Lay out ``table``, ``(permutations, groups)`` of 0 and 1."""
+        permutations, groups = table.shape
+        blocks = -(-permutations // LANES)
         padded = np.zeros((blocks, LANES, groups), dtype=np.int8)
-        padded.reshape(blocks * LANES, groups)[:draws] = -table
-        return SwapTable(draws, np.ascontiguousarray(padded.transpose(0, 2, 1)))
+        padded.reshape(blocks * LANES, groups)[:permutations] = -table
+        return ExchangeTable(permutations, np.ascontiguousarray(padded.transpose(0, 2, 1)))
 
 
-def swapped_sums(a: Floats, b: Floats, y: Floats, group: Ints, swaps: SwapTable) -> tuple[RankSums, RankSums]:
-    """The sums of both sides under every draw.
+def exchanged_sums(a: Floats, b: Floats, y: Floats, group: Ints, exchanges: ExchangeTable) -> tuple[RankSums, RankSums]:
+    """The rank sums of both sides under every permutation.
 
     Args:
         a: ``(n,)`` scores of the first judge.
         b: ``(n,)`` scores of the second, on the same scale.
         y: ``(n,)`` ratings.
         group: ``(n,)`` column of the table of each item.
-        swaps: the draws.
+        exchanges: table of exchanges.
     """
-    # An odd row marks the second judge's score, which the first side holds where its group is swapped.
+    # An odd row marks the second judge's score, which the first side holds where its group is exchanged.
     order = plan(np.r_[a, b], np.r_[y, y], np.r_[2 * group, 2 * group + 1])
     n = len(y)
     times = np.unique(y, return_counts=True)[1]
     # Twice the mid-rank, centred; the same on both sides, as every side holds every rating once.
     rank_y = (2 * (np.cumsum(times) - times) + times - n)[order.y_code].astype(np.int32)
-    draws = swaps.draws
-    sums = np.zeros((2, 10, swaps.laid_out.shape[0] * LANES))
-    _walk_both(order.row, order.x_end, order.xy_end, order.y_code, order.y_values, rank_y, swaps.laid_out, n, sums)
+    permutations = exchanges.permutations
+    sums = np.zeros((2, 10, exchanges.laid_out.shape[0] * LANES))
+    _walk_both(order.row, order.x_end, order.xy_end, order.y_code, order.y_values, rank_y, exchanges.laid_out, n, sums)
     sums[:, 0] = n
     sums[:, 2] = (times * (times - 1) // 2).sum()
     sums[:, 6] = len(times)
     sums[:, 9] = (float(n) ** 3 - (times.astype(float) ** 3).sum()) / 3
-    return RankSums(*sums[0, :, :draws]), RankSums(*sums[1, :, :draws])
+    return RankSums(*sums[0, :, :permutations]), RankSums(*sums[1, :, :permutations])
 
 
 @numba.njit(cache=True, fastmath={"contract", "nsz"}, boundscheck=False)
@@ -149,9 +149,9 @@ def _walk_both(row, x_end, xy_end, y_code, y_values, rank_y, tables, n, sums):  
                 begin = i + 1
                 for k in range(LANES):
                     w, v = group[k], held - group[k]
-                    own = full_product[k] + product[k]
-                    total[0, 3, k] += float(2 * seen[k] + w - n) * own
-                    total[1, 3, k] += float(ahead - 2 * seen[k] + v) * (ranks - own)
+                    first_product = full_product[k] + product[k]
+                    total[0, 3, k] += float(2 * seen[k] + w - n) * first_product
+                    total[1, 3, k] += float(ahead - 2 * seen[k] + v) * (ranks - first_product)
                     seen[k] += w
                     product[k] = 0
                     full_product[k] = 0.0

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from t2i_eval_kedro.statistics.bootstrap import draw_counts
+from t2i_eval_kedro.statistics.bootstrap import resample_counts
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 MIN_GENERATORS = 8
-"""Fewer generators than this are too few to say anything about new generators: no swap, no bootstrap of generators."""
+"""Fewer generators than this are too few to say anything about new generators: no permutation, no bootstrap of generators."""
 
 
 @dataclass(frozen=True)
-class SystemFigures:
-    """Agreement of two rankings of generators, each ``(draws,)``."""
+class SystemAgreement:
+    """Agreement of two rankings of generators, each ``(weightings,)``."""
 
     kendall_b: Floats
     spearman: Floats
@@ -26,14 +26,14 @@ class SystemFigures:
 
 
 def generator_means(values: Floats, generator: Ints, generators: int, row: Ints, weights: Weights) -> Floats:
-    """Mean of ``values`` over each generator's items, ``(draws, G)``; NaN where a draw has none.
+    """Mean of ``values`` over each generator's items, ``(weightings, G)``; NaN where a weighting has none.
 
     Args:
-        values: ``(n,)``.
+        values: ``(n,)`` scores or ratings.
         generator: ``(n,)`` index of the generator; -1 is left out (a real photograph).
-        generators: G.
+        generators: number of generators, G.
         row: ``(n,)`` weight row of each item.
-        weights: the weightings.
+        weights: table of weightings.
     """
     kept = generator >= 0
     rows = weights.table.shape[1]
@@ -45,15 +45,15 @@ def generator_means(values: Floats, generator: Ints, generators: int, row: Ints,
         return np.asarray((table @ total) / (table @ number))
 
 
-def compare_means(judge: Floats, people: Floats) -> SystemFigures:
-    """Agreement of ``(draws, G)`` means of the judge with those of people."""
+def compare_means(judge: Floats, people: Floats) -> SystemAgreement:
+    """Agreement of ``(weightings, G)`` means of the judge with those of people."""
     first, second = np.triu_indices(judge.shape[1], 1)
     a = np.sign(np.round(judge[:, first] - judge[:, second], 12))
     b = np.sign(np.round(people[:, first] - people[:, second], 12))
     with np.errstate(divide="ignore", invalid="ignore"):
         tau = (a * b).sum(axis=1) / np.sqrt((a != 0).sum(axis=1)) / np.sqrt((b != 0).sum(axis=1))
         accuracy = np.where(np.isnan(a).any(axis=1), np.nan, (a == b).mean(axis=1) if len(first) else np.nan)
-    return SystemFigures(tau, _rows(_ranks(judge), _ranks(people)), _rows(judge, people), accuracy)
+    return SystemAgreement(tau, _rows(_ranks(judge), _ranks(people)), _rows(judge, people), accuracy)
 
 
 def _ranks(means: Floats) -> Floats:
@@ -69,16 +69,16 @@ def _rows(a: Floats, b: Floats) -> Floats:
 
 
 def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Floats) -> Floats:
-    """One-sided p-value that generator i is better than j, ``(pairs,)``, by swapping their items prompt by prompt.
+    """One-sided p-value that generator i is better than j, ``(pairs,)``, by exchanging their items prompt by prompt.
 
     Only prompts with items of both count. Small p means that i is better.
 
     Args:
-        values: ``(n,)``.
+        values: ``(n,)`` scores or ratings.
         generator: ``(n,)`` index of the generator; -1 is left out.
-        generators: their number.
+        generators: number of generators.
         prompt: ``(n,)`` index of the prompt.
-        signs: ``(draws, P)`` of +1 and -1, the same for the judge and for people.
+        signs: ``(permutations, P)`` of +1 and -1, the same for the judge and for people.
     """
     rows = signs.shape[1]
     kept = generator >= 0
@@ -93,7 +93,7 @@ def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Int
     observed = gap.sum(axis=0)
     null = signs @ gap
     slack = 1e-9 * np.abs(gap).sum(axis=0)
-    # Half of the draws equal to the observed sum: two generators that are exactly alike get one half.
+    # Half of the permutations equal to the observed sum: two generators that are exactly alike get one half.
     above, equal = (null > observed + slack).sum(axis=0), (np.abs(null - observed) <= slack).sum(axis=0)
     return np.asarray((above + 0.5 * equal + 0.5) / (len(signs) + 1))
 
@@ -107,18 +107,18 @@ def soft_pairwise_accuracy(judge: Floats, people: Floats) -> float:
     return float(1 - np.abs(judge - people).mean()) if len(judge) else float("nan")
 
 
-def kendall_over_generators(judge: Floats, people: Floats, draws: int, seed: int) -> Floats:
-    """Kendall's tau-b of ``(G,)`` means under a bootstrap of the generators, ``(draws,)``."""
-    counts = Weights(draw_counts(len(judge), draws, seed))
+def kendall_over_generators(judge: Floats, people: Floats, resamples: int, seed: int) -> Floats:
+    """Kendall's tau-b of ``(G,)`` means under a bootstrap of the generators, ``(resamples,)``."""
+    counts = Weights(resample_counts(len(judge), resamples, seed))
     rows = np.arange(len(judge))
     return pooled_statistics(np.round(judge, 12), np.round(people, 12), rows, counts, ("kendall_b",))["kendall_b"]
 
 
 def rank_probabilities(means: Floats) -> Floats:
-    """``(G, G)`` share of draws in which generator g stands on rank r, 0 the highest mean; tied draws are shared out.
+    """``(G, G)`` fraction of resamples in which generator g has rank r, 0 the highest mean; a tie counts in equal parts.
 
     Args:
-        means: ``(draws, G)``; draws with a missing mean are left out.
+        means: ``(resamples, G)`` means; resamples with a missing mean are left out.
     """
     kept = means[np.isfinite(means).all(axis=1)]
     size = means.shape[1]
@@ -128,6 +128,6 @@ def rank_probabilities(means: Floats) -> Floats:
     best = stats.rankdata(-np.round(kept, 12), axis=1, method="min").astype(int) - 1
     worst = stats.rankdata(-np.round(kept, 12), axis=1, method="max").astype(int) - 1
     for rank in range(size):
-        inside = (best <= rank) & (rank <= worst)
-        out[:, rank] = (inside / (worst - best + 1)).sum(axis=0)
+        at_rank = (best <= rank) & (rank <= worst)
+        out[:, rank] = (at_rank / (worst - best + 1)).sum(axis=0)
     return out / len(kept)

@@ -27,12 +27,12 @@ def weight_sweep(
 
     Args:
         entries: name -> its component figures, in the order of ``names``.
-        names: of the components, as ``("SRCC", "PLCC", "ACC")``.
-        reference: the official weights, as NTIRE 2025's ``(0.25, 0.25, 0.5)``.
-        steps: weights are multiples of ``1 / steps``.
+        names: names of the components, such as ``("SRCC", "PLCC", "ACC")``.
+        reference: official weights, such as NTIRE 2025's ``(0.25, 0.25, 0.5)``.
+        steps: number of steps; weights are multiples of ``1 / steps``.
 
     Returns:
-        ``reference``: weights, scores and winners at the official weights; ``winners``: name -> share of all weights at
+        ``reference``: weights, scores and winners at the official weights; ``winners``: name -> fraction of all weights at
         which it wins (a shared win counts for each); ``nearest_change``: the weights nearest to the official ones
         (largest single change, then the sum of changes) at which another entry wins, or None.
 

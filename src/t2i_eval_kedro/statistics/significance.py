@@ -1,15 +1,15 @@
 """Is one judge better than another? Paired tests, and corrections for many pairs.
 
-**Default**: the two judges' scores of whole prompts change places at random. The target of inference is new prompts,
-with the generators fixed. Under the null hypothesis the judges are exchangeable, so their scores are first put on one
-scale (mid-ranks, or z-scores for Pearson's correlation). Statistics inside prompts are not changed by a common scale,
-there a swap exchanges the two values of a prompt.
+**Default**: a prompt-level (clustered) paired permutation test, two-sided, Monte Carlo: the judges' labels are exchanged at
+random for whole prompts. The target of inference is new prompts, with the generators fixed. Under the null hypothesis the judges are exchangeable, so their scores are first put on one
+scale (mid-ranks, or z-scores for Pearson's correlation). Statistics within prompts are not changed by a common scale;
+there the two values of a prompt are exchanged.
 
-**For comparison**: swaps of whole generators (target: new generators), swaps of single items (PERM-BOTH: Deutsch, Dror
+**For comparison**: generator-level permutation (target: new generators), item-level permutation (PERM-BOTH: Deutsch, Dror
 and Roth 2021, "A Statistical Analysis of Summarization Evaluation Metrics Using Resampling Methods"), the sign test
 over prompts, and the tests of two dependent correlations of Williams and of Steiger, which take items as independent.
 
-A Monte-Carlo p-value is ``(b + 1) / (B + 1)`` with ``b`` of ``B`` draws at least as extreme as the observed difference
+A Monte-Carlo p-value is ``(b + 1) / (B + 1)`` with ``b`` of ``B`` permutations at least as extreme as the observed difference
 (Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 4.2), two-sided; its standard error is
 ``sqrt(p (1 - p) / (B + 1))``.
 """
@@ -23,31 +23,31 @@ import numpy.typing as npt
 from scipy import stats
 
 from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums
-from t2i_eval_kedro.statistics.prompt_permutation import SwapTable, swapped_sums
+from t2i_eval_kedro.statistics.prompt_permutation import ExchangeTable, exchanged_sums
 
 
 def one_scale(values: Floats, statistic: str) -> Floats:
-    """Scores as mid-ranks, or as z-scores for Pearson's correlation, so that two judges' scores can change places."""
+    """Scores as mid-ranks, or as z-scores for Pearson's correlation, so that two judges' scores can be exchanged."""
     if statistic == "pearson":
         spread = values.std()
         return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros_like(values)
     return np.asarray(stats.rankdata(values), dtype=float)
 
 
-def random_swaps(groups: int, draws: int, seed: int) -> npt.NDArray[np.int8]:
-    """``(draws, groups)`` of 0 and 1: whether each group changes sides, with probability one half."""
-    return np.random.default_rng(seed).integers(0, 2, size=(draws, groups), dtype=np.int8)
+def random_exchanges(groups: int, permutations: int, seed: int) -> npt.NDArray[np.int8]:
+    """``(permutations, groups)`` of 0 and 1: whether the judges' labels are exchanged in a group, with probability one half."""
+    return np.random.default_rng(seed).integers(0, 2, size=(permutations, groups), dtype=np.int8)
 
 
-class Swaps:
-    """Random swaps of groups of items, laid out once for any number of pairs of judges."""
+class PairedPermutation:
+    """Random exchanges of two judges' labels in groups of items, laid out once for any number of pairs of judges."""
 
     def __init__(self, table: npt.NDArray[np.integer]) -> None:
-        """Lay out ``table``, ``(draws, groups)`` of 0 and 1."""
-        self.table = SwapTable.of(table)
+        """Lay out ``table``, ``(permutations, groups)`` of 0 and 1."""
+        self.table = ExchangeTable.of(table)
         self.signs = 1.0 - 2.0 * table
 
-    def flat(
+    def pooled(
         self,
         a: Floats,
         b: Floats,
@@ -55,19 +55,19 @@ class Swaps:
         group: Ints,
         names: Sequence[str] = ("spearman", "kendall_b", "pearson"),
     ) -> dict[str, Floats]:
-        """Differences of statistics over all items after whole groups changed sides, each ``(draws,)``.
+        """Differences of statistics over all items after the labels of whole groups were exchanged, ``(permutations,)`` each.
 
         Args:
             a: ``(n,)`` scores of the first judge.
             b: ``(n,)`` scores of the second.
             ratings: ``(n,)``.
             group: ``(n,)`` column of the table for each item.
-            names: of ``spearman``, ``kendall_b``, ``kendall_c``, ``pearson``, ``pairwise_accuracy``.
+            names: statistics, any of ``spearman``, ``kendall_b``, ``kendall_c``, ``pearson``, ``pairwise_accuracy``.
         """
         out: dict[str, Floats] = {}
         ranked = [name for name in names if name != "pearson"]
         if ranked:
-            sides = swapped_sums(one_scale(a, "rank"), one_scale(b, "rank"), ratings, group, self.table)
+            sides = exchanged_sums(one_scale(a, "rank"), one_scale(b, "rank"), ratings, group, self.table)
             for name in ranked:
                 first, second = (_of_side(side, name) for side in sides)
                 out[name] = first - second
@@ -93,10 +93,10 @@ class Swaps:
         return np.asarray(correlations[0] - correlations[1])
 
     def grouped(self, a: Floats, b: Floats) -> Floats:
-        """Differences of the mean over groups, after the values of whole groups changed sides, ``(draws,)``.
+        """Differences of the mean over groups after the values of whole groups were exchanged, ``(permutations,)``.
 
         Args:
-            a: ``(groups,)`` the first judge's statistic inside each group; a group that either judge lacks is left out.
+            a: ``(groups,)`` the first judge's statistic within each group; a group that either judge lacks is left out.
             b: ``(groups,)`` the second's.
         """
         gap = a - b
@@ -113,11 +113,11 @@ def _of_side(sums: RankSums, name: str) -> Floats:
 
 
 def p_value(observed: float, null: Floats) -> tuple[float, float]:
-    """Two-sided Monte-Carlo p-value of ``observed`` among ``null`` draws, and its standard error.
+    """Two-sided Monte-Carlo p-value of ``observed`` among the permuted values ``null``, and its standard error.
 
-    An undefined draw counts as extreme, so that it can only make the test more cautious.
+    An undefined value counts as extreme, so that it can only make the test more cautious.
     """
-    # A draw that repeats the observed arrangement must count, whatever its rounding.
+    # A permutation that repeats the observed arrangement must count, whatever its rounding.
     extreme = int(np.count_nonzero(~(np.abs(null) < abs(observed) - 1e-12)))
     p = (extreme + 1) / (len(null) + 1)
     return p, float(np.sqrt(p * (1 - p) / (len(null) + 1)))
@@ -162,25 +162,22 @@ def steiger(r_ay: float, r_by: float, r_ab: float, n: int) -> float:
         return float("nan")
     mean = (r_ay + r_by) / 2
     covariance = r_ab * (1 - 2 * mean**2) - 0.5 * mean**2 * (1 - 2 * mean**2 - r_ab**2)
-    share = covariance / (1 - mean**2) ** 2
-    if share >= 1:
+    correlated = covariance / (1 - mean**2) ** 2
+    if correlated >= 1:
         return float("nan")
-    z = (np.arctanh(r_ay) - np.arctanh(r_by)) * np.sqrt((n - 3) / (2 - 2 * share))
+    z = (np.arctanh(r_ay) - np.arctanh(r_by)) * np.sqrt((n - 3) / (2 - 2 * correlated))
     return float(2 * stats.norm.sf(abs(z)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values (Holm 1979): they hold the chance of any false finding."""
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    out = np.empty_like(values)
-    out[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in out]
+    """Holm (1979) step-down adjusted p-values; they control the family-wise error rate."""
+    from statsmodels.stats.multitest import multipletests  # slow to import
+
+    return [float(value) for value in multipletests(p, method="holm")[1]] if len(p) else []
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:
-    """Benjamini and Hochberg's adjusted p-values (1995): they hold the expected share of false findings."""
+    """Benjamini and Hochberg (1995) adjusted p-values; they control the false discovery rate."""
     return [float(value) for value in stats.false_discovery_control(np.asarray(p, dtype=float))] if len(p) else []
 
 

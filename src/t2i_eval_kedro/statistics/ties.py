@@ -2,7 +2,7 @@
 
 Deutsch, Foster and Freitag (2023), "Ties Matter: Meta-Evaluating Modern Metrics with Pairwise Accuracy and Tie
 Calibration". There the threshold is chosen on the pairs that are scored. Here it is chosen on other prompts: the
-prompts are dealt into folds, and every fold is scored with the threshold that is best on the rest.
+prompts are assigned to folds, and every fold is scored with the threshold that is best on the rest.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from t2i_eval_kedro.statistics.kernels import Floats, Ints
 Bools = npt.NDArray[np.bool_]
 
 
+def keep_ties(means: Floats) -> Floats:
+    """``means`` rounded to 40 binary digits (about 12 decimal ones), at any scale.
+
+    The same ratings added up in another order may differ in the last bit; rounded, equal means stay ties.
+    """
+    fraction, exponent = np.frexp(means)
+    return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
+
+
 @dataclass(frozen=True)
 class TieCalibrated:
     """Accuracy of the pairs of items of one prompt, after tie calibration.
 
     Attributes:
-        by_prompt: ``(P,)`` accuracy inside each prompt, NaN where it has fewer than 2 items.
+        by_prompt: ``(P,)`` accuracy within each prompt, NaN where it has fewer than 2 items.
         thresholds: the threshold of each fold, in the judge's own units.
     """
 
@@ -30,8 +39,8 @@ class TieCalibrated:
     thresholds: tuple[float, ...]
 
 
-def within_groups(groups: tuple[Ints, ...]) -> tuple[Ints, Ints, Ints]:
-    """All pairs of positions inside each group: first, second, group."""
+def pairs_within_groups(groups: tuple[Ints, ...]) -> tuple[Ints, Ints, Ints]:
+    """All pairs of positions within each group: first, second, group."""
     first, second, owner = [], [], []
     for g, members in enumerate(groups):
         i, j = np.triu_indices(len(members), 1)
@@ -63,31 +72,31 @@ def best_threshold(distance: Floats, agrees: Bools, tied: Bools, weight: Floats 
 
 
 def tie_calibrated(x: Floats, y: Floats, groups: tuple[Ints, ...], folds: int = 2, seed: int = 0) -> TieCalibrated:
-    """Accuracy inside every group, each fold of groups scored with the threshold chosen on the other groups.
+    """Accuracy within every group, each fold of groups scored with the threshold chosen on the other groups.
 
     Args:
         x: ``(n,)`` scores.
         y: ``(n,)`` ratings.
         groups: positions of the items of each prompt.
         folds: number of folds; 2 or more.
-        seed: deals the prompts into folds.
+        seed: random seed that assigns the prompts to folds.
     """
-    first, second, owner = within_groups(groups)
+    first, second, owner = pairs_within_groups(groups)
     accuracy = np.full(len(groups), np.nan)
     fold = np.random.default_rng(seed).permutation(len(groups)) % folds
     pairs = np.bincount(owner, minlength=len(groups))
-    difference, wanted = x[first] - x[second], np.sign(y[first] - y[second])
-    distance, tied = np.abs(difference), wanted == 0
-    agrees = (np.sign(difference) == wanted) & ~tied
+    difference, by_people = x[first] - x[second], np.sign(y[first] - y[second])
+    distance, tied = np.abs(difference), by_people == 0
+    agrees = (np.sign(difference) == by_people) & ~tied
     weight = 1.0 / pairs[owner]
     thresholds = []
     for k in range(folds):
-        inside = fold[owner] == k
-        if inside.all() or not inside.any():
+        in_fold = fold[owner] == k
+        if in_fold.all() or not in_fold.any():
             return TieCalibrated(accuracy, ())
-        threshold, _ = best_threshold(distance[~inside], agrees[~inside], tied[~inside], weight[~inside])
+        threshold, _ = best_threshold(distance[~in_fold], agrees[~in_fold], tied[~in_fold], weight[~in_fold])
         right = np.where(distance <= threshold, tied, agrees)
-        sums = np.bincount(owner[inside], weights=right[inside], minlength=len(groups))
+        sums = np.bincount(owner[in_fold], weights=right[in_fold], minlength=len(groups))
         scored = (fold == k) & (pairs > 0)
         accuracy[scored] = sums[scored] / pairs[scored]
         thresholds.append(threshold)

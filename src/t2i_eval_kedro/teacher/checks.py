@@ -23,7 +23,7 @@ from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
-from t2i_eval_kedro.statistics.bootstrap import draw_counts, percentile_interval
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 LOW, HIGH = 10 / 3, 20 / 3
@@ -105,7 +105,7 @@ def agreement_with_people(items: pd.DataFrame, ratings: pd.DataFrame, scores: pd
         for given in sample.scores.values():
             used = np.isfinite(given)
             if used.sum() > 2:
-                counts = draw_counts(sample.prompts, DRAWS, 0)
+                counts = resample_counts(sample.prompts, DRAWS, 0)
                 weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), counts]))
                 drawn = pooled_statistics(given[used], sample.gold[used], sample.prompt[used], weights, ("spearman",))
                 low, high = percentile_interval(drawn["spearman"][1:])

@@ -12,6 +12,7 @@ from t2i_eval_kedro.datasets.adapter import CARD, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import AGREEMENT_HEADING
 from t2i_eval_kedro.schema import evaluators_of
+from t2i_eval_kedro.summary_keys import with_current_keys
 
 
 def push_adapter(
@@ -82,6 +83,7 @@ def with_agreement(card: str, summary: Mapping[str, Any], judge_name: str) -> st
     Raises:
         T2IEvalError: the card has no such section, or the summary does not measure the judge.
     """
+    summary = with_current_keys(summary)
     judges = evaluators_of(summary)
     measured = {name: protocol for name, (judge, protocol) in judges.items() if judge == judge_name}
     if not measured:
@@ -95,7 +97,7 @@ def with_agreement(card: str, summary: Mapping[str, Any], judge_name: str) -> st
     lines = [
         f"Spearman correlation with people's mean score on the fold `{summary['fold']}` of `{summary['benchmark']}`"
         + (", a **synthetic** benchmark" if summary["synthetic"] else "")
-        + f"; {settings['level']:.0%} interval, {settings['interval']}.",
+        + f"; {settings['confidence']:.0%} interval, {settings['interval']}.",
         "",
         "| asked by | dimension | Spearman | items |",
         "|---|---|---|---|",

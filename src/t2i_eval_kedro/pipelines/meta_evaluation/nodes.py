@@ -19,9 +19,9 @@ class MetaEvaluationSettings(BaseModel):
 
     Attributes:
         fold: the items that count: ``test``, another fold, or ``all``.
-        n_resamples: bootstrap draws of whole prompts.
-        level: of the intervals.
-        seed: of the draws.
+        n_resamples: number of bootstrap resamples of whole prompts and of permutations.
+        confidence: confidence level of the intervals.
+        seed: random seed of the resamples and permutations.
         missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), an error (``refuse``),
             or, as T2I-Eval does, the mean of the others (``mean``).
         first: judges that come first in a paired difference (first minus second), protocol by protocol; every pair is tested.
@@ -31,7 +31,7 @@ class MetaEvaluationSettings(BaseModel):
 
     fold: str
     n_resamples: int = Field(ge=100)
-    level: float = Field(gt=0, lt=1)
+    confidence: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
     missing: Literal["drop", "worst", "refuse", "mean"]
     first: list[str]
@@ -91,7 +91,7 @@ def measure(
         ratings,
         scores,
         n_resamples=settings.n_resamples,
-        level=settings.level,
+        confidence=settings.confidence,
         seed=settings.seed,
         missing=settings.missing,
         pairs=itertools.combinations(in_order(scores, settings.first), 2),

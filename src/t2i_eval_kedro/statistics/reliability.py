@@ -1,7 +1,7 @@
-"""How well people agree with each other, and what that allows a judge to reach.
+"""Inter-rater reliability, and what it lets a judge expect.
 
 Ratings come as a table ``(items, raters)`` with NaN where a rater did not rate an item. Where the source gives
-anonymous slots (its first column is not the same person throughout), the columns may not be told apart: only one-way
+unidentified slots (its first column is not the same person throughout), the columns may not be told apart: only one-way
 figures are valid then, and raters are not resampled.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
-from t2i_eval_kedro.agreement.rated_items import keep_ties
 from t2i_eval_kedro.statistics.correlation import pearson, spearman
 from t2i_eval_kedro.statistics.kernels import Floats
+from t2i_eval_kedro.statistics.ties import keep_ties
 
 MIN_COMMON = 5
 """Fewer common items than this say nothing about two raters."""
@@ -38,12 +38,12 @@ class Icc:
     consistency: float
 
 
-def alpha(table: Floats, level: Literal["nominal", "ordinal", "interval"] = "interval") -> float:
-    """Krippendorff's alpha at the ``level`` of measurement (nominal, ordinal, interval); NaN where undefined."""
+def alpha(table: Floats, measurement: Literal["nominal", "ordinal", "interval"] = "interval") -> float:
+    """Krippendorff's alpha at a level of ``measurement``; NaN where undefined."""
     paired = table[(np.isfinite(table).sum(axis=1) >= 2)]
     if len(paired) == 0 or np.nanmin(paired) == np.nanmax(paired):
         return float("nan")
-    return float(krippendorff.alpha(reliability_data=table.T, level_of_measurement=level))
+    return float(krippendorff.alpha(reliability_data=table.T, level_of_measurement=measurement))
 
 
 def fleiss(table: Floats) -> float:
@@ -109,30 +109,30 @@ def spearman_brown(reliability: float, raters: float) -> float:
     return raters * reliability / (1 + (raters - 1) * reliability) if reliability > 0 else 0.0
 
 
-def single_reliability(table: Floats, statistic: str, anonymous: bool) -> float:
-    """How well one rater's ratings repeat another's.
+def single_reliability(table: Floats, statistic: str, unidentified: bool) -> float:
+    """Single-rater reliability: how well one rater's ratings predict another's.
 
-    The mean correlation of all pairs of raters, weighted by their common items; for anonymous slots ICC(1), of the
+    The mean correlation of all pairs of raters, weighted by their common items; for unidentified slots ICC(1), of the
     ratings for Pearson and of their mid-ranks among all ratings for Spearman.
     """
-    if anonymous:
+    if unidentified:
         values = table
         if statistic == "spearman":
             values = np.full_like(table, np.nan)
             values[np.isfinite(table)] = stats.rankdata(table[np.isfinite(table)])
         return icc(values).one
     function = _function(statistic)
-    found, weight = [], []
+    correlations, weight = [], []
     for a, b in combinations(range(table.shape[1]), 2):
         both = np.isfinite(table[:, a]) & np.isfinite(table[:, b])
         value = function(table[both, a], table[both, b]) if both.sum() >= MIN_COMMON else float("nan")
         if np.isfinite(value):
-            found.append(value)
+            correlations.append(value)
             weight.append(both.sum())
-    return float(np.average(found, weights=weight)) if found else float("nan")
+    return float(np.average(correlations, weights=weight)) if correlations else float("nan")
 
 
-def noise_ceiling(table: Floats, statistic: str, anonymous: bool) -> float:
+def noise_ceiling(table: Floats, statistic: str, unidentified: bool) -> float:
     """The highest correlation with the mean of these raters that a judge can expect: the root of that mean's
     reliability.
 
@@ -142,13 +142,13 @@ def noise_ceiling(table: Floats, statistic: str, anonymous: bool) -> float:
     """
     number = np.isfinite(table).sum(axis=1)
     number = number[number > 0]
-    single = single_reliability(table, statistic, anonymous)
+    single = single_reliability(table, statistic, unidentified)
     if len(number) == 0 or not np.isfinite(single):
         return float("nan")
     return float(np.sqrt(spearman_brown(single, len(number) / (1 / number).sum())))
 
 
-def human_level(table: Floats, statistic: str, judge: Floats | None = None) -> tuple[Floats, Floats]:
+def leave_one_rater_out(table: Floats, statistic: str, judge: Floats | None = None) -> tuple[Floats, Floats]:
     """Each rater against the mean of the others, and the judge against the same mean, both ``(raters,)``.
 
     Only items count that this rater and at least one other rated (and the judge scored, for both figures, where a judge
@@ -160,7 +160,7 @@ def human_level(table: Floats, statistic: str, judge: Floats | None = None) -> t
         judge: ``(n,)`` scores, NaN where missing.
     """
     function = _function(statistic)
-    people, machine = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
+    of_rater, of_judge = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
     for r in range(table.shape[1]):
         others = np.delete(table, r, axis=1)
         number = np.isfinite(others).sum(axis=1)
@@ -170,10 +170,10 @@ def human_level(table: Floats, statistic: str, judge: Floats | None = None) -> t
         if kept.sum() < MIN_COMMON:
             continue
         mean = keep_ties(np.nanmean(others[kept], axis=1))
-        people[r] = function(table[kept, r], mean)
+        of_rater[r] = function(table[kept, r], mean)
         if judge is not None:
-            machine[r] = function(judge[kept], mean)
-    return people, machine
+            of_judge[r] = function(judge[kept], mean)
+    return of_rater, of_judge
 
 
 def _function(statistic: str) -> Callable[[Floats, Floats], float]:

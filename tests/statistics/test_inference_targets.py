@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t2i_eval_kedro.agreement import inference_targets
-from t2i_eval_kedro.statistics.bootstrap import draw_counts, percentile_interval
+from t2i_eval_kedro.statistics import inference_targets
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.correlation import spearman
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 
 def test_draws_are_with_replacement_and_repeatable():
-    counts = draw_counts(50, 400, 3)
+    counts = resample_counts(50, 400, 3)
     assert counts.shape == (400, 50)
     assert (counts.sum(axis=1) == 50).all()
-    assert np.array_equal(counts, draw_counts(50, 400, 3))
+    assert np.array_equal(counts, resample_counts(50, 400, 3))
     assert abs((counts == 0).mean() - np.exp(-1)) < 0.01
 
 
@@ -34,7 +34,7 @@ def test_the_interval_over_prompts_covers_the_truth():
         prompt = np.repeat(np.arange(60), 5)
         x = rng.normal(size=60)[prompt] + rng.normal(size=300)
         y = rng.normal(size=60)[prompt] + rng.normal(size=300)
-        draws = pooled_statistics(x, y, prompt, Weights(draw_counts(60, 200, seed)), ("spearman",))["spearman"]
+        draws = pooled_statistics(x, y, prompt, Weights(resample_counts(60, 200, seed)), ("spearman",))["spearman"]
         low, high = percentile_interval(draws)
         covered += low <= 0 <= high
     assert 88 <= covered <= 100
@@ -44,7 +44,7 @@ def test_equal_draws_of_raters_are_the_plain_figure():
     rng = np.random.default_rng(0)
     table, x = rng.integers(1, 6, (40, 3)).astype(float), rng.normal(size=40)
     draws = inference_targets.over_raters(x, table, 300, 1, ("spearman",))["spearman"]
-    counts = draw_counts(3, 300, 1)
+    counts = resample_counts(3, 300, 1)
     even = (counts == 1).all(axis=1)
     assert even.any()
     np.testing.assert_allclose(draws[even], spearman(x, table.mean(axis=1)), atol=1e-12)
@@ -59,7 +59,7 @@ def test_two_way_draws_equal_the_sample_written_out():
     found = inference_targets.over_prompts_and_generators(x, y, prompt, 6, generator, 4, 150, 5, ("spearman",))[
         "spearman"
     ]
-    weights = draw_counts(6, 150, 5)[:, prompt] * draw_counts(4, 150, 6)[:, generator]
+    weights = resample_counts(6, 150, 5)[:, prompt] * resample_counts(4, 150, 6)[:, generator]
     for draw in (0, 130, 149):
         np.testing.assert_allclose(
             found[draw], spearman(np.repeat(x, weights[draw]), np.repeat(y, weights[draw])), atol=1e-12
