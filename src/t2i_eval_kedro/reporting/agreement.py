@@ -68,7 +68,7 @@ def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> Printe
         | {"n": cells["spearman"].get("n"), "note": cells["spearman"].get("reason", "")}
         for name, dimension, cells in sorted(measured, key=place)
     ]
-    level = 100 * float(summary["settings"]["level"])
+    level = 100 * float(summary["settings"]["confidence"])
     grouped = "" if by == "none" else f", averaged within each {by}"
     return PrintedTable(f"Agreement with the mean rating{grouped} ({level:g}% interval over prompts)", _frame(rows))
 
