@@ -2,14 +2,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.answers import chosen_option, number_on_scale, parse_score_list, yes_or_no
+from t2i_eval_kedro.answers import (
+    chosen_option,
+    number_on_scale,
+    parse_score_list,
+    t2i_eval_score,
+    t2i_eval_scores,
+    yes_or_no,
+)
+
+GOLDEN = json.loads((Path(__file__).parent / "fixtures/golden/t2i_eval_scores.json").read_text())
 
 FIELDS = st.sampled_from(
     ['"score"', "score", ":", "=", "[", "]", "{", "}", "8", "9", "11", "-1", "8/10", ",", "'", '"', "\n", "```json", " ",
@@ -68,6 +79,64 @@ def test_a_score_list_is_read_where_only_one_reading_is_possible(
 def test_reasoning_is_kept_also_from_a_broken_object() -> None:
     assert parse_score_list('{"score": [8], "reasoning": "a "quoted" word"}', 1).reasoning == 'a "quoted" word'
     assert parse_score_list('{"score": ["x"], "reasoning": "why"}', 1).reasoning == "why"
+
+
+OBJECTS = st.builds(
+    lambda scores, reason, quote: json.dumps({"score": scores, "reasoning": reason}).replace('"', quote),
+    st.lists(st.one_of(st.integers(0, 10), st.sampled_from(["8", "7/10", 8.5])), min_size=1, max_size=2),
+    st.sampled_from(["it is fine", "a cat , left of it a dog"]),
+    st.sampled_from(['"', "'"]),
+)
+
+
+def test_a_damaged_score_list_is_read_as_it_was_meant_or_not_at_all() -> None:
+    with mostly_reached() as reached:
+
+        @given(text=damaged(OBJECTS, most=1), n=st.integers(1, 2))
+        def check(text: str, n: int) -> None:
+            read = parse_score_list(text, n)
+            numbers = {float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)}
+            if read.scores is None:
+                assert read.repairs == ()
+            else:
+                assert len(read.scores) == n
+                assert all(0 <= score <= 10 and score in numbers for score in read.scores)
+            reached[read.scores is not None or parse_score_list(text, 3 - n).scores is not None] += 1
+
+        check()
+
+
+def test_a_damaged_yes_is_never_a_no() -> None:
+    with mostly_reached() as reached:
+
+        @given(text=damaged(st.sampled_from(["yes", "Yes.", "**yes**", "Yes, the cat is black"]), most=1))
+        def check(text: str) -> None:
+            says = yes_or_no(text)
+            assert says is not False or re.match(r"\W*no\b", text, re.IGNORECASE)
+            reached[says is True] += 1
+
+        check()
+
+
+def test_a_damaged_option_is_the_number_it_begins_with() -> None:
+    with mostly_reached() as reached:
+
+        @given(text=damaged(st.sampled_from(["2", "-1", "(1)", "0: all wrong", "1, some of them."]), most=1))
+        def check(text: str) -> None:
+            option = chosen_option(text, (-1, 0, 1, 2))
+            first = re.match(r"\s*\(?(-?\d+)", text)
+            assert option is None or (first is not None and option == int(first[1]))
+            reached[option is not None] += 1
+
+        check()
+
+
+@pytest.mark.parametrize("case", GOLDEN["extract"], ids=lambda case: case["text"] or "empty")
+def test_t2i_eval_s_own_reading_of_a_score(case: dict) -> None:
+    listed = [None if score == "None" else float(score) for score in case["list"]]
+    single = None if case["single"] == "N/A" else float(case["single"])
+    assert t2i_eval_scores(case["text"]) == pytest.approx(listed, nan_ok=True)
+    assert t2i_eval_score(case["text"]) == (None if single is None else pytest.approx(single, nan_ok=True))
 
 
 @given(text=st.one_of(st.text(), st.lists(FIELDS, max_size=20).map("".join)), n=st.integers(1, 2))

@@ -207,3 +207,32 @@ def _literal(text: str) -> object:
         return evaluate(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
+
+
+def t2i_eval_scores(text: str) -> list[float | None]:
+    """Every score in ``text`` as T2I-Eval's released code finds them, ``None`` for ``N/A`` and ``None``.
+
+    A score is a word between blanks that Python reads as a number, on any scale: "nan" and "-2" are scores, "8/10" and "**8**"
+    are not. For comparisons with published figures alone.
+
+    Example:
+        >>> t2i_eval_scores("7 out of 10"), t2i_eval_scores("8/10"), t2i_eval_scores("N/A 5")
+        ([7.0, 10.0], [], [None, 5.0])
+    """
+    scores: list[float | None] = []
+    for word in text.split():
+        if word in ("N/A", "None"):
+            scores.append(None)
+            continue
+        try:
+            scores.append(float(word))
+        except ValueError:
+            continue
+    return scores
+
+
+def t2i_eval_score(text: str) -> float | None:
+    """The first number of :func:`t2i_eval_scores`; ``None`` where there is none or an ``N/A`` comes before it."""
+    before = text.split()
+    before = before[: before.index("N/A")] if "N/A" in before else before
+    return next((score for score in t2i_eval_scores(" ".join(before)) if score is not None), None)

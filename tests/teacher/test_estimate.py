@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import yaml
 from chat_server import serving
 from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+from werkzeug import Request as HTTPRequest
+from werkzeug import Response
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
@@ -17,7 +21,7 @@ from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.schema import FAILED, TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
-from t2i_eval_kedro.teacher.estimate import estimate, sentence
+from t2i_eval_kedro.teacher.estimate import QUESTIONS, estimate, sentence
 from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, ask_teacher, keys_of
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -55,6 +59,63 @@ def test_an_estimate_before_and_after(material: Material, load_wording: Any, tmp
         after = estimate(chosen, material, wording, PHRASES)
         assert (after.requests, after.cost) == (0, 0.0)
         assert after.known == 1 + n_items * (2 + 3 + 3 + 4 * 2)  # the server asks three questions
+
+
+class Meter:
+    """A server that charges the most: every byte is a token and every answer as long as it may be."""
+
+    def __init__(self, image_tokens: int) -> None:
+        self.usage: list[dict[str, int]] = []
+        self._image_tokens = image_tokens
+
+    def answer(self, request: HTTPRequest) -> Response:
+        body = request.get_json()
+        texts, images = [], 0
+        for message in body["messages"]:
+            parts = message["content"]
+            parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
+            texts += [part["text"] for part in parts if part["type"] == "text"]
+            images += sum(part["type"] == "image_url" for part in parts)
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        properties = schema.get("properties", {})
+        if "questions" in properties:
+            asked = [
+                {"aspect": aspect, "entities": [f"thing {i}"], "question": f"Is thing {i} as the prompt says?"}
+                for i, aspect in enumerate(QUESTIONS)
+            ]
+            content = json.dumps({"questions": asked})
+        elif "score" in properties:
+            content = json.dumps({"score": max(properties["score"]["enum"], key=len)})
+        else:
+            content = "x" * body["max_tokens"]
+        size = sum(len(text.encode()) for text in [*texts, json.dumps(schema) if schema else ""])
+        self.usage.append(
+            {"prompt_tokens": size + images * self._image_tokens, "completion_tokens": body["max_tokens"]}
+        )
+        reply = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
+            "usage": self.usage[-1] | {"total_tokens": sum(self.usage[-1].values())},
+        }
+        return Response(json.dumps(reply), content_type="application/json")
+
+
+def test_what_is_charged_never_exceeds_the_upper_bound(
+    material: Material, load_wording: Any, httpserver: HTTPServer
+) -> None:
+    wording, chosen = load_wording("full"), settings(httpserver.url_for("/v1"))
+    price = chosen.prices.models[chosen.openai.model]
+    meter = Meter(price.image_tokens(64, 64))
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(meter.answer)
+    before = estimate(chosen, material, wording, PHRASES)
+    _, costs = ask_teacher("openai", chosen, material, wording, PHRASES)
+    assert costs["account"]["requests"] == before.requests == len(meter.usage)
+    charged = costs["account"]["cost"]
+    assert before.cost < charged <= before.cost_upper_bound
+    assert charged > 0.9 * before.cost_upper_bound  # a bound that is near what a server can charge
 
 
 def test_a_failed_answer_is_asked_for_again_on_request_alone(material: Material, load_wording: Any) -> None:

@@ -17,6 +17,7 @@ from t2i_eval_kedro.judging.cache import Keys, known_answer
 from t2i_eval_kedro.judging.costs import PriceTable, Tokens
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
+from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import TEACHER
 from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, keys_of
 
@@ -37,7 +38,18 @@ _SHARE_OF_LIMIT = 0.25  # of the longest answer that a free text takes: a senten
 
 @dataclass
 class Estimate:
-    """What is left to ask: requests, tokens and cost, the latter also at most, with every answer as long as it may be."""
+    """What is left to ask.
+
+    Attributes:
+        items: items with an image.
+        requests: number of requests to send.
+        known: requests that the store answers.
+        prompt_tokens: expected, images included.
+        completion_tokens: expected.
+        cost: expected, in the currency of the price table; None where the model has no price.
+        cost_upper_bound: the same with every byte of a text a token and every answer as long as it may be, for a teacher that
+            asks as many questions as are assumed (:data:`QUESTIONS`).
+    """
 
     items: int
     requests: int = 0
@@ -92,8 +104,10 @@ def _made_up(request: Request) -> str:
             f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
         )
     if request.response_schema is not None:
-        return "5"
-    return _SENTENCE * max(round(_SHARE_OF_LIMIT * request.max_tokens / 18), 1)  # a sentence is about 18 tokens
+        return max(map(str, json_schema(request.response_schema)["properties"]["score"]["enum"]), key=len)
+    # As many bytes as the longest answer has tokens: what quotes it counts at least so many in the upper bound, which takes a
+    # byte for a token, and a quarter of them in the expectation.
+    return (_SENTENCE * (request.max_tokens // len(_SENTENCE) + 1))[: request.max_tokens]
 
 
 def estimate(settings: TeacherSettings, material: Material, wording: Wording, phrases: Mapping[str, str]) -> Estimate:

@@ -20,7 +20,7 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
-from t2i_eval_kedro.schema import FAILED
+from t2i_eval_kedro.schema import FAILED, OK
 
 PRICES = PriceTable.model_validate(
     {
@@ -45,13 +45,16 @@ class Server:
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.status, self.answers, self.extra = "completed", lambda text: f"re {text}", ""
-        self.lost_reply = False
+        self.lost_reply = self.lost = False
+        self.refused = ""  # the error of what has no answer
         httpserver.expect_request("/v1/files", method="POST").respond_with_handler(self.upload)
         httpserver.expect_request("/v1/batches", method="POST").respond_with_handler(self.create)
         httpserver.expect_request("/v1/batches", method="GET").respond_with_handler(self.list)
         for number in range(9):
             path = f"/v1/batches/b{number}"
             httpserver.expect_request(path).respond_with_handler(lambda _, n=number: self.retrieve(f"b{n}"))
+            path = f"/v1/files/err-b{number}/content"
+            httpserver.expect_request(path).respond_with_handler(lambda _, n=number: self.errors(f"b{n}"))
             path = f"/v1/files/out-b{number}/content"
             httpserver.expect_request(path).respond_with_handler(lambda _, n=number: self.output(f"b{n}"))
 
@@ -73,7 +76,8 @@ class Server:
 
     def retrieve(self, name: str) -> Response:
         shown = dict(self.batches[name])
-        self.batches[name] |= {"status": self.status, "output_file_id": f"out-{name}"}
+        files = {"output_file_id": f"out-{name}", "error_file_id": f"err-{name}" if self.refused else None}
+        self.batches[name] |= {"status": self.status} | ({} if self.lost else files)
         return self.json(shown)
 
     def output(self, name: str) -> Response:
@@ -96,6 +100,15 @@ class Server:
                 )
         return Response("\n".join([*lines, self.extra]), content_type="application/jsonl")
 
+    def errors(self, name: str) -> Response:
+        lines = [json.loads(line) for line in self.files[self.batches[name]["input_file_id"]].splitlines()]
+        refused = [
+            {"custom_id": line["custom_id"], "response": {"status_code": 400}, "error": {"message": self.refused}}
+            for line in lines
+            if self.answers(line["body"]["messages"][0]["content"]) is None
+        ]
+        return Response("\n".join(map(json.dumps, refused)), content_type="application/jsonl")
+
     @staticmethod
     def json(body: dict[str, Any]) -> Response:
         return Response(json.dumps(body), content_type="application/json")
@@ -108,7 +121,7 @@ def server(httpserver: HTTPServer) -> Server:
 
 @pytest.fixture
 def connect(httpserver: HTTPServer, tmp_path: Path) -> Callable[..., CachedBackend]:
-    def make(budget: float | None = None) -> CachedBackend:
+    def make(budget: float | None = None, **limits: int) -> CachedBackend:
         settings = OpenAISettings(
             model="m",
             base_url=httpserver.url_for("/v1"),
@@ -125,7 +138,15 @@ def connect(httpserver: HTTPServer, tmp_path: Path) -> Callable[..., CachedBacke
         keys, store = Keys(settings.identity), AnswerStore(tmp_path / "a.sqlite")
         watched, tokens = Budget(budget, PRICES, "m"), Tokens(None, str.encode)
         backend = BatchBackend(
-            settings, SecretStr("sk-planted"), str.encode, store, name=keys, budget=watched, tokens=tokens, poll_s=0.01
+            settings,
+            SecretStr("sk-planted"),
+            str.encode,
+            store,
+            name=keys,
+            budget=watched,
+            tokens=tokens,
+            poll_s=0.01,
+            **limits,
         )
         return CachedBackend(backend, store, keys)
 
@@ -159,15 +180,57 @@ def test_partial_results_are_kept_and_the_rest_asked_again(
     assert len(server.files["f1"].splitlines()) == 1
 
 
-def test_a_run_that_was_killed_while_waiting_goes_on(server: Server, connect: Callable[..., CachedBackend]) -> None:
+@pytest.mark.parametrize("limits", [{"max_lines": 2}, {"max_bytes": 700}])
+def test_a_large_round_is_several_files(
+    server: Server, connect: Callable[..., CachedBackend], limits: dict[str, int]
+) -> None:
+    asked = [f"{n} {'x' * 20}" for n in range(5)]
+    assert texts(connect(**limits), *asked) == [f"re {text}" for text in asked]
+    sizes = [len(file.splitlines()) for file in server.files.values()]
+    assert sizes == [2, 2, 1]
+    assert "max_bytes" not in limits or all(len(file) <= 700 for file in server.files.values())
+    lines = [json.loads(line)["custom_id"] for file in server.files.values() for line in file.splitlines()]
+    assert len(set(lines)) == len(server.batches) + 2 == 5
+
+
+def test_what_the_batch_refuses_stands_in_a_file_of_its_own(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    server.answers, server.refused = lambda text: None if text == "b" else f"re {text}", "it is too long"
+    answers = dict(connect().answer(ask("a", "b")))
+    assert (answers[0].text, answers[0].status) == ("re a", OK)
+    assert (answers[1].text, answers[1].status) == ("the batch failed here: it is too long", FAILED)
+    assert not answers[1].usage
+    server.answers, server.refused = lambda text: f"again {text}", ""
+    assert texts(connect(), "a", "b") == ["re a", "again b"]  # a refusal cost nothing and is not kept
+
+
+def test_a_batch_that_fails_whole_leaves_its_requests_to_the_next_run(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    server.status, server.lost = "failed", True
+    answers = dict(connect().answer(ask("a", "b")))
+    assert [answers[i].status for i in range(2)] == [FAILED, FAILED]
+    assert {answer.text for answer in answers.values()} == {"the batch ended without an answer"}
+    server.status, server.lost = "completed", False
+    assert texts(connect(), "a", "b") == ["re a", "re b"]
+    assert len(server.batches) == 2
+
+
+def test_a_run_that_was_killed_while_waiting_goes_on(
+    server: Server, connect: Callable[..., CachedBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class KilledError(BaseException):
         pass
 
-    backend = connect()
-    inner = backend._backend
-    inner._collect = lambda *_: (_ for _ in ()).throw(KilledError())  # type: ignore[attr-defined]
-    with pytest.raises(KilledError):
-        list(backend.answer(ask("a", "b")))
+    def kill(_: float) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as killed:
+        killed.setattr("time.sleep", kill)  # between two looks at the batch
+        with pytest.raises(KilledError):
+            list(connect().answer(ask("a", "b")))
+    assert len(server.batches) == 1
     assert texts(connect(), "a", "b") == ["re a", "re b"]
     assert len(server.batches) == 1
 

@@ -303,6 +303,31 @@ def test_everybody_waits_as_long_as_the_server_asks(
     assert time.monotonic() - start > 0.95
 
 
+def test_a_wait_that_one_request_is_told_holds_back_all_others(
+    httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]
+) -> None:
+    came: list[tuple[str, float]] = []
+    lock = threading.Lock()
+
+    def serve(request: HTTPRequest) -> Response:
+        text = request.get_json()["messages"][0]["content"]
+        with lock:
+            came.append((text, time.monotonic()))
+            first = len(came) == 1
+        if first:
+            return Response("{}", 429, {"Retry-After": "1"})
+        time.sleep(0.2 if text == "b" else 0)
+        return Response(json.dumps(reply(text)), content_type="application/json")
+
+    httpserver.expect_request(PATH).respond_with_handler(serve)
+    answers = dict(connect(in_flight=2).answer([ask(text) for text in "abcd"]))
+    assert sorted(answer.text for answer in answers.values()) == list("abcd")
+    # One request was refused, another was under way. The other two, which nobody refused, were held back as well.
+    assert len(came) == 5
+    refused = came[0][1]
+    assert [moment - refused > 0.95 for _, moment in came] == [False, False, True, True, True]
+
+
 def test_retry_after_is_read_in_every_form() -> None:
     assert retry_after({"retry-after": "2.5"}) == 2.5
     assert retry_after({"retry-after-ms": "20", "retry-after": "9"}) == pytest.approx(0.02)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,9 +55,25 @@ def test_lines_of_another_form_and_contradictions_are_left_out() -> None:
     assert parse_group(text) == {1: ("yes", "fine", "9"), 2: ("no", "bad", "1")}
 
 
-@given(text=st.text(alphabet="|0123. \n-ab"))
-def test_any_text_is_read(text: str) -> None:
-    assert all(len(finding) == 3 for finding in parse_group(text).values())
+ROWS = st.tuples(st.integers(1, 4), st.sampled_from(["yes", "no"]), st.just("it is there"), st.integers(0, 10))
+
+
+def test_of_a_damaged_answer_the_whole_and_unambiguous_lines_are_read() -> None:
+    with mostly_reached() as reached:
+
+        @given(rows=st.lists(ROWS, min_size=1, max_size=5), broken=damaged(ROWS.map(lambda row: f"{row[0]} | a | b")))
+        def check(rows: list[tuple[int, str, str, int]], broken: str) -> None:
+            read = parse_group("\n".join([*(" | ".join(map(str, row)) for row in rows), broken]))
+            expected = {}
+            for number in {row[0] for row in rows}:
+                lines = {tuple(map(str, row[1:])) for row in rows if row[0] == number}
+                if len(lines) == 1:
+                    expected[number] = lines.pop()
+            assert len(broken.splitlines()) > 1 or "|" * 3 in re.sub(r"[^|]", "", broken) or read == expected
+            assert all(len(finding) == 3 for finding in read.values())
+            reached[bool(read)] += 1
+
+        check()
 
 
 def test_a_question_without_a_line_does_not_apply(load_wording) -> None:

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t2i_eval_kedro.agreement.challenge import dsg_score
+from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.dsg import Dsg, propagate_failures
+from t2i_eval_kedro.judging.protocols.elements import elements_of
 from t2i_eval_kedro.schema import OK, UNPARSED
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures" / "golden" / "dsg.json").read_text())
@@ -81,8 +85,45 @@ def test_an_undecided_answer_is_not_counted_as_no(compact: Wording, undecided: A
     assert [score.status for score in verdict.elements.values()] == [OK, OK, UNPARSED]
 
 
-@given(texts=st.lists(st.text(), min_size=4, max_size=4))
-def test_any_answers_give_a_verdict(compact: Wording, texts: list[str]) -> None:
-    given_answers = {step: Answer(text) for step, text in zip(("extract", "yes_no/1", "yes_no/2"), texts, strict=False)}
-    for subject in (EvaluationItem("i", "p", "i.png"), EvaluationItem("i", "p", "i.png", elements=CHAIN)):
-        assert Dsg(compact).verdict(subject, given_answers).scores["alignment"].status != "missing"
+def test_damaged_answers_give_the_share_of_what_holds_or_nothing(compact: Wording) -> None:
+    extraction = "attributes | cat | Is there a cat?\nattributes | cat | Is the cat black?"
+    yes_no = damaged(st.sampled_from(["yes", "Yes.", "no", "No, it is white."]), most=1)
+    with mostly_reached() as reached:
+
+        @given(extracted=damaged(st.just(extraction), most=1), said=st.lists(yes_no, min_size=2, max_size=2))
+        def check(extracted: str, said: list[str]) -> None:
+            given_answers = {"extract": Answer(extracted)} | {
+                f"yes_no/{n}": Answer(text) for n, text in enumerate(said, start=1)
+            }
+            item = EvaluationItem("i", "p", "i.png")
+            verdict = Dsg(compact).verdict(item, given_answers)
+            asked = elements_of(item, given_answers)
+            assert list(verdict.elements) == [element.element_id for element in asked]
+            read = {e.element_id: yes_or_no(given_answers[f"yes_no/{e.element_id}"].text) for e in asked}
+            score = verdict.scores["alignment"]
+            if not read or None in read.values():
+                assert (score.value, score.status) == (None, UNPARSED)
+            else:
+                holds = [read[e.element_id] and all(read[parent] for parent in e.parents) for e in asked]
+                assert score.value == pytest.approx(10 * sum(holds) / len(holds))
+            reached[score.status == OK] += 1
+
+        check()
+
+
+@given(
+    passed=st.dictionaries(st.integers(1, 6).map(str), st.booleans(), min_size=1),
+    parents=st.dictionaries(st.integers(1, 6).map(str), st.lists(st.integers(0, 8).map(str), max_size=3)),
+)
+def test_the_two_computations_of_the_published_score_agree(
+    passed: dict[str, bool], parents: dict[str, list[str]]
+) -> None:
+    said = {name: "yes" if yes else "no" for name, yes in passed.items()}
+    for propagation, mode, dependencies in (
+        ("direct", "as_published", True),
+        ("all", "corrected", True),
+        ("none", "as_published", False),
+    ):
+        counts = propagate_failures(passed, parents, propagation)
+        expected = dsg_score(said, parents, mode, dependencies)
+        assert sum(counts.values()) / len(counts) == pytest.approx(expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from t2i_eval_kedro.judging.protocols.elements import (
     probability_of_yes,
     yes_no_request,
 )
+from t2i_eval_kedro.judging.protocols.parsing import parse_questions
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 EXTRACTION = """appearance | cat | Is the cat well drawn?
@@ -31,12 +33,34 @@ def test_extracted_questions_depend_on_the_first_about_each_of_their_entities() 
     ]
 
 
-@given(text=st.text(alphabet="|,? \nabcattributes"))
-def test_extraction_is_total_and_parents_come_before_their_children(text: str) -> None:
-    seen: set[str] = set()
-    for element in extracted_elements(text):
-        assert set(element.parents) <= seen
-        seen.add(element.element_id)
+LINES = st.builds(
+    "{} | {} | Is it {}?".format,
+    st.sampled_from(["appearance", "attributes", "relations"]),
+    st.lists(st.sampled_from(["cat", "dog"]), min_size=1, max_size=2).map(", ".join),
+    st.integers(0, 9),
+)
+
+
+def test_the_elements_of_a_damaged_extraction_depend_on_earlier_ones_alone() -> None:
+    with mostly_reached() as reached:
+
+        @given(lines=st.lists(damaged(LINES), max_size=4), more=st.lists(LINES, min_size=2, max_size=5))
+        def check(lines: list[str], more: list[str]) -> None:
+            text = "\n".join([*lines, "attributes | cat | Is there a cat?", *more])
+            asked = [question for question in parse_questions(text) if question.aspect != "appearance"]
+            elements = extracted_elements(text)
+            assert [e.question for e in elements] == [question.text for question in asked]
+            assert [e.element_id for e in elements] == [str(n) for n in range(1, len(asked) + 1)]
+            for number, element in enumerate(elements):
+                first = {}
+                for earlier, question in zip(elements[:number], asked, strict=False):
+                    if len(question.entities) == 1:
+                        first.setdefault(question.entities[0], earlier.element_id)
+                expected = [first[name] for name in asked[number].entities if name in first]
+                assert list(element.parents) == list(dict.fromkeys(expected))
+            reached[any(element.parents for element in elements)] += 1
+
+        check()
 
 
 def test_a_subjects_own_elements_come_first() -> None:

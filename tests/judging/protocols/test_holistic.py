@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
-from t2i_eval_kedro.schema import FAILED, OK, STATUSES, UNPARSED
+from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 SUBJECT = EvaluationItem("i", "a black banana", "i.png")
 SC = Answer('{"score": [8], "reasoning": "it is black"}')
@@ -73,9 +75,25 @@ def test_a_wording_without_its_templates_says_so(compact: Wording) -> None:
         Holistic(compact).requests(SUBJECT, {})
 
 
-@given(sc=st.text(), pq=st.text())
-def test_any_text_gives_a_verdict(full: Wording, sc: str, pq: str) -> None:
+def objects(n: int) -> st.SearchStrategy[str]:
+    scores = st.lists(st.integers(0, 10), min_size=n, max_size=n)
+    return scores.map(lambda listed: json.dumps({"score": listed, "reasoning": "it is there"}))
+
+
+def test_damaged_answers_give_scores_that_fit_together_or_none(full: Wording) -> None:
     protocol = Holistic(full)
-    for score in protocol.verdict(SUBJECT, {"holistic_sc": Answer(sc), "holistic_pq": Answer(pq)}).scores.values():
-        assert score.status in STATUSES
-        assert (score.value is None) == (score.status != OK)
+    with mostly_reached() as reached:
+
+        @given(sc=damaged(objects(1), most=1), pq=damaged(objects(2), most=1))
+        def check(sc: str, pq: str) -> None:
+            scores = protocol.verdict(SUBJECT, {"holistic_sc": Answer(sc), "holistic_pq": Answer(pq)}).scores
+            for score in scores.values():
+                assert score.status in (OK, UNPARSED)
+                assert (score.value is None) == (score.status != OK)
+                assert score.value is None or 0 <= score.value <= 10
+            halves = scores["alignment"].value, scores["appearance"].value
+            both = None not in halves
+            assert scores["overall"].value == (pytest.approx(math.sqrt(halves[0] * halves[1])) if both else None)
+            reached[both] += 1
+
+        check()

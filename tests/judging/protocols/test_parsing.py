@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.parsing import MAX_QUESTIONS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, MAX_QUESTIONS, Question, parse_questions, parse_score
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
 
 
@@ -39,6 +42,26 @@ def test_an_unparsed_score_keeps_its_text(compact: Wording) -> None:
 def test_a_failed_answer_is_failed_with_its_reason(compact: Wording) -> None:
     score = parse_score(Answer("timeout", status=FAILED), compact)
     assert (score.value, score.status, score.explanation) == (None, FAILED, "timeout")
+
+
+BLANKS = st.text(" \t\n", max_size=4)  # enough different texts that hypothesis draws whole ones often
+
+
+def test_a_damaged_score_is_a_level_or_nothing(wording: Wording) -> None:
+    with mostly_reached() as reached:
+        stated = st.builds("{}{}{}".format, BLANKS, st.sampled_from([*wording.levels, "n/a", "N/A"]), BLANKS)
+
+        @given(text=damaged(stated, most=1))
+        def check(text: str) -> None:
+            score = parse_score(Answer(text), wording)
+            word = text.strip().removesuffix(".")
+            assert score.value == (wording.value(word) if word in wording.levels else None)
+            assert score.status == (
+                OK if word in wording.levels else MISSING if word.strip().lower() in ("n/a", "n/a.") else UNPARSED
+            )
+            reached[score.status in (OK, MISSING)] += 1
+
+        check()
 
 
 @given(text=st.text())
@@ -82,8 +105,29 @@ def test_a_runaway_extraction_is_none_at_all() -> None:
     assert len(parse_questions("\n".join(lines[:-1]))) == MAX_QUESTIONS
 
 
-@given(text=st.text(alphabet="|,? \nabcattributes"))
-def test_reading_questions_never_fails(text: str) -> None:
-    for question in parse_questions(text):
-        assert question.entities
-        assert question.text.endswith("?")
+LINES = st.builds(
+    "{} | {} | {}?".format,
+    st.sampled_from(ASPECTS),
+    st.lists(st.sampled_from(["cat", "red dog", "tree"]), min_size=1, max_size=2).map(", ".join),
+    st.sampled_from(["Is it there", "is the cat left of the dog"]),
+)
+
+
+def test_a_damaged_extraction_keeps_its_whole_lines() -> None:
+    with mostly_reached() as reached:
+
+        @given(lines=st.lists(st.one_of(LINES, damaged(LINES)), min_size=1, max_size=6))
+        def check(lines: list[str]) -> None:
+            text = "\n".join(lines)
+            questions = parse_questions(text)
+            for question in questions:
+                assert question.aspect in ASPECTS
+                assert question.entities
+                assert all(name == name.strip() != "" for name in question.entities)
+                assert question.text.endswith("?")
+                assert f"{question.text}" in re.sub(r"[ \t]+", " ", text)
+            assert len(set(questions)) == len(questions)
+            assert questions == tuple(dict.fromkeys(q for line in lines for q in parse_questions(line)))
+            reached[bool(questions)] += 1
+
+        check()

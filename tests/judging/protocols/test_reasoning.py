@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +69,31 @@ def test_the_grammar_of_two_images_is_strict(stated: str, scores: tuple[float, f
     assert (None if read is None else read.scores) == scores
 
 
-@given(text=st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join)), pair=st.booleans())
+SCORES = st.integers(0, 44).map(lambda n: n / 4)  # a few are above 10
+
+
+def test_a_damaged_answer_is_read_by_the_grammar_or_refused() -> None:
+    stated = st.one_of(
+        SCORES.map(lambda score: (False, str(score))),
+        st.tuples(SCORES, SCORES).map(lambda ab: (True, json.dumps(dict(zip("AB", ab, strict=True))))),
+    )
+    with mostly_reached() as reached:
+
+        @given(given=stated, thought=damaged(st.just("a cat , 9 of 10")), data=st.data())
+        def check(given: tuple[bool, str], thought: str, data: st.DataObject) -> None:
+            pair, score = given
+            text = data.draw(damaged(st.just(f"<think>{thought}</think><answer>{score}</answer>"), most=1))
+            read = parse_reasoned(text, pair=pair)
+            if read is not None:
+                assert len(read.scores) == 1 + pair
+                assert all(0 <= value <= 10 and str(value).removesuffix(".0") in text for value in read.scores)
+                assert read.thought in text
+            reached[read is not None] += 1
+
+        check()
+
+
+@given(text=st.lists(PIECES, max_size=12).map("".join), pair=st.booleans())
 def test_any_text_is_read_or_refused(text: str, pair: bool) -> None:
     read = parse_reasoned(text, pair=pair)
     assert read is None or (len(read.scores) == 1 + pair and all(0 <= score <= 10 for score in read.scores))

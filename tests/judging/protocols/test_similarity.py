@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
+
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +37,20 @@ def test_the_score_is_the_cosine_where_it_is_positive(answer: Answer, value: flo
     assert score.status == status
 
 
-@given(text=st.text())
-def test_any_text_gives_a_verdict(text: str) -> None:
-    score = Similarity().verdict(SUBJECT, {"similarity": Answer(text)}).scores["alignment"]
-    assert (score.value is None) == (score.status != OK)
+def test_a_damaged_cosine_is_a_number_from_minus_one_to_one_or_nothing() -> None:
+    with mostly_reached() as reached:
+
+        @given(text=damaged(st.floats(-1, 1).map(str), most=1))
+        def check(text: str) -> None:
+            score = Similarity().verdict(SUBJECT, {"similarity": Answer(text)}).scores["alignment"]
+            try:
+                cosine = float(text) if "_" not in text else math.nan
+            except ValueError:
+                cosine = math.nan
+            if -1.001 <= cosine <= 1.001:
+                assert score.value == pytest.approx(10 * min(max(cosine, 0), 1))
+            else:
+                assert (score.value, score.status) == (None, UNPARSED)
+            reached[score.status == OK] += 1
+
+        check()

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t2i_eval_kedro.agreement.challenge import evalalign_alignment, evalalign_faithfulness
 from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS, alignment_average, faithfulness_average
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement
 from t2i_eval_kedro.judging.protocols.skills import Skills, parse_slots, read_option
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
+from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
 
 SLOTS = "Object: cat; dog\nCount: two cats\nColor: none\nStyle: None.\nSpatial: n/a\nAction: none"
 SUBJECT = EvaluationItem("i", "two cats and a dog", "i.png")
@@ -102,11 +104,60 @@ def test_the_published_aggregates() -> None:
     assert alignment_average([]) is None
 
 
-@given(text=st.text(), name=st.sampled_from(sorted(SKILLS)))
-def test_any_text_gives_a_status(text: str, name: str) -> None:
-    score = read_option(Answer(text), name)
-    assert score.status in STATUSES
-    assert (score.value is None) == (score.status != OK)
-    assert score.value is None or 0 <= score.value <= 1
-    slots = parse_slots(text)
-    assert slots is None or set(slots) <= set(SKILLS)
+OPTIONS = st.builds("{}{}".format, st.integers(-1, 4), st.sampled_from(["", ".", ", some are wrong", ": all right"]))
+
+
+def test_a_damaged_option_is_one_of_the_skill_s_or_nothing() -> None:
+    with mostly_reached() as reached:
+
+        @given(text=damaged(OPTIONS, most=1), name=st.sampled_from(sorted(SKILLS)))
+        def check(text: str, name: str) -> None:
+            skill, score = SKILLS[name], read_option(Answer(text), name)
+            assert score.status in (OK, MISSING, UNPARSED)
+            if score.status == OK:
+                assert score.value is not None
+                option = round(score.value * skill.options[-1])
+                assert option in skill.options
+                assert text.strip().lstrip("(").startswith(str(option))
+            elif score.status == MISSING:
+                assert skill.may_be_absent
+                assert "-1" in text
+            reached[score.status != UNPARSED] += 1
+
+        check()
+
+
+def test_damaged_slots_are_all_there_or_none() -> None:
+    names = [name.partition("/")[2] for name in SKILLS if name.startswith("alignment/")]
+    content = st.sampled_from(["none", "n/a", "two cats", "a dog; a cat", "red"])
+    slots = st.tuples(*(content.map(f"{name}: {{}}".format) for name in names)).map("\n".join)
+    with mostly_reached() as reached:
+
+        @given(text=damaged(slots, most=1))
+        def check(text: str) -> None:
+            slots = parse_slots(text)
+            assert slots is None or all(
+                SKILLS[name].aspect == "alignment" and content.lower() not in ("", "none", "n/a")
+                for name, content in slots.items()
+            )
+            reached[slots is not None] += 1
+
+        check()
+
+
+@given(images=st.lists(st.dictionaries(st.sampled_from(sorted(SKILLS)), st.integers(0, 100), max_size=11), max_size=6))
+def test_the_two_computations_of_the_published_scores_agree(images: list[dict[str, int]]) -> None:
+    options = [
+        {name: SKILLS[name].answers[n % len(SKILLS[name].answers)] for name, n in image.items()} for image in images
+    ]
+    faithfulness = {
+        name: [image[name] for image in options if name in image] for name in SKILLS if name.startswith("faithfulness/")
+    }
+    expected = evalalign_faithfulness(faithfulness)["overall"]
+    assert faithfulness_average(options) == (None if expected is None else pytest.approx(expected))
+    alignment = {
+        str(n): {name: option for name, option in image.items() if name.startswith("alignment/")}
+        for n, image in enumerate(options)
+    }
+    expected = evalalign_alignment({n: image for n, image in alignment.items() if image})["overall"]
+    assert alignment_average(options) == (None if expected is None else pytest.approx(expected))

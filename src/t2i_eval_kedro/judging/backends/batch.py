@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _URL: Final = "/v1/chat/completions"
 _HASH = "t2i_eval_kedro"  # the name of the hash in a batch's metadata
-_MOST_LINES, _MOST_BYTES = 50_000, 190_000_000  # OpenAI's limits: 50,000 requests, 200 MB
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -50,6 +49,8 @@ class BatchBackend:
         budget: Budget,
         tokens: Tokens,
         poll_s: float,
+        max_lines: int = 50_000,
+        max_bytes: int = 190_000_000,
     ) -> None:
         """Prepare; see :class:`~t2i_eval_kedro.judging.backends.openai.OpenAIBackend`.
 
@@ -62,6 +63,8 @@ class BatchBackend:
             budget: a batch that could break it is not submitted.
             tokens: counts the tokens of a request before it is sent.
             poll_s: seconds between two looks at a batch.
+            max_lines: requests in one batch file; OpenAI's limit.
+            max_bytes: size of one batch file; OpenAI's limit is 200 MB.
         """
         self.chat = Chat(settings, key, read_image)
         self._store = store
@@ -69,6 +72,7 @@ class BatchBackend:
         self._budget = budget
         self._tokens = tokens
         self._poll_s = poll_s
+        self._max_lines, self._max_bytes = max_lines, max_bytes
         self._held: dict[str, float] = {}
         self._client = openai.OpenAI(
             api_key=key.get_secret_value(),
@@ -121,7 +125,7 @@ class BatchBackend:
             name = self._name(requests[i])
             self._held[name] = self._budget.hold(most)
             line = json.dumps({"custom_id": name, "method": "POST", "url": _URL, "body": body}).encode() + b"\n"
-            if lines and (len(lines) == _MOST_LINES or sum(map(len, lines)) + len(line) > _MOST_BYTES):
+            if lines and (len(lines) == self._max_lines or sum(map(len, lines)) + len(line) > self._max_bytes):
                 yield names, b"".join(lines)
                 lines, names = [], []
             lines.append(line)
