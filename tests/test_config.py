@@ -10,8 +10,9 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from t2i_eval_kedro.config import Axes, ExperimentConfigLoader, merge
+from t2i_eval_kedro.config import Axes, ExperimentConfigLoader, as_yaml, merge, overview, recipe
 from t2i_eval_kedro.errors import T2IEvalError
 
 PARAMETERS = {
@@ -48,8 +49,8 @@ class Conf:
         self.folder = folder
         self.write("base/parameters.yml", PARAMETERS)
         self.write("base/catalog.yml", CATALOG)
-        for name, recipe in STUDENTS.items():
-            self.write(f"base/students/{name}.yml", recipe)
+        for name, settings in STUDENTS.items():
+            self.write(f"base/students/{name}.yml", settings)
         self.write("test/parameters.yml", {"sft": {"lr": 0.5}})
 
     def write(self, path: str, content: dict[str, Any]) -> None:
@@ -202,6 +203,62 @@ def test_a_recipe_that_is_not_yaml_is_named(conf: Conf) -> None:
         (conf.folder / "base/students/bad.yml").write_text(text)
         with pytest.raises(T2IEvalError, match=rf"bad\.yml' {message}"):
             conf.parameters()
+
+
+def test_a_recipe_as_yaml_gives_the_settings_back_with_their_layers(conf: Conf) -> None:
+    resolved = conf.loader(variant="quick/low").resolved
+    text = as_yaml(resolved)
+    assert yaml.safe_load(text) == {
+        name: value for name, value in resolved.parameters.items() if name not in ("variants", "studies")
+    }
+    lines = {line.split(":")[0].strip(): line.partition("#")[2].strip() for line in text.splitlines()}
+    assert text.startswith("benchmark: shapes")
+    assert (lines["r"], lines["lr"], lines["score"], lines["alpha"]) == (
+        "variant low",
+        "study quick",
+        "student small",
+        "neutral",
+    )
+
+
+def test_an_overview_has_every_student_in_every_variant(conf: Conf) -> None:
+    groups = {"model": {"model": None, "dtype": "f"}, "judging": {"wording": "full"}}
+    more = {"batch_size": 2, "gradient_accumulation_steps": 1, "learning_rate": 0.1}
+    variants = {name: value for name, value in PARAMETERS["variants"].items() if name not in ("broken", "axis")}
+    conf.write("base/parameters.yml", {**PARAMETERS, **groups, "sft": PARAMETERS["sft"] | more, "variants": variants})
+    table = overview(conf.loader())
+    rows = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+    assert len(rows) == len(STUDENTS) * len(variants)
+    short = next(row for row in rows if (row["student"], row["variant"]) == ("small", "short"))
+    assert (short["sft.max_steps"], short["sft.epochs"]) == ("100", "-")
+    assert short["changed by the variant"] == "sft.max_steps=100"
+
+
+def test_a_recipe_holds_what_decides_a_result_and_nothing_of_the_machine() -> None:
+    class Settings(BaseModel):
+        names: tuple[str, ...] = ("a",)
+
+    given = {
+        "launch": {"processes": 8},
+        "judging": {
+            "wording": "full",
+            "wordings": {"full": {"version": 1}, "compact": {}},
+            "answers": "/a",
+            "fold": "test",
+        },
+        "sft": Settings(),
+        "variants": {},
+        "raw_root": "/data",
+        "benchmark": "mine",
+    }
+    kept = recipe(given)
+    assert kept == {
+        "benchmark": "mine",
+        "judging": {"wording": "full", "wordings": {"full": {"version": 1}}, "fold": "test"},
+        "sft": {"names": ["a"]},
+    }
+    assert list(kept) == ["benchmark", "judging", "sft"]
+    assert given["judging"]["answers"] == "/a"
 
 
 def test_an_empty_mapping_takes_any_name(conf: Conf) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -30,11 +30,34 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from t2i_eval_kedro.errors import T2IEvalError
 
 AXES = ("benchmark", "student", "variant", "seed")
+LOADER_ARGS: dict[str, Any] = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment states what differs, not the whole tree of a group of parameters.
+    "merge_strategy": {"parameters": "soft"},
+}
 NEUTRAL, COMMAND_LINE = "neutral", "--params"
 ALTERNATIVES = ((("sft", "max_steps"), ("sft", "epochs")),)
 """Settings of which a recipe has one: a layer that gives one of them unsets the other."""
 SHARE = ("sft", "steps_share")
 """Multiplies the steps or epochs of the layers below the one that gives it; it is gone from the resolved settings."""
+RECIPE_ORDER = (*AXES, "model", "judging", "examples", "rebalancing", "sft", "grpo")
+"""What a recipe begins with; the rest follows."""
+NOT_IN_RECIPE = ("variants", "studies", "raw_root", "launch")
+MACHINE = (("judging", "answers"), ("judging", "ray_workers"))
+"""Settings that move no result: where answers are kept, and how many processes judge."""
+KEY_SETTINGS = (
+    "model.model",
+    "model.dtype",
+    "judging.wording",
+    "sft.max_steps",
+    "sft.epochs",
+    "sft.batch_size",
+    "sft.gradient_accumulation_steps",
+    "sft.learning_rate",
+    "sft.lora.r",
+)
+"""The columns of an overview of recipes."""
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -116,7 +139,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         Raises:
             T2IEvalError: an axis with a value that there is not, or a parameter that no file of conf/base declares.
         """
-        neutral, environment = self._neutral, self._environment
+        neutral, environment = self.neutral, self._environment
         given = copy.deepcopy(self.runtime_params or {}) | axes
         chosen = self._axes(neutral, environment, given)
         declared = merge(neutral, {name: environment[name] for name in ("variants", "studies") if name in environment})
@@ -171,7 +194,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         )
 
     @cached_property
-    def _neutral(self) -> dict[str, Any]:
+    def neutral(self) -> dict[str, Any]:
         """The parameters of conf/base."""
         return dict(self._plain(self.base_env)["parameters"])
 
@@ -216,6 +239,18 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
             raise T2IEvalError(f"'{seed}' is not a seed; give a whole number from 0 to {2**31 - 1}, as in seed=1.")
         return Axes(str(benchmark), str(student), str(variant), seed)
+
+
+def default_conf() -> Path:
+    """The folder of the defaults that come with the package; it has the environment ``base`` alone in an installed wheel."""
+    return Path(__file__).parent / "conf"
+
+
+def load_config(
+    conf_source: Path, env: str | None = None, params: Mapping[str, Any] | None = None
+) -> ExperimentConfigLoader:
+    """The configuration in the folder ``conf_source``, of the environment ``env``, with ``params`` on top."""
+    return ExperimentConfigLoader(str(conf_source), env, dict(params or {}), **LOADER_ARGS)
 
 
 def variant_layers(name: str, declared: Mapping[str, Any]) -> list[Layer]:
@@ -328,3 +363,69 @@ def refuse_unknown(given: Mapping[str, Any], declared: Mapping[str, Any], where:
             raise T2IEvalError(f"There is no parameter '{prefix}{name}' ({where}); did you mean {names}?")
         if isinstance(value, Mapping) and isinstance(declared[name], Mapping) and declared[name]:
             refuse_unknown(value, declared[name], where, f"{prefix}{name}.")
+
+
+def recipe(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of ``parameters`` that decides a result, as JSON types: what an adapter or a summary keeps.
+
+    Left out are definitions of variants and studies, wordings that are not chosen, and what may differ from machine to machine.
+    """
+    names = sorted(parameters, key=lambda name: RECIPE_ORDER.index(name) if name in RECIPE_ORDER else len(RECIPE_ORDER))
+    plain = {name: _as_json(parameters[name]) for name in names if name not in NOT_IN_RECIPE}
+    for group, name in MACHINE:
+        if isinstance(plain.get(group), dict):
+            plain[group].pop(name, None)
+    judging = plain.get("judging", {})
+    if "wordings" in judging:
+        judging["wordings"] = {name: text for name, text in judging["wordings"].items() if name == judging["wording"]}
+    return plain
+
+
+def _as_json(value: Any) -> Any:
+    """``value`` without objects: settings that were checked are dumped, tuples are lists, everything is a copy."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {name: _as_json(item) for name, item in value.items()}
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def overview(config: ExperimentConfigLoader, student: str | None = None, variant: str | None = None) -> list[list[str]]:
+    """A header, and a row of :data:`KEY_SETTINGS` for every student (or ``student``) in every variant (or ``variant``)."""
+    table = [["student", "variant", *KEY_SETTINGS, "changed by the variant"]]
+    for name in [student] if student else config.students:
+        for other in [variant] if variant else config.resolved.parameters["variants"]:
+            resolved = config.resolve(student=name, variant=other)
+            values = [_look_up(resolved.parameters, path) for path in KEY_SETTINGS]
+            layer = variant_layers(other, resolved.parameters)[0].name
+            changed = [path for path, origin in resolved.layers.items() if layer in origin]
+            listed = ", ".join(f"{path}={_look_up(resolved.parameters, path)}" for path in changed)
+            table.append([name, other, *values, listed or "-"])
+    return table
+
+
+def _look_up(settings: Mapping[str, Any], path: str) -> str:
+    value: Any = settings
+    for name in path.split("."):
+        value = value[name]
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+    return "-" if value is None else str(text)
+
+
+def as_yaml(resolved: Resolved) -> str:
+    """The recipe of an experiment as YAML, each value with the layer that it comes from as a comment."""
+    lines = list(_yaml_lines(recipe(resolved.parameters), resolved.layers))
+    width = min(56, max(len(text) for text, layer in lines if layer))
+    return "".join(f"{text:{width}}  # {layer}\n" if layer else f"{text}\n" for text, layer in lines)
+
+
+def _yaml_lines(settings: Mapping[str, Any], layers: Mapping[str, str], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each line of the YAML of ``settings``, with the layer of its value."""
+    for name, value in settings.items():
+        path, key = f"{prefix}{name}", "  " * prefix.count(".") + str(name)
+        if isinstance(value, Mapping) and value:
+            yield f"{key}:", ""
+            yield from _yaml_lines(value, layers, f"{path}.")
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+            yield f"{key}: {text.removesuffix('...' + chr(10)).strip()}", layers[path]

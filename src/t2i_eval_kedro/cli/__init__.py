@@ -13,6 +13,7 @@ cli = LazyGroup(
         for name, command in {
             "run": "run.run",
             "ablations": "ablations.ablations",
+            "recipe": "recipe.recipe",
             "judge": "judge.judge_images",
             "serve-evaluator": "serve.serve_evaluator",
             "estimate-teacher": "estimate_teacher.estimate_teacher",

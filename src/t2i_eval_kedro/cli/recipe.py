@@ -1,0 +1,41 @@
+"""``kedro recipe``: prints the settings that an experiment resolves to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.evaluators import project_options
+from t2i_eval_kedro.config import as_yaml, load_config, overview
+
+
+@click.command("recipe")
+@click.argument("student", required=False)
+@click.argument("variant", required=False)
+@click.option("--table", "as_table", is_flag=True, help="Print the key settings of every student in every variant.")
+@project_options
+@readable_errors
+def recipe(
+    student: str | None, variant: str | None, as_table: bool, env: str | None, params: Mapping[str, Any]
+) -> None:
+    """Print the settings of STUDENT in VARIANT as YAML, each with the layer that it comes from.
+
+    By default both are those of the parameters. A variant of a study is written STUDY/VARIANT.
+
+    \b
+    kedro recipe qwen2_5_vl_7b no_rebalancing
+    kedro recipe --table
+    """
+    config = load_config(Path("conf"), env, params)
+    chosen = {name: value for name, value in (("student", student), ("variant", variant)) if value is not None}
+    if not as_table:
+        click.echo(as_yaml(config.resolve(**chosen)), nl=False)
+        return
+    table = overview(config, **chosen)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
