@@ -29,7 +29,7 @@ Kind = Literal["string", "float", "int", "bool"]
 OK, UNPARSED, FAILED, MISSING = "ok", "unparsed", "failed", "missing"
 STATUSES = (OK, UNPARSED, FAILED, MISSING)
 
-RENAMED_COLUMNS = {"pair_id": "question_id", "protocol": "prompt_version"}
+RENAMED_COLUMNS = {"pair_id": "question_id", "protocol": "prompt_version", "target": "soft_label"}
 """Old name -> new name of a column; tables with the old one are read for one release."""
 
 BASE, SFT, GRPO, TEACHER = "base", "sft", "grpo", "teacher"
@@ -286,7 +286,7 @@ EXAMPLES = Table(
         "score": _FLOAT_NULL,  # the score that the completion states, on the wording's scale, or null
         "question_id": _STRING,  # joins the explanation and the score of one question
         "weight": _FLOAT,  # of the example's loss
-        "target": _STRING_NULL,  # JSON object level -> probability: a soft label in place of the completion's level
+        "soft_label": _STRING_NULL,  # JSON object level -> probability: a soft label in place of the completion's level
         "frequency": _FLOAT_NULL,  # how often it is drawn beside the others; null: once an epoch, as every other
         "prompt_version": _STRING_NULL,  # protocol and wording of the request, each with its version
     },

@@ -76,7 +76,7 @@ def test_a_missing_folder_is_named(load, name: str) -> None:
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     for load in (load_model, load_processor):
-        with pytest.raises(T2IEvalError, match=r"holds no config\.json"):
+        with pytest.raises(T2IEvalError, match=r"does not contain config\.json"):
             load(tmp_path)
 
 
@@ -107,6 +107,29 @@ def test_the_fingerprint_is_of_the_weights_not_of_the_place(base_model: Path, tm
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert fingerprint(base_model) == fingerprint(moved) != fingerprint(other)
+
+
+def test_the_fingerprint_of_a_file_above_256_mib_sees_its_size_and_its_blocks(tmp_path: Path) -> None:
+    weights, mib = tmp_path / "model.safetensors", 2**20
+    (tmp_path / "config.json").write_text("{}")
+
+    def fingerprint_of(size: int, changed: int | None = None) -> str:
+        weights.unlink(missing_ok=True)
+        with weights.open("wb") as stream:
+            stream.truncate(size)  # a file of holes
+            if changed is not None:
+                stream.seek(changed)
+                stream.write(b"\x01")
+        return fingerprint(tmp_path)
+
+    size = 520 * mib
+    plain = fingerprint_of(size)
+    last_block_but_one = 254 * (size - mib) // 255
+    others = {place: fingerprint_of(size, changed=place) for place in (0, mib - 1, last_block_but_one, size - 1)}
+    assert plain not in others.values()
+    assert len(set(others.values())) == 4
+    assert fingerprint_of(size + 1) != plain
+    assert fingerprint_of(size, changed=mib) == plain  # between two blocks nothing is read, as the docstring says
 
 
 def test_an_adapter_of_another_base_model_is_refused(adapter: Path, base_model: Path, tmp_path: Path) -> None:

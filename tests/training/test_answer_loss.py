@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from trl.trainer.sft_config import SFTConfig
 
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.training.answer_loss import _answer_loss
+from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer, answer_loss
 from t2i_eval_kedro.training.data import IGNORED, Encoder
 from t2i_eval_kedro.training.sampling import FrequencySampler
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
@@ -21,11 +22,58 @@ BATCH = [{"row": 0}, {"row": 1}]
 SHARES = {"3": 0.25, "4": 0.75}
 
 
+def mean_cross_entropy(model: Any, batch: dict[str, torch.Tensor]) -> float:
+    """Nats per answer token, from the definition: token by token, on the logits of a plain forward pass."""
+    with torch.no_grad():
+        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.double()
+    nats = [
+        float(logits[row, column - 1].logsumexp(0) - logits[row, column - 1, label])
+        for row, labels in enumerate(batch["labels"].tolist())
+        for column, label in enumerate(labels)
+        if label != IGNORED
+    ]
+    return sum(nats) / len(nats)
+
+
+@pytest.mark.parametrize("steps_tokens", [None, 100])
+def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
+    base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path, steps_tokens: int | None
+) -> None:
+    processor, model = load_processor(base_model), load_model(base_model, device="cpu")
+    encoder = Encoder(examples.iloc[[0, 1, 6, 21]], processor, pictures)
+    trainer = AnswerLossTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            gradient_checkpointing=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        data_collator=encoder,
+        train_dataset=encoder.dataset(range(4)),
+        processing_class=processor,
+    )
+    batch = encoder([{"row": row} for row in range(4)])
+    answers = int((batch["labels"] != IGNORED).sum())
+    expected = mean_cross_entropy(model, batch) * (answers / steps_tokens if steps_tokens else 1)
+    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=steps_tokens)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    weight = model.get_output_embeddings().weight
+    slope, step = float(weight.grad.square().sum()), 1e-3
+    with torch.no_grad():
+        weight -= step * weight.grad
+    moved = trainer.compute_loss(model, dict(batch), num_items_in_batch=steps_tokens)
+    assert (loss - moved).item() == pytest.approx(step * slope, rel=0.05)  # what the gradient promises
+
+
 @pytest.fixture
 def two(examples: pd.DataFrame) -> pd.DataFrame:
     """A score request with a soft label, and one without."""
     chosen = examples[examples["task"] == "score"].iloc[[3, 7]].reset_index(drop=True)
-    return EXAMPLES.check(chosen.assign(target=[json.dumps(SHARES), None]))
+    return EXAMPLES.check(chosen.assign(soft_label=[json.dumps(SHARES), None]))
 
 
 def test_a_soft_label_costs_its_divergence_and_the_rest_stays(
@@ -34,9 +82,9 @@ def test_a_soft_label_costs_its_divergence_and_the_rest_stays(
     model, processor = load_model(base_model, device="cpu"), load_processor(base_model)
 
     def loss(examples: pd.DataFrame) -> float:
-        return float(_answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
+        return float(answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
 
-    batch = Encoder(two.assign(target=None), processor, pictures)(BATCH)
+    batch = Encoder(two.assign(soft_label=None), processor, pictures)(BATCH)
     fields = {name: value for name, value in batch.items() if name != "labels"}
     first = int((batch["labels"][0] != IGNORED).int().argmax())
     log_model = model(**fields).logits[0, first - 1].log_softmax(-1)
@@ -44,15 +92,15 @@ def test_a_soft_label_costs_its_divergence_and_the_rest_stays(
     shares = torch.tensor(list(SHARES.values()))
     divergence = (shares * (shares.log() - log_model[tokens])).sum().item()
     hard = -float(log_model[batch["labels"][0, first]])
-    assert loss(two) == pytest.approx(loss(two.assign(target=None)) - hard + divergence, rel=1e-5)
+    assert loss(two) == pytest.approx(loss(two.assign(soft_label=None)) - hard + divergence, rel=1e-5)
 
 
 def test_a_soft_label_with_one_level_is_the_hard_one(base_model: Path, two: pd.DataFrame, pictures: Any) -> None:
     model, processor = load_model(base_model, device="cpu"), load_processor(base_model)
-    certain = two.assign(target=[json.dumps({completion: 1.0}) for completion in two["completion"]])
+    certain = two.assign(soft_label=[json.dumps({completion: 1.0}) for completion in two["completion"]])
     losses = [
-        float(_answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
-        for examples in (certain, two.assign(target=None))
+        float(answer_loss(model, Encoder(examples, processor, pictures)(BATCH))[0])
+        for examples in (certain, two.assign(soft_label=None))
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 

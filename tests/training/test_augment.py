@@ -63,7 +63,14 @@ def test_versions_are_drawn_alike_and_differ() -> None:
 def test_training_images_alone_change_and_are_kept_by_version(base_model: Path, examples, cache_mb: int) -> None:
     import torch
 
-    store = Pictures({str(n): noise() for n in range(11)})
+    class Counted(Pictures):
+        reads = 0
+
+        def image(self, key: str) -> Image.Image:
+            self.reads += 1
+            return super().image(key)
+
+    store = Counted({str(n): noise() for n in range(11)})
     processor = load_processor(base_model)
     plain = Encoder(examples, processor, store, cache_mb)
     changed = Encoder(examples, processor, store, cache_mb, augment=0.5, seed=1)
@@ -73,7 +80,9 @@ def test_training_images_alone_change_and_are_kept_by_version(base_model: Path, 
             same = examples["fold"].iloc[row] != "train" or version_of(examples["example_id"].iloc[row], 1) == 0
             assert torch.equal(ours["pixel_values"], theirs["pixel_values"]) == same, row
             assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    assert len(changed._cache._values) <= 11 * VERSIONS
+    versions = {(row.item_id, version_of(row.example_id, 1) * (row.fold == "train")) for row in examples.itertuples()}
+    once = len(versions) + 11  # each version of an image, and in the plain encoder each image, is processed once
+    assert (store.reads == once) == bool(cache_mb)
 
 
 def test_a_run_that_was_cut_off_goes_on_with_the_same_images(base_model: Path, examples, tmp_path: Path) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from random_model import LEVELS
 
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
+from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.rewards import best_constant_reward
@@ -99,6 +103,39 @@ def test_cut_off_or_not_the_same_seed_gives_the_same_bytes(
     again = train_grpo(examples, pictures, model, sft_adapter, settings, parse, out, checkpoint_dir=checkpoints)
     pd.testing.assert_frame_equal(again, curve)
     assert (out / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def mean_error(base_model: Path, adapter: Path, pictures) -> float:
+    """Mean distance of the expected score from the true one, over the eleven pictures."""
+    requests = [
+        Request(str(n), "a", "score", "", (ChatMessage("user", "Score the image.", (str(n),)),), 3, LEVELS)
+        for n in range(11)
+    ]
+    model = load_model(base_model, adapter=adapter, device="cpu", merge=True)
+    backend = TransformersBackend(model, load_processor(base_model), pictures, batch_size=11)
+    expected = {
+        place: sum(int(level) * share for level, share in answer.probabilities.items())
+        for place, answer in backend.answer(requests)
+    }
+    return sum(abs(expected[n] - n) for n in range(11)) / 11
+
+
+def test_scores_move_towards_people_s_and_away_from_their_reverse(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    """Rewards that read the score's mirror image, or no score at all, would fail one of the two."""
+    model = ModelSettings(model=str(base_model), device="cpu")
+    settings = SETTINGS.model_copy(
+        update={"max_steps": 12, "prompts_per_step": 11, "generations": 8, "batch_size": 88, "learning_rate": 3e-3}
+    )
+    before = mean_error(base_model, sft_adapter, pictures)
+    after = {}
+    for name, score in (("people", examples["score"]), ("reverse", 10 - examples["score"])):
+        rated = examples.assign(score=score)
+        train_grpo(rated, pictures, model, sft_adapter, settings, parse, tmp_path / name)
+        after[name] = mean_error(base_model, tmp_path / name, pictures)
+    assert after["people"] < before - 0.2
+    assert after["reverse"] > before + 0.2
 
 
 def test_without_scores_there_is_nothing_to_train_on(

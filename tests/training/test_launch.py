@@ -91,11 +91,11 @@ def test_the_command_of_each_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "shared"), [((8, 2, 1), (8, 2)), ((8, 2, 2), (8, 1)), ((8, 2, 4), (4, 1)), ((2, 64, 8), (2, 8))]
 )
-def test_a_step_is_shared_out(given: tuple[int, int, int], shared: tuple[int, int]) -> None:
+def test_a_step_is_divided(given: tuple[int, int, int], shared: tuple[int, int]) -> None:
     assert per_process(*given) == shared
     assert shared[0] * shared[1] * given[2] == given[0] * given[1]
 
 
-def test_a_step_that_cannot_be_shared_out_is_refused() -> None:
-    with pytest.raises(T2IEvalError, match="16 examples cannot be shared out evenly among 3 processes"):
+def test_a_step_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(T2IEvalError, match="16 examples cannot be divided evenly among 3 processes"):
         per_process(8, 2, 3)

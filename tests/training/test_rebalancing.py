@@ -56,15 +56,18 @@ def test_summaries_equal_the_official_run() -> None:
     _, table = rebalance(EXAMPLES.frame(scored("summary_2", GOLDEN["summarize_bins"], aspect="overall")))
     counts = after(table, "summary_2")
     assert counts.pop("N/A") == 0
-    assert set(counts.values()) == {GOLDEN["observed_from_official_run"]["summarize_per_bin"]}
+    per_bin = GOLDEN["observed_from_official_run"]["summarize_per_bin"]
+    assert set(counts.values()) == {per_bin} == {GOLDEN["per_bin_out"]} == {int(GOLDEN["p75_including_NA_bin"])}
     assert sum(counts.values()) == GOLDEN["observed_from_official_run"]["summarize_total_per_category"]
 
 
 def test_questions_equal_the_official_run_when_pairs_may_split() -> None:
     examples = EXAMPLES.frame(paired(GOLDEN["summarize_bins"]))
     _, table = rebalance(examples, split_pairs=True)
+    assert table.groupby("bin")["before"].sum().to_dict() == GOLDEN["stage12_bins"]
     counts = table.groupby("bin")["after"].sum().drop("N/A")
-    assert set(counts) == {GOLDEN["observed_from_official_run"]["stage12_per_bin"]}
+    per_bin = GOLDEN["observed_from_official_run"]["stage12_per_bin"]
+    assert set(counts) == {per_bin} == {GOLDEN["stage12_per_bin_out"]} == {int(GOLDEN["stage12_p75"])}
     assert counts.sum() == GOLDEN["observed_from_official_run"]["stage12_total_per_aspect"]
 
 

@@ -101,14 +101,14 @@ def test_peoples_scores_and_the_spread_of_raters(build: Callable[..., pd.DataFra
 def test_soft_labels_have_peoples_mean(build: Callable[..., pd.DataFrame]) -> None:
     examples = build(tasks=["score"], soft="corrected")
     for row in examples.itertuples():
-        shares = {float(level): share for level, share in json.loads(str(row.target)).items()}
-        assert sum(shares.values()) == pytest.approx(1)
+        shares = {float(level): share for level, share in json.loads(str(row.soft_label)).items()}
+        assert sum(probabilities.values()) == pytest.approx(1)
         assert sum(level * share for level, share in shares.items()) == pytest.approx(row.score, abs=1e-6)
 
 
-def test_smaller_shares_of_the_prompts_are_nested(build: Callable[..., pd.DataFrame]) -> None:
+def test_smaller_fractions_of_the_prompts_are_nested(build: Callable[..., pd.DataFrame]) -> None:
     def prompts(share: float, fold: str = "train") -> set[str]:
-        examples = build(tasks=["score"], prompt_share=share)
+        examples = build(tasks=["score"], prompt_fraction=share)
         return {item[:5] for item in examples.loc[examples["fold"] == fold, "item_id"]}
 
     assert [len(prompts(share)) for share in (0.25, 0.5, 1)] == [2, 4, 8]
@@ -188,7 +188,9 @@ def test_examples_of_another_version_are_refused(build: Callable[..., pd.DataFra
     examples = build(tasks=["score"])
     label = examples["prompt_version"].iloc[0]
     assert require_protocols(examples, [label]) is examples
-    with pytest.raises(T2IEvalError, match=rf"{len(examples)} training examples were written by '{label}'"):
+    with pytest.raises(
+        T2IEvalError, match=rf"{len(examples)} training examples were written with prompt version '{label}'"
+    ):
         require_protocols(examples, [label.replace("compact@1", "compact@2")])
     assert len(require_protocols(examples.assign(prompt_version=None), [])) == len(examples)
 
@@ -212,6 +214,6 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
 def test_soft_labels_are_over_the_words_of_the_vocabulary(tables: Sources, wording: Wording, vocabulary: str) -> None:
     levels = Levels(wording, vocabulary=vocabulary)
     examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"], soft="corrected"))
-    shares = json.loads(examples["target"].iloc[0])
-    assert list(shares) == list(levels.vocabulary.levels)
-    assert sum(shares.values()) == pytest.approx(1)
+    probabilities = json.loads(examples["soft_label"].iloc[0])
+    assert list(probabilities) == list(levels.vocabulary.levels)
+    assert sum(probabilities.values()) == pytest.approx(1)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import doctest
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from t2i_eval_kedro.models import settings
 from t2i_eval_kedro.training import rewards
@@ -32,9 +34,43 @@ def test_no_score_and_a_score_off_the_scale_earn_nothing(kind: str, score: float
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(score=SCORE, target=SCORE)
-def test_rewards_are_shares_and_largest_at_the_target(kind: str, score: float, target: float) -> None:
+def test_rewards_lie_between_0_and_1_and_are_largest_at_the_target(kind: str, score: float, target: float) -> None:
     reward = reward_of(GRPOSettings(reward=kind))
     assert 0 <= reward(score, target) <= reward(target, target) == 1
+
+
+@given(score=SCORE, target=SCORE, sigma=st.floats(0.05, 1), tolerance=st.floats(0, 1))
+def test_each_reward_is_its_formula(score: float, target: float, sigma: float, tolerance: float) -> None:
+    error = abs(Fraction(score) - Fraction(target)) / 10
+    settings = GRPOSettings(sigma=sigma, tolerance=tolerance)
+
+    def paid(kind: str) -> float:
+        return reward_of(settings.model_copy(update={"reward": kind}))(score, target)
+
+    assert paid("linear") == pytest.approx(float(1 - error))
+    assert paid("gaussian") == pytest.approx(norm.pdf(float(error), scale=sigma) / norm.pdf(0, scale=sigma), abs=1e-9)
+    if abs(error - Fraction(tolerance)) > 1e-9:  # nearer, rounding decides
+        assert paid("binary") == (error < Fraction(tolerance))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(score=SCORE, target=SCORE)
+def test_too_high_earns_what_too_low_by_as_much_earns(kind: str, score: float, target: float) -> None:
+    reward = reward_of(GRPOSettings(reward=kind))
+    if kind == "binary" and abs(abs(score - target) - 1) < 1e-9:
+        return  # at the edge of the tolerance, rounding decides
+    assert reward(score, target) == pytest.approx(reward(target, score))
+    assert reward(score, target) == pytest.approx(reward(10 - score, 10 - target))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(targets=st.lists(SCORE, min_size=1, max_size=6))
+def test_no_constant_earns_more_than_the_best(kind: str, targets: list[float]) -> None:
+    reward = reward_of(GRPOSettings(reward=kind))
+    value, best = best_constant_reward(targets, reward)
+    assert value == pytest.approx(sum(reward(best, target) for target in targets) / len(targets))
+    for score in (0.0, 5.0, 10.0, round(sum(targets) / len(targets), 2)):
+        assert sum(reward(score, target) for target in targets) / len(targets) <= value + 1e-9
 
 
 @given(target=SCORE, near=SCORE, far=SCORE)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -8,12 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from random_model import Pictures
+from test_answer_loss import mean_cross_entropy
 
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.adapters import _card
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.data import Encoder
@@ -32,11 +36,21 @@ def trained(
     return folder, curve
 
 
-def test_the_loss_falls_and_validation_is_in_the_curve(trained: tuple[Path, pd.DataFrame]) -> None:
-    _, curve = trained
+def test_the_loss_falls_and_the_validation_loss_is_that_of_the_adapter(
+    trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures
+) -> None:
+    folder, curve = trained
     assert curve["step"].tolist() == [2, 4, 6]
     assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
-    assert curve["validation_loss"].iloc[-1] > 0
+    held_out = examples[examples["fold"] == "validation"]
+    drawn = held_out.iloc[np.sort(np.random.default_rng(0).choice(len(held_out), SHORT.eval_examples, replace=False))]
+    batch = Encoder(drawn, load_processor(base_model), pictures)([{"row": row} for row in range(len(drawn))])
+    expected = {
+        name: mean_cross_entropy(load_model(base_model, adapter=adapter, device="cpu"), batch)
+        for name, adapter in (("trained", folder), ("base", None))
+    }
+    assert curve["validation_loss"].iloc[-1] == pytest.approx(expected["trained"], rel=1e-3)
+    assert expected["trained"] < expected["base"] - 0.1
 
 
 def test_the_folder_is_whole_and_names_no_path(trained: tuple[Path, pd.DataFrame], base_model: Path) -> None:
@@ -93,12 +107,12 @@ def test_the_code_on_the_card_loads_the_adapter(
 
 
 def test_the_code_on_the_card_takes_the_revision_and_says_where_code_is_run(
-    trained: tuple[Path, pd.DataFrame],
+    base_model: Path, examples, pictures, tmp_path: Path
 ) -> None:
-    folder, curve = trained
-    resolved = json.loads((folder / "settings.json").read_text())
-    base = ModelSettings(model="somebody/model", revision="0" * 40, trust_remote_code=True)
-    code = loading_code(_card(resolved, base, curve, ""))
+    base = ModelSettings(model=str(base_model), revision="0" * 40, trust_remote_code=True)
+    one = SHORT.model_copy(update={"max_steps": 1, "eval_examples": 0})
+    train_sft(examples, pictures, base, one, tmp_path / "a")
+    code = loading_code((tmp_path / "a" / "README.md").read_text())
     assert code.count(f'.from_pretrained("tiny-llava", revision="{base.revision}", trust_remote_code=True)') == 2
 
 
@@ -214,7 +228,7 @@ def test_long_examples_are_left_out_and_counted(
 
 def test_a_loss_that_is_no_number_stops(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30, "logging_steps": 1})
-    with pytest.raises(T2IEvalError, match=r"no number at step \d+ of 6; lower the learning rate"):
+    with pytest.raises(T2IEvalError, match=r"not a finite number at step \d+ of 6; lower the learning rate"):
         train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
@@ -234,7 +248,9 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_no_number(
     monkeypatch.setattr(AnswerLossTrainer, "compute_loss", breaks)
     settings = SHORT.model_copy(update={"save_steps": 1, "logging_steps": 6, "eval_examples": 0})
     work = tmp_path / "work"
-    with pytest.raises(T2IEvalError, match=r"no number at step 3 of 6.* the last good checkpoint is in '.*work'"):
+    with pytest.raises(
+        T2IEvalError, match=r"not a finite number at step 3 of 6.* the last good checkpoint is in '.*work'"
+    ):
         train_sft(
             examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a", checkpoint_dir=work
         )
@@ -327,7 +343,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base_model: Path, examples, pict
     )
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
-        while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+        while not list(checkpoints.glob("checkpoint-*/files.json")):
             assert process.poll() is None, process.stderr.read().decode()[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -341,6 +357,37 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base_model: Path, examples, pict
     assert not checkpoints.exists()
 
 
+TRUNCATED = ("trainer_state.json", "optimizer.pt", "adapter_model.safetensors", "files.json")
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_truncated_checkpoint_is_not_resumed(
+    base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    model = ModelSettings(model=str(base_model), device="cpu")
+    settings = CHECKPOINTED.model_copy(update={"max_steps": 3, "save_steps": 1})
+    work, interrupted, undisturbed = tmp_path / "work", tmp_path / "interrupted", tmp_path / "undisturbed"
+
+    class Interrupted(Pictures):
+        def image(self, key: str) -> Image.Image:
+            if (work / "checkpoint-2" / "files.json").exists():
+                raise KeyboardInterrupt
+            return super().image(key)
+
+    uncached = settings.model_copy(update={"image_cache_mb": 0})
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(examples, Interrupted(pictures.images), model, uncached, interrupted, checkpoint_dir=work)
+    content = (work / "checkpoint-2" / name).read_bytes()
+    (work / "checkpoint-2" / name).write_bytes(content[: len(content) // 2])
+    with caplog.at_level(logging.INFO):
+        train_sft(examples, pictures, model, uncached, interrupted, checkpoint_dir=work)
+    assert "The checkpoint of step 2 is partial and is deleted." in caplog.text
+    assert "Resuming from step 1." in caplog.text
+    train_sft(examples, pictures, model, settings, undisturbed)
+    weights = "adapter_model.safetensors"
+    assert (interrupted / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
 def test_checkpoints_of_another_run_are_not_used(
     base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,6 +398,6 @@ def test_checkpoints_of_another_run_are_not_used(
     settings = SHORT.model_copy(update={"save_steps": 4})
     model = ModelSettings(model=str(base_model))
     train_sft(examples, pictures, model, settings, tmp_path / "b", checkpoint_dir=checkpoints)
-    assert "are of another run and are deleted" in caplog.text
+    assert "belong to another run and are deleted" in caplog.text
     weights = "adapter_model.safetensors"
     assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()

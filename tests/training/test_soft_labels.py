@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.training.soft_labels import corrected, published
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/golden/deqa_soft_label.json").read_text())["rows"]
-CDF = [row for row in GOLDEN if row["density"] == "cdf"]
 
 
-@pytest.mark.parametrize("row", CDF, ids=lambda row: f"{row['mos']}-{row['std']}")
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['mos']}-{row['std']}-{row['density']}")
 def test_the_published_form_equals_the_official_run(row: dict) -> None:
-    shares = published(row["mos"], row["std"])
-    np.testing.assert_allclose(shares[::-1], row["probs_excellent_to_bad"], atol=2e-8)
+    label = published(row["mos"], row["std"], density=row["density"])
+    np.testing.assert_allclose(label[::-1], row["probs_excellent_to_bad"], atol=2e-8)
+    assert label.sum() == pytest.approx(row["sum"], abs=2e-8)
+    assert label @ np.arange(1, 6) == pytest.approx(row["mean"], abs=1e-7)
 
 
 def test_the_published_form_degenerates_where_the_corrected_does_not() -> None:

@@ -1,4 +1,4 @@
-"""The Kedro datasets of an adapter folder and of its training, and what makes an adapter folder whole."""
+"""The Kedro datasets of an adapter folder and of its training, and what makes an adapter folder complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that an adapter folder is whole.
+    """Check that an adapter folder is complete.
 
     Raises:
         T2IEvalError: a file is missing or differs from the manifest.
@@ -39,7 +39,7 @@ def check_folder(folder: Path) -> None:
     for name in (*_NEEDED, MANIFEST):
         if not (folder / name).is_file():
             raise T2IEvalError(
-                f"Adapter folder '{folder}' holds no {name}, so it is not whole; train the adapter again."
+                f"Adapter folder '{folder}' does not contain {name}, so it is not complete; train the adapter again."
             )
     sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, expected in sums.items():
@@ -52,7 +52,7 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
     """A folder that holds a trained adapter.
 
     Saving takes over a finished folder: it is moved into place in one step and is no longer where it was. Loading checks
-    that the folder is whole and returns its path.
+    that the folder is complete and returns its path.
 
     Example:
         ::

@@ -6,7 +6,7 @@
 | ``settings.json`` | the resolved settings, the base model's name and fingerprint, the hash of the training data |
 | ``curve.csv`` | the training curve |
 | ``README.md`` | the card |
-| ``manifest.json`` | SHA-256 of every file but the card, to tell a whole folder from a torn one |
+| ``manifest.json`` | SHA-256 of every file but the card, to tell a complete folder from a partial one |
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def save_adapter(
     data_note: str = "",
     weights: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the adapter of a trained peft model as a whole folder, in one step.
+    """Write the adapter of a trained peft model as a complete folder, in one step.
 
     Args:
         model: a ``PeftModel``.
@@ -97,7 +97,7 @@ def save_adapter(
         data_hash: see :func:`t2i_eval_kedro.training.data.data_hash`.
         curve: the training curve, with a column ``step``.
         data_note: a sentence on where the data comes from, such as that it is synthetic.
-        weights: the model's, where ``model`` holds only this process's share of them.
+        weights: the model's, where ``model`` holds only this process's part of them.
     """
     name = portable_name(base)
     resolved = {

@@ -139,7 +139,7 @@ def model_folder(model: str | Path) -> Path | None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise T2IEvalError(
-                f"Model folder '{model}' holds no config.json, so it is no transformers model; build the model first "
+                f"Model folder '{model}' does not contain config.json, so it is not a transformers model; build the model first "
                 "or set the model to a folder that save_pretrained wrote."
             )
         return path
@@ -212,7 +212,7 @@ def load_model(
 
     folder = model_folder(model)
     if dtype not in _DTYPES:
-        raise T2IEvalError(f"'{dtype}' is no dtype for a model; use one of {', '.join(_DTYPES)}.")
+        raise T2IEvalError(f"'{dtype}' is not a valid dtype for a model; use one of {', '.join(_DTYPES)}.")
     if quantize and find_spec("bitsandbytes") is None:
         raise T2IEvalError(
             f"Model '{model}' cannot be loaded in 4 bits without bitsandbytes; install it with pip install "
@@ -316,7 +316,9 @@ def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = No
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (adapter / name).is_file():
-            raise T2IEvalError(f"Adapter folder '{adapter}' holds no {name}; train the adapter or correct the path.")
+            raise T2IEvalError(
+                f"Adapter folder '{adapter}' does not contain {name}; train the adapter or correct the path."
+            )
     recorded = adapter / "settings.json"
     if not recorded.is_file():
         return
@@ -332,7 +334,7 @@ def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = No
 def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
     """A hash of a model's weights, the same wherever the model lies, as 64 hexadecimal digits.
 
-    Files up to 256 MiB are hashed whole; of a larger one, its size and 256 evenly spaced blocks of 1 MiB.
+    Files up to 256 MiB are hashed in full; of a larger one, its size and 256 evenly spaced blocks of 1 MiB.
     """
     folder = model_folder(model)
     if folder is None:
@@ -342,7 +344,9 @@ def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
     digest = hashlib.sha256()
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise T2IEvalError(f"Model '{model}' holds no safetensors file; convert its weights to safetensors first.")
+        raise T2IEvalError(
+            f"Model '{model}' does not contain a safetensors file; convert its weights to safetensors first."
+        )
     for path in files:
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}\n".encode())
@@ -358,10 +362,10 @@ def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
 
 def _way_out(error: BaseException) -> str:
     """What to do about a model that does not load, where that is known; else the first line of ``error``."""
-    said = str(error).lower()
-    if ("torchvision" in said or "video processor" in said) and find_spec("torchvision") is None:
+    message = str(error).lower()
+    if ("torchvision" in message or "video processor" in message) and find_spec("torchvision") is None:
         return "its processor needs torchvision; install it with pip install 't2i-eval-kedro[torchvision]'."
-    if "trust_remote_code" in said:
+    if "trust_remote_code" in message:
         return "it comes with code of its own; read that code, then set model.trust_remote_code=true to run it."
     return _first_line(error)
 

@@ -13,13 +13,13 @@ import torch
 from t2i_eval_kedro.training.data import IGNORED
 from t2i_eval_kedro.training.sampling import FrequencyTrainer
 
-_OWN = ("labels", "weight", "target_ids", "target_shares")  # of a batch, not the model's
+_NOT_INPUTS = ("labels", "weight", "soft_ids", "soft_labels")  # of a batch, but no inputs of the model
 
 
 class AnswerLossTrainer(FrequencyTrainer):
-    """Mean cross-entropy a token of the answers, each example's tokens times its weight; soft labels by their divergence.
+    """Mean cross-entropy per token of the answers, each example's tokens times its weight; soft labels by their divergence.
 
-    Batches come from :class:`t2i_eval_kedro.training.data.Encoder`, whole or in parts. They are padded on the left, so that
+    Batches come from :class:`t2i_eval_kedro.training.data.Encoder`, as one batch or in parts. They are padded on the left, so that
     the answers stand in the last columns.
     """
 
@@ -31,7 +31,7 @@ class AnswerLossTrainer(FrequencyTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """The loss of a batch as a scalar; ``num_items_in_batch`` counts the answers' tokens of the optimiser step."""
-        results = [_answer_loss(model, part) for part in inputs.get("parts", [inputs])]
+        results = [answer_loss(model, part) for part in inputs.get("parts", [inputs])]
         loss, correct, tokens = (torch.stack(values).sum() for values in zip(*results, strict=True))
         mode = "train" if model.training else "eval"
         counts = self.accelerator.reduce(torch.stack([correct, tokens]))  # summed over the processes
@@ -46,30 +46,35 @@ class AnswerLossTrainer(FrequencyTrainer):
         return 0
 
 
-def _answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The weighted sum of the answers' cross-entropies, the tokens that are the most likely ones, and all tokens."""
+def answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sums over the answers' tokens of a batch: weighted cross-entropy in nats, number of tokens that ``model`` ranks first, and tokens.
+
+    Args:
+        model: a model with ``logits_to_keep``.
+        inputs: one batch of :class:`t2i_eval_kedro.training.data.Encoder`.
+    """
     labels = inputs["labels"]
-    fields = {name: value for name, value in inputs.items() if name not in _OWN}
+    fields = {name: value for name, value in inputs.items() if name not in _NOT_INPUTS}
     first = int((labels != IGNORED).any(dim=0).int().argmax())  # column of the first answer token of the batch
     answers = labels[:, first:]
     logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(answers)
-    if "target_ids" in inputs:
-        losses = _with_soft_labels(losses, logits, answers, inputs["target_ids"], inputs["target_shares"])
+    if "soft_ids" in inputs:
+        losses = _with_soft_labels(losses, logits, answers, inputs["soft_ids"], inputs["soft_labels"])
     if "weight" in inputs:
         losses = losses * inputs["weight"][:, None]
     return losses.sum(), (logits.argmax(dim=-1) == answers).sum(), (answers != IGNORED).sum()
 
 
 def _with_soft_labels(
-    losses: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, ids: torch.Tensor, shares: torch.Tensor
+    losses: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, ids: torch.Tensor, probabilities: torch.Tensor
 ) -> torch.Tensor:
-    """``losses`` (B, T) with the divergence KL(shares || model) at the first answer token of each example with a soft label."""
+    """``losses`` (B, T) with the divergence KL(soft label || model) at the first answer token of each example that has a soft label."""
     first = (answers != IGNORED).int().argmax(dim=1, keepdim=True)
     row = torch.arange(len(answers), device=answers.device)
     log_model = logits[row, first[:, 0]].float().log_softmax(dim=-1).gather(1, ids)
-    divergence = (torch.xlogy(shares, shares) - shares * log_model).sum(dim=1, keepdim=True)
-    soft = shares.sum(dim=1, keepdim=True) > 0
+    divergence = (torch.xlogy(probabilities, probabilities) - probabilities * log_model).sum(dim=1, keepdim=True)
+    soft = probabilities.sum(dim=1, keepdim=True) > 0
     return losses.scatter(1, first, torch.where(soft, divergence, losses.gather(1, first)))

@@ -5,7 +5,7 @@ right, nor a crop, which removes objects, fits answers about the parts of an ima
 contrast and, by a few pixels, the place.
 
 Each image has :data:`VERSIONS` versions, the first being the image as it is, so that processed images can be kept. Which one an
-example shows depends on its name and the seed alone, so that a training that was cut off goes on with the same images. The
+example shows depends on its name and the seed alone, so that an interrupted training resumes with the same images. The
 examples about one image show several of its versions; an example shows the same in every epoch.
 """
 
@@ -18,7 +18,7 @@ from PIL import ImageEnhance
 from PIL.Image import Image, fromarray
 
 VERSIONS = 4
-_LIGHT = 0.5  # brightness and contrast change by at most this share at strength 1
+_LIGHT = 0.5  # brightness and contrast change by at most this fraction at strength 1
 _SHIFT = 0.05  # of the width and the height, at strength 1
 
 
@@ -36,12 +36,12 @@ def augmented(image: Image, key: str, version: int, strength: float, seed: int) 
     """A version of an image, in its size.
 
     Args:
-        image: as RGB.
-        key: of the image.
-        version: 0 for the image as it is.
+        image: RGB image.
+        key: key of the image.
+        version: number of the version, 0 for the image as it is.
         strength: 0 to 1; brightness and contrast change by up to half of it, and the place by up to a twentieth of it
-            (as a share of the sides), all evenly drawn. What moves in from outside repeats the edge.
-        seed: of the draw.
+            (as a fraction of the sides), all evenly drawn. What moves in from outside repeats the edge.
+        seed: random seed.
     """
     if version == 0 or strength == 0:
         return image
@@ -51,9 +51,9 @@ def augmented(image: Image, key: str, version: int, strength: float, seed: int) 
     lit = ImageEnhance.Contrast(lit).enhance(1 + _LIGHT * contrast)
     x, y = round(_SHIFT * right * image.width), round(_SHIFT * down * image.height)
     sides = ((max(y, 0), max(-y, 0)), (max(x, 0), max(-x, 0)), (0, 0))
-    whole = np.pad(np.asarray(lit), sides, mode="edge")
+    padded = np.pad(np.asarray(lit), sides, mode="edge")
     top, left = max(-y, 0), max(-x, 0)
-    return fromarray(whole[top : top + image.height, left : left + image.width])
+    return fromarray(padded[top : top + image.height, left : left + image.width])
 
 
 def _drawn(*parts: object) -> int:

@@ -1,4 +1,8 @@
-"""Checkpoints of a training that may be cut off: which run they belong to, and which one is whole."""
+"""Checkpoints of a training that may be interrupted: which run they belong to, and which of them are complete.
+
+A checkpoint is several files. When all are written, ``files.json`` lists their sizes; a checkpoint without it, or with a file of
+another size, is partial.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.models.loading import fingerprint
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
@@ -18,6 +23,7 @@ from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
 logger = logging.getLogger(__name__)
 
 _RUN = "run.json"
+_FILES = "files.json"
 _NOT_THE_RESULT = {"save_steps", "checkpoints_kept", "image_cache_mb", "logging_steps"}
 
 
@@ -38,8 +44,8 @@ class Checkpoints:
     """The folder a trainer works in: a lasting one, or a temporary one where no checkpoints are asked for.
 
     Args:
-        folder: the lasting one; None for none.
-        run: the hash of the run; checkpoints of another run are deleted.
+        folder: lasting folder, or None.
+        run: hash of the run; checkpoints of another run are deleted.
         save_steps: steps between two checkpoints; 0 for none.
     """
 
@@ -62,7 +68,7 @@ class Checkpoints:
         """Make the folder this run's."""
         stamp = folder / _RUN
         if folder.exists() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == self._run):
-            logger.warning("The checkpoints in '%s' are of another run and are deleted.", folder)
+            logger.warning("The checkpoints in '%s' belong to another run and are deleted.", folder)
             self.clear()
         folder.mkdir(parents=True, exist_ok=True)
         stamp.write_text(self._run, encoding="utf-8")
@@ -74,18 +80,19 @@ class Checkpoints:
             self._temporary.cleanup()
 
     def last(self) -> str | None:
-        """The newest checkpoint that was written to its end; torn ones are deleted."""
+        """Path of the newest complete checkpoint, or None; partial ones that are newer are deleted."""
         if self._lasting is None:
             return None
         numbered = {
-            int(found[1]): path
+            int(match[1]): path
             for path in self._lasting.iterdir()
-            if (found := re.fullmatch(r"checkpoint-(\d+)", path.name))
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
         }
         for step in sorted(numbered, reverse=True):
-            if _whole(numbered[step]):
-                logger.info("Going on from step %d.", step)
+            if _is_complete(numbered[step]):
+                logger.info("Resuming from step %d.", step)
                 return str(numbered[step])
+            logger.warning("The checkpoint of step %d is partial and is deleted.", step)
             shutil.rmtree(numbered[step], ignore_errors=True)  # another process of the training may have been faster
         return None
 
@@ -95,10 +102,17 @@ class Checkpoints:
             shutil.rmtree(self._lasting, ignore_errors=True)
 
 
-def _whole(checkpoint: Path) -> bool:
-    """The trainer writes its state last, so a checkpoint is whole once that can be read."""
+def mark_complete(checkpoint: Path) -> None:
+    """Write the sizes of a checkpoint's files beside them, which says that all of them are written."""
+    sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.is_file()}
+    with atomic_file(checkpoint / _FILES) as path:
+        path.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether :func:`mark_complete` was called, and every file is still as long as it was then."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        sizes = json.loads((checkpoint / _FILES).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError):
         return False
-    return True

@@ -32,7 +32,7 @@ _PART_COST = 128  # another forward pass costs a small model as much time as abo
 
 def data_hash(examples: pd.DataFrame) -> str:
     """SHA-256 of what a student is trained on: ids, folds, requests, answers, weights and how often, in order."""
-    columns = ["example_id", "fold", "messages", "completion", "weight", "target", "frequency"]
+    columns = ["example_id", "fold", "messages", "completion", "weight", "soft_label", "frequency"]
     digest = hashlib.sha256()
     known = examples[columns].astype(object)
     for row in known.where(known.notna(), None).itertuples(index=False):
@@ -90,10 +90,10 @@ class Encoder:
         self._names: list[str] = list(examples["example_id"])
         self._weights: list[float] = list(examples["weight"])
         self.weighted = any(weight != 1 for weight in self._weights)
-        self._targets: list[dict[str, float]] = [
-            json.loads(text) if isinstance(text, str) else {} for text in examples["target"]
+        self._soft: list[dict[str, float]] = [
+            json.loads(text) if isinstance(text, str) else {} for text in examples["soft_label"]
         ]
-        self.soft = any(self._targets)
+        self.soft = any(self._soft)
         self._frequencies: list[float] = list(examples["frequency"].fillna(1.0))
         self._augment, self._seed = augment, seed
         self._versions = [
@@ -129,9 +129,9 @@ class Encoder:
         """Left-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors.
 
         Padded on the left, the answers of a batch end in the same column, and only the last few columns need scoring.
-        ``weight`` of shape (B,) is there unless every example weighs the same. ``target_ids`` and ``target_shares`` of
-        shape (B, L) are there where an example has a soft label, for the first token of its answer; the shares of an
-        example without one are zero.
+        ``weight`` of shape (B,) is there unless every example weighs the same. ``soft_ids`` (tokens) and ``soft_labels``
+        (their probabilities) of shape (B, L) are there where an example has a soft label, for the first token of its answer;
+        the probabilities of an example without one are zero.
         """
         rows = [item["row"] for item in batch]
         return self._padded(rows, self._encode(rows))
@@ -184,11 +184,11 @@ class Encoder:
     def _soft_labels(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         import torch
 
-        width = max(map(len, self._targets))
-        targets = [self._targets[row] for row in rows]
-        ids = [[self._token(level) for level in target] + [0] * (width - len(target)) for target in targets]
-        shares = [[*target.values()] + [0.0] * (width - len(target)) for target in targets]
-        return {"target_ids": torch.tensor(ids), "target_shares": torch.tensor(shares)}
+        width = max(map(len, self._soft))
+        chosen = [self._soft[row] for row in rows]
+        ids = [[self._token(level) for level in soft] + [0] * (width - len(soft)) for soft in chosen]
+        probabilities = [[*soft.values()] + [0.0] * (width - len(soft)) for soft in chosen]
+        return {"soft_ids": torch.tensor(ids), "soft_labels": torch.tensor(probabilities)}
 
     def _token(self, level: str) -> int:
         if level not in self._tokens:
@@ -356,7 +356,7 @@ def _joins(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def grpo_dataset(examples: pd.DataFrame, images: ImageSource) -> Dataset:
-    """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target``.
+    """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target_score``.
 
     Images are read when a row is drawn, so that memory holds one batch of them.
     """
@@ -367,8 +367,8 @@ def grpo_dataset(examples: pd.DataFrame, images: ImageSource) -> Dataset:
         return {
             "prompt": [to_chat(messages) for messages in conversations],
             "images": [[images.image(key) for key in image_keys(messages)] for messages in conversations],
-            "target": batch["target"],
+            "target_score": batch["target_score"],
         }
 
-    columns = {"messages": list(examples["messages"]), "target": [float(score) for score in examples["score"]]}
+    columns = {"messages": list(examples["messages"]), "target_score": [float(score) for score in examples["score"]]}
     return Dataset.from_dict(columns).with_transform(row)

@@ -153,7 +153,7 @@ def examples_from_scores(
 
     ``phrases`` maps the dimensions that a judge is asked for to the words it is asked with; others are left out. The
     completion is the level nearest to the score; the column ``score`` keeps the score itself, for a continuous reward. Where
-    ``scores`` has a column ``target`` with shares of the levels, the first token is taught those. ``elements`` is the
+    ``scores`` has a column ``soft_label`` with probabilities of the levels, the first token is taught those. ``elements`` is the
     canonical table, of which ``levels`` may name the categories.
     """
     asked = {subject.item_id: subject for subject in subjects(items, phrases, elements)}
@@ -164,13 +164,13 @@ def examples_from_scores(
         if fold not in TRAINING_FOLDS or dimension not in phrases or subject is None:
             continue
         request = levels.request(subject, dimension, phrases[dimension])
-        shares = getattr(row, "target", None)
-        target = (
-            None if shares is None else json.dumps(dict(zip(request.candidate_tokens, map(float, shares), strict=True)))
+        soft = getattr(row, "soft_label", None)
+        soft_label = (
+            None if soft is None else json.dumps(dict(zip(request.candidate_tokens, map(float, soft), strict=True)))
         )
         rows.append(
             _row(request, fold, levels.vocabulary.level(score))
-            | {"score": score, "target": target, "prompt_version": levels.label}
+            | {"score": score, "soft_label": soft_label, "prompt_version": levels.label}
         )
     return schema.EXAMPLES.frame(rows)
 
@@ -184,9 +184,9 @@ def examples_from_elements(
     """
     no, yes = wording.vocabulary(YES_NO).levels
     protocol = PnVqa(wording)
-    share = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
+    fraction = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
     rows = []
-    for row, subject, fold in _asked(share[share != 0.5].rename("label"), elements, items, folds):
+    for row, subject, fold in _asked(fraction[fraction != 0.5].rename("label"), elements, items, folds):
         element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
         request, _ = protocol.positive_and_negative(subject, element)
         rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"prompt_version": protocol.label})
@@ -245,9 +245,9 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     where neither is known. Off-scale ratings are left out; the scale of the benchmark is mapped linearly to 0 to 10.
     """
     valid = ratings[~ratings["off_scale"].astype(bool)].dropna(subset=["score"])
-    share = (valid["score"] - valid["scale_min"]) / (valid["scale_max"] - valid["scale_min"])
+    fraction = (valid["score"] - valid["scale_min"]) / (valid["scale_max"] - valid["scale_min"])
     step = 10 / (valid["scale_max"] - valid["scale_min"])
-    valid = valid.assign(score=10 * share, published=valid["std"] * step)
+    valid = valid.assign(score=10 * fraction, published=valid["std"] * step)
     groups = valid.groupby(["item_id", "dimension"], sort=True)
     means = groups["score"].mean().to_frame()
     means["std"] = groups["score"].std(ddof=0).where(groups.size() > 1, groups["published"].max())
@@ -282,8 +282,8 @@ def require_protocols(examples: pd.DataFrame, labels: Collection[str]) -> pd.Dat
     if other:
         count = int((examples["prompt_version"] == other[0]).sum())
         raise T2IEvalError(
-            f"{count} training examples were written by '{other[0]}', but judges are asked by other words now, so a student "
-            "would not know what it is asked; make the examples again with --pipelines=teacher_distillation, or set "
-            "judging.wording and judging.options as they were."
+            f"{count} training examples were written with prompt version '{other[0]}', but judging uses "
+            f"{', '.join(sorted(labels))}. Rebuild them with --pipelines=teacher_distillation, or restore judging.wording and "
+            "judging.options."
         )
     return examples

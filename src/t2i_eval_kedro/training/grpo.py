@@ -34,10 +34,10 @@ from t2i_eval_kedro.training.settings import GRPOSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
     expose_bias,
+    gathered_weights,
     in_float32,
     per_process,
     watch,
-    whole_weights,
 )
 
 logger = logging.getLogger(__name__)
@@ -76,18 +76,18 @@ def train_grpo(
             being people's mean.
         images: where the images of the requests are.
         model: the base model.
-        sft_adapter: the adapter to go on from; it is not changed.
-        settings: of the training.
+        sft_adapter: adapter that training starts from; it is not changed.
+        settings: settings of the training.
         parse: reads the score from an answer, or None; the parser that judging uses.
         out_dir: the adapter folder to write.
-        score_range: of ``score`` and of what ``parse`` returns.
+        score_range: lowest and highest value of ``score`` and of what ``parse`` returns.
         checkpoint_dir: see :func:`t2i_eval_kedro.training.sft.train_sft`.
         data_note: a sentence for the adapter's card on where the data comes from.
 
     Returns:
         The training curve: step, reward (mean over answers), reward_std (within a group), best_constant_reward (what
-        one score for every image would earn), zero_variance_groups (share of groups whose answers all earn the same),
-        distinct_scores (mean number of different scores in a group), unparsed (share of answers that hold no score on
+        one score for every image would earn), zero_variance_groups (fraction of groups whose answers all earn the same),
+        distinct_scores (mean number of different scores in a group), unparsed (fraction of answers without a score on
         the scale), completion_length (mean, in tokens), loss, learning_rate.
 
     Raises:
@@ -143,7 +143,7 @@ def train_grpo(
     steps = trainer.state.global_step
     logger.info("GRPO: %d steps of %d answers in %.0f s.", steps, answers, seconds)
     curve = _curve(trainer.state.log_history, constant)
-    weights = whole_weights(trainer)
+    weights = gathered_weights(trainer)
     if not state.is_main_process:
         return curve
     save_adapter(
@@ -186,7 +186,7 @@ def _scored(
 
     def judge_reward(
         completions: Sequence[Sequence[dict[str, Any]]],
-        target: Sequence[float],
+        target_score: Sequence[float],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
@@ -195,7 +195,7 @@ def _scored(
         groups = [set(valid[start : start + generations]) for start in range(0, len(valid), generations)]
         log_metric("distinct_scores", sum(len(group - {None}) for group in groups) / len(groups))
         log_metric("unparsed", sum(score is None for score in valid) / len(valid))
-        return [reward(score, aim) for score, aim in zip(valid, target, strict=True)]
+        return [reward(score, target) for score, target in zip(valid, target_score, strict=True)]
 
     return judge_reward
 

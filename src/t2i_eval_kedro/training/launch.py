@@ -9,7 +9,7 @@ its images from files; nothing of Kedro runs in them, so that no node runs twice
 | ``checkpoints/`` | the training, see :mod:`t2i_eval_kedro.training.checkpoints` |
 | ``curve.parquet``, ``error.txt`` | the first process: what came of it |
 
-and is deleted once the adapter is whole.
+and is deleted once the adapter is complete.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def run(
     Args:
         job: the training.
         examples: the table ``schema.EXAMPLES``.
-        images: of the requests.
-        launch: how many processes.
-        folder: of the training; what a run that was cut off left there is gone on from.
+        images: images of the requests.
+        launch: number of processes and machines.
+        folder: folder of the training; a run that finds what an interrupted one left there resumes it.
 
     Returns:
         The adapter's folder, which lies beside ``folder``, and the training curve.
@@ -131,8 +131,8 @@ def run(
         curve = job.train(examples, images, adapter, folder / _CHECKPOINTS)
     elif job.model.quantize and launch.accelerate:
         raise T2IEvalError(
-            "A base model in 4 bits is held whole by each process; set launch.accelerate=null, or model.quantize=null to train "
-            "it in shares."
+            "A 4-bit base model cannot be sharded: every process holds a full copy. Set launch.accelerate=null, or "
+            "model.quantize=null to use FSDP or DeepSpeed."
         )
     else:
         _describe(job, examples, images, folder)
@@ -193,7 +193,7 @@ def _start(launch: LaunchSettings, folder: Path) -> None:
         raise T2IEvalError(told.read_text(encoding="utf-8"))
     raise T2IEvalError(
         f"The training processes ended with status {done.returncode}; what they printed stands above, and the training "
-        f"goes on from the last checkpoint in '{folder}' when it is run again."
+        f"resumes from the last checkpoint in '{folder}' when it is run again."
     )
 
 

@@ -29,19 +29,19 @@ def push_adapter(
     The folder itself is not changed. The token is read from ``HF_TOKEN``, the hub's address from ``HF_ENDPOINT``.
 
     Args:
-        folder: an adapter folder, checked to be whole; its name is the judge's in ``summary``.
+        folder: an adapter folder, checked to be complete; its name is the judge's in ``summary``.
         repo: ``owner/name``.
         summary: what ``meta_evaluation`` measured, for the card that is uploaded.
-        private: of a repository that is made.
-        dry_run: say what would be uploaded, and reach no network.
-        say: is told what is done, a line at a time; never the token.
+        private: whether a repository that is made is private.
+        dry_run: whether to say only what would be uploaded, without network access.
+        say: function that receives what is done, one line at a time; never the token.
 
     Raises:
-        T2IEvalError: the folder is not whole, there is no token, or the hub refuses or cannot be reached.
+        T2IEvalError: the folder is not complete, there is no token, or the hub refuses or cannot be reached.
     """
     check_folder(folder)
     if repo.count("/") != 1 or not all(repo.split("/")):
-        raise T2IEvalError(f"'{repo}' is no name of a repository; write OWNER/NAME.")
+        raise T2IEvalError(f"'{repo}' is not a repository name; write OWNER/NAME.")
     files: dict[str, Path | bytes] = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -65,9 +65,9 @@ def push_adapter(
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.create_commit(repo, added, commit_message="Adapter and card")
     except faults as error:
-        said = str(error).strip().split("\n")[0].replace(token, "...")
+        reason = str(error).strip().split("\n")[0].replace(token, "...")
         raise T2IEvalError(
-            f"{hub_endpoint()} did not take the adapter as {repo} ({said}); check HF_TOKEN and the name."
+            f"{hub_endpoint()} did not take the adapter as {repo} ({reason}); check HF_TOKEN and the name."
         ) from None
     say(f"{len(files)} files are at {hub_endpoint()}/{repo}, commit {commit.oid}.")
 

@@ -70,11 +70,11 @@ def rebalance(
             counted in it and then dropped. ``oversample``: to the largest bin. ``undersample``: to the smallest filled
             bin; both leave N/A as it is. ``weighted``: no copies; the column ``frequency`` makes every filled bin as likely
             to be drawn as any other, and N/A as likely as before. ``none``: nothing but the repeats.
-        seed: of the resampling.
+        seed: random seed of the resampling.
         repeats: task -> how often its training examples are repeated after balancing; 1 where a task is not named.
         score_range: lowest and highest score of the wording.
         split_pairs: resample explanation and score apart, as the published code does; otherwise they stay together and
-            each bin has the largest number of whole pairs that fits.
+            each bin has the largest number of complete pairs that fits.
 
     Returns:
         The examples, copies with ``#2``, ``#3``, ... after their ``example_id``, and a table (task, aspect, bin,
@@ -118,9 +118,9 @@ def _weighted(
     places = np.flatnonzero(examples["fold"] == "train")
     drawn = examples["frequency"].to_numpy(dtype=float, copy=True)
     after: dict[tuple[str, str, str], float] = {}
-    for row, share in frequency.items():
-        drawn[places[row.place]] = share
-        after[_cell(row)] = after.get(_cell(row), 0.0) + share
+    for row, expected in frequency.items():
+        drawn[places[row.place]] = expected
+        after[_cell(row)] = after.get(_cell(row), 0.0) + expected
     return EXAMPLES.check(examples.assign(frequency=drawn)), _table(list(frequency), after)
 
 
@@ -181,8 +181,8 @@ def _resample(rows: list[_Row], method: str, rng: np.random.Generator) -> list[_
         for row in members:
             units.setdefault(row.unit, []).append(row)
         names = list(units)
-        wanted = math.floor(size * len(names) / len(members) + 1e-9)
-        full, rest = divmod(wanted, len(names))
+        n_units = math.floor(size * len(names) / len(members) + 1e-9)
+        full, rest = divmod(n_units, len(names))
         drawn = rng.choice(len(names), size=rest, replace=False)
         kept += [row for name in names for _ in range(full) for row in units[name]]
         kept += [row for place in drawn for row in units[names[place]]]

@@ -1,4 +1,4 @@
-"""Which examples a student is trained on: the recipes of the papers, one dial each (docs/recipes.md)."""
+"""Which examples a student is trained on: the recipes of the papers, one option each (docs/recipes.md)."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def _folds(tables: Sources, settings: ExampleSettings) -> dict[str, str]:
     kept = tables.items[~tables.items["generator"].isin(settings.leave_out)]
     kept = kept.merge(tables.splits[["item_id", "fold"]], on="item_id")
     training = kept["fold"] == "train"
-    # By prompt text, as the split is; each prompt has a place of its own between 0 and 1, so smaller shares are nested.
+    # By prompt text, as the split is; each prompt has a place of its own between 0 and 1, so smaller fractions are nested.
     prompts = sorted(
         set(kept.loc[training, "prompt"]), key=lambda text: (crc32(f"{settings.seed}:{text}".encode()), text)
     )
-    used = set(prompts[: max(1, round(settings.prompt_share * len(prompts)))])
+    used = set(prompts[: max(1, round(settings.prompt_fraction * len(prompts)))])
     kept = kept[~training | kept["prompt"].isin(used)]
     return dict(zip(kept["item_id"], kept["fold"], strict=True))
 
@@ -131,7 +131,7 @@ def _perturbed(scores: pd.DataFrame, settings: ExampleSettings) -> pd.DataFrame:
 
 
 def _softened(means: pd.DataFrame, levels: int, form: str) -> pd.DataFrame:
-    """``means`` with the column ``target``: shares of the levels, from the worst to the best."""
+    """``means`` with the column ``soft_label``: probabilities of the levels, from the worst to the best."""
     from t2i_eval_kedro.training import soft_labels  # scipy is slow to import
 
     if means["std"].isna().any():
@@ -142,10 +142,10 @@ def _softened(means: pd.DataFrame, levels: int, form: str) -> pd.DataFrame:
         )
     step = (levels - 1) / 10
     soft_label = {"published": soft_labels.published, "corrected": soft_labels.corrected}[form]
-    shares = [
+    softened = [
         soft_label(1 + step * mean, step * std, levels) for mean, std in zip(means["score"], means["std"], strict=True)
     ]
-    return means.assign(target=[share / share.sum() for share in shares])
+    return means.assign(soft_label=[label / label.sum() for label in softened])
 
 
 def _weighted(examples: pd.DataFrame, items: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

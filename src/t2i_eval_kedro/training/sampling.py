@@ -22,7 +22,7 @@ class FrequencySampler(Sampler[int]):
         return max(1, round(float(self._frequencies.sum())))
 
     def __iter__(self) -> Iterator[int]:
-        # A generator for each epoch, so that a run that was cut off draws what it would have drawn.
+        # A generator for each epoch, so that an interrupted run draws what it would have drawn.
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
         yield from torch.multinomial(self._frequencies, len(self), replacement=True, generator=generator).tolist()
 

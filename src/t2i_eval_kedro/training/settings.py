@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from t2i_eval_kedro.models.settings import Settings
 
@@ -15,7 +15,7 @@ class LoraSettings(Settings):
     Attributes:
         r: rank.
         alpha: the update is scaled by alpha / r.
-        dropout: on the adapter's input.
+        dropout: probability of dropping an input of the adapter.
         target_modules: ``all-linear`` (every linear layer but the output layer), or the names of modules.
         vision: adapt the vision tower and the projector too; otherwise they stay as they are.
         score_tokens: train the embeddings of the tokens that direct scores are written with, too. Where the output layer is
@@ -35,10 +35,10 @@ class LaunchSettings(Settings):
     """How many processes train. However many they are, the effective batch and the adapter stay those of one.
 
     Attributes:
-        processes: on each machine, one a GPU; one alone trains inside ``kedro run``, more are started by ``accelerate launch``.
-        machines: that train together; they share a file system.
-        address: of the first machine, as the others reach it.
-        port: on the first machine.
+        processes: processes on each machine, one per GPU; one alone trains inside ``kedro run``, more are started by ``accelerate launch``.
+        machines: number of machines that train together; they share a file system.
+        address: address of the first machine, as the others reach it.
+        port: port on the first machine.
         accelerate: accelerate's own configuration file, for FSDP2 or DeepSpeed; without one, each process holds the whole
             model.
     """
@@ -66,15 +66,15 @@ class _Optimisation(Settings):
 
     Attributes:
         learning_rate: peak of the schedule.
-        schedule: of the learning rate, by transformers' name.
-        warmup_steps: steps of linear warm-up; below 1, the share of all steps.
-        weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to it.
+        schedule: schedule of the learning rate, by transformers' name.
+        warmup_steps: steps of linear warm-up; below 1, the fraction of all steps.
+        weight_decay: weight decay of AdamW.
+        max_grad_norm: norm that gradients are clipped to.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
         logging_steps: steps between two rows of the curve.
-        save_steps: steps between two checkpoints, from which a run that was cut off goes on; 0 writes none.
-        checkpoints_kept: older ones are deleted.
-        seed: of the adapter's initial weights, the order of examples and sampling.
+        save_steps: steps between two checkpoints, from which an interrupted run resumes; 0 writes none.
+        checkpoints_kept: number of checkpoints kept; older ones are deleted.
+        seed: random seed of the adapter's initial weights, the order of examples and sampling.
     """
 
     learning_rate: float = Field(gt=0)
@@ -95,8 +95,8 @@ class SFTSettings(_Optimisation):
     Attributes:
         max_steps: optimiser steps; give either these or ``epochs``.
         epochs: passes over the training examples.
-        batch_size: examples a forward pass.
-        gradient_accumulation_steps: forward passes an optimiser step, shared out among the processes that train.
+        batch_size: examples per forward pass.
+        gradient_accumulation_steps: forward passes per optimiser step, divided among the processes that train.
         group_by_length: make batches of examples of similar length. Less padding, but each batch then holds few tasks: with
             the tiny model and its high learning rate the student learned next to nothing. Batches on a CPU are padded in
             two parts anyhow.
@@ -108,7 +108,7 @@ class SFTSettings(_Optimisation):
             0 for none. Validation images stay as they are. See :mod:`t2i_eval_kedro.training.augment`.
         image_cache_mb: memory for images that are already processed, in MiB.
         max_length: longer examples are left out and counted, never cut; None for no limit.
-        lora: of the adapter.
+        lora: rank, scale and place of the adapter.
     """
 
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -139,18 +139,18 @@ class GRPOSettings(_Optimisation):
 
     Attributes:
         max_steps: optimiser steps.
-        prompts_per_step: different requests a step.
+        prompts_per_step: different requests per step.
         generations: answers to each request; they are one group.
-        batch_size: answers a forward pass; divides ``prompts_per_step * generations``. The passes of a step are shared out
+        batch_size: answers per forward pass; divides ``prompts_per_step * generations``. The passes of a step are divided
             among the processes that train.
-        temperature: of sampling.
+        temperature: temperature of sampling.
         max_completion_length: tokens of an answer; the rest is cut off and earns nothing unless it parses.
         beta: weight of the divergence from the adapter at the start; 0 loads no reference.
         scale_rewards: divide by the spread of rewards in a group, in a batch, or not.
         loss_type: as trl names them.
         reward: ``gaussian``, ``linear`` (both continuous) or ``binary`` (the control arm).
-        sigma: of the gaussian reward, as a share of the scale.
-        tolerance: error that the binary reward still pays, as a share of the scale.
+        sigma: standard deviation of the gaussian reward, as a fraction of the scale.
+        tolerance: error that the binary reward still pays, as a fraction of the scale.
         format_weight: paid on top for any answer that parses to a score on the scale.
     """
 
@@ -181,7 +181,7 @@ Task = Literal["subtasks", "conversation", "direct", "score", "skills", "element
 
 
 class ExampleSettings(Settings):
-    """What the training examples are made of; each field is one dial of docs/recipes.md.
+    """What the training examples are made of; each field is one ablation factor of docs/recipes.md.
 
     Attributes:
         tasks: ``subtasks`` (T2I-Eval's nine), ``conversation`` (the same chain as one long chat), ``direct`` (one request for
@@ -193,9 +193,9 @@ class ExampleSettings(Settings):
             people's mean and spread) or ``corrected`` (ours).
         variance_weight: weigh the examples of a prompt by how far its images' scores lie apart.
         perturbation: standard deviation of noise on the scores that ``score`` teaches, on 0 to 10.
-        prompt_share: share of the training prompts that are used; a smaller share is a part of every larger one.
+        prompt_fraction: fraction of the training prompts that are used; a smaller one is part of every larger one.
         leave_out: generators whose images are not trained on.
-        seed: of the noise and of the choice of prompts.
+        seed: random seed of the noise and of the choice of prompts.
     """
 
     tasks: tuple[Task, ...] = Field(default=("subtasks", "score"), min_length=1)
@@ -203,7 +203,9 @@ class ExampleSettings(Settings):
     soft: Literal["published", "corrected"] | None = None
     variance_weight: bool = False
     perturbation: float = Field(default=0.0, ge=0)
-    prompt_share: float = Field(default=1.0, gt=0, le=1)
+    prompt_fraction: float = Field(
+        default=1.0, gt=0, le=1, validation_alias=AliasChoices("prompt_fraction", "prompt_share")
+    )
     leave_out: tuple[str, ...] = ()
     seed: int = Field(default=0, ge=0)
 
@@ -215,7 +217,7 @@ class RebalancingSettings(Settings):
         method: see :func:`t2i_eval_kedro.training.rebalancing.rebalance`.
         repeats: how often the examples of a task are repeated; 1 for a task that is not named.
         split_pairs: as published, resample an explanation and its score apart.
-        seed: of the resampling.
+        seed: random seed of the resampling.
     """
 
     method: Literal["official", "oversample", "undersample", "weighted", "none"] = "official"

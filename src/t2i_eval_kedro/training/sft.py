@@ -22,10 +22,10 @@ from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
     expose_bias,
+    gathered_weights,
     in_float32,
     per_process,
     watch,
-    whole_weights,
 )
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def train_sft(
         examples: the table ``schema.EXAMPLES``; the fold ``validation`` gives the validation loss.
         images: where the images of the requests are.
         model: the base model.
-        settings: of the training.
+        settings: settings of the training.
         out_dir: the adapter folder to write, see :mod:`t2i_eval_kedro.models.adapters`.
         checkpoint_dir: where checkpoints go if ``settings.save_steps`` asks for some. A run that finds those of the
-            same settings, model and data goes on from the last; they are deleted when it is done.
+            same settings, model and data resumes from the last; they are deleted when it is done.
         data_note: a sentence for the adapter's card on where the data comes from.
 
     Returns:
@@ -142,7 +142,7 @@ def train_sft(
     seen = steps * settings.batch_size * settings.gradient_accumulation_steps
     logger.info("Fine-tuned %d steps in %.0f s (%.0f examples a second).", steps, seconds, seen / seconds)
     curve = _curve(trainer.state.log_history)
-    weights = whole_weights(trainer)
+    weights = gathered_weights(trainer)
     if not state.is_main_process:
         return curve
     save_adapter(

@@ -5,15 +5,17 @@ and to have the ratings' mean; the recipe that the NTIRE 2025 report attributes 
 description. The published form
 
 * is uniform where the mean is the middle of the scale, whatever the spread (its correction there is 0 / 0);
-* after negative shares are clipped, neither sums to one nor has the mean.
+* after negative probabilities are clipped, neither sums to one nor has the mean.
 
-**Corrected (ours)**: the Gaussian's shares times exp(lambda * level), with the lambda that gives the mean. Among all
+**Corrected (ours)**: the Gaussian's probabilities times exp(lambda * level), with the lambda that gives the mean. Among all
 distributions with that mean it is the nearest to the Gaussian's in Kullback-Leibler divergence (Csiszar, 1975), always
 positive, and defined at the middle. The spread is at least half a step between levels, so that a mean between two levels
 can be reached.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,33 +30,38 @@ _OFF = 0.1  # error of the mean, in steps, from which it does so too
 _EPSILON = 1e-9  # keeps the published correction from dividing by zero
 
 
-def published(mean: float, std: float, levels: int = 5) -> Floats:
+def published(mean: float, std: float, levels: int = 5, density: Literal["cdf", "pdf"] = "cdf") -> Floats:
     """DeQA-Score's soft label, ``(levels,)`` from the lowest level to the highest; it need not sum to one.
 
+    Source: arXiv 2501.11561 and its released ``gen_soft_label.py``, which prefers ``cdf`` where people's ratings differ little
+    and ``pdf`` where they differ much.
+
     Args:
-        mean: of the ratings, on 1 to ``levels``.
-        std: of the ratings, on the same scale.
-        levels: how many, one apart.
+        mean: mean of the ratings, on 1 to ``levels``.
+        std: standard deviation of the ratings, on the same scale.
+        levels: number of levels, one apart.
+        density: ``cdf`` integrates the Gaussian over half a step to either side of a level; ``pdf`` takes its density at the
+            level.
     """
     values = np.arange(1.0, levels + 1)
     middle = values.mean()
     if std >= _NARROW:
-        raw = _shares(values, mean, std)
+        raw = _integrated(values, mean, std) if density == "cdf" else np.asarray(norm.pdf(values, mean, std))
         total, first = raw.sum(), values @ raw
         alpha = (mean - middle) / (first - middle * total + _EPSILON)
-        shares = np.maximum(alpha * raw + (1 - alpha * total) / levels, 0)
-        if abs(values @ shares - mean) <= _OFF:
-            return np.asarray(shares)
+        clipped = np.maximum(alpha * raw + (1 - alpha * total) / levels, 0)
+        if abs(values @ clipped - mean) <= _OFF:
+            return np.asarray(clipped)
     return np.asarray(np.maximum(0, 1 - np.abs(values - mean)))
 
 
 def corrected(mean: float, std: float, levels: int = 5) -> Floats:
-    """The soft label of the same arguments that is a distribution and has the mean, ``(levels,)``."""
+    """Soft label, ``(levels,)``, that sums to one and has the given mean; arguments as of :func:`published`."""
     values = np.arange(1.0, levels + 1)
     if not 1 < mean < levels:
         return np.asarray((values == np.clip(mean, 1, levels)).astype(float))
     std = max(std, 0.5)
-    # Log shares in a form that does not underflow far from the mean.
+    # Log probabilities in a form that does not underflow far from the mean.
     near, far = (np.abs(values - mean) + sign * 0.5 for sign in (-1, 1))
     upper, lower = norm.logsf(near / std), norm.logsf(far / std)
     raw = upper + np.log1p(-np.exp(lower - upper))
@@ -68,5 +75,5 @@ def corrected(mean: float, std: float, levels: int = 5) -> Floats:
     return tilted(brentq(lambda tilt: float(tilted(tilt) @ values) - mean, -reach, reach, xtol=1e-12))
 
 
-def _shares(values: Floats, mean: float, std: float) -> Floats:
+def _integrated(values: Floats, mean: float, std: float) -> Floats:
     return np.asarray(norm.cdf((values + 0.5 - mean) / std) - norm.cdf((values - 0.5 - mean) / std))

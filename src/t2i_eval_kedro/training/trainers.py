@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.checkpoints import mark_complete
 from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def common_arguments(
 
 
 def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]:
-    """The examples a forward pass, and the passes a step, of each of ``processes`` that share a step out evenly.
+    """Examples per forward pass and passes per step of each of ``processes``, which divide a step evenly.
 
     Raises:
-        T2IEvalError: the step cannot be shared out evenly.
+        T2IEvalError: the step cannot be divided evenly.
 
     Example:
         >>> per_process(2, 64, 8), per_process(32, 1, 2)
@@ -59,14 +60,14 @@ def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]
     left = processes // fewer
     if batch_size % left:
         raise T2IEvalError(
-            f"A step of {batch_size * passes} examples cannot be shared out evenly among {processes} processes with "
+            f"A step of {batch_size * passes} examples cannot be divided evenly among {processes} processes with "
             f"batch_size={batch_size}; change launch.processes, the batch size or the accumulation steps."
         )
     return batch_size // left, passes // fewer
 
 
-def whole_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
-    """The weights of a model that is spread over processes, on the first of them; None where each process has them all.
+def gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
+    """Weights of a model that is sharded over processes, gathered on the first of them; None where each process has them all.
 
     Every process must call this.
     """
@@ -96,12 +97,13 @@ def in_float32(model: Any) -> None:
 
 
 def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
-    """A callback that shows progress, and ends a training whose loss is no number before another checkpoint is written.
+    """Callback that shows progress, marks complete checkpoints, and stops before a checkpoint is written with a loss of NaN.
 
     Args:
-        title: what stands before the progress bar.
-        checkpoint_dir: named in the error, where there is one.
+        title: text before the progress bar.
+        checkpoint_dir: folder of the checkpoints, for the error, or None.
     """
+    from accelerate import PartialState
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -128,9 +130,14 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
                 self.bar.close()
                 kept = f"; the last good checkpoint is in '{checkpoint_dir}'" if checkpoint_dir else ""
                 raise T2IEvalError(
-                    f"The loss is no number at step {state.global_step} of {state.max_steps}; lower the learning rate "
+                    f"The loss is not a finite number at step {state.global_step} of {state.max_steps}; lower the learning rate "
                     f"({args.learning_rate:g}){kept}."
                 )
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            PartialState().wait_for_everyone()  # each process writes a file of its own
+            if state.is_world_process_zero:
+                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.bar.close()

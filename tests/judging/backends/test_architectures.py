@@ -55,10 +55,16 @@ def asked(choices: tuple[str, ...], images: tuple[str, ...]) -> list[Request]:
     ]
 
 
-def judge(folder: Path, requests: list[Request], **settings: object) -> list[Answer]:
-    backend = TransformersBackend(load_model(folder, device="cpu"), load_processor(folder), Store(), **settings)
+def judge(folder: Path, requests: list[Request], adapter: Path | None = None, **settings: object) -> list[Answer]:
+    model = load_model(folder, adapter=adapter, device="cpu", merge=True)
+    backend = TransformersBackend(model, load_processor(folder), Store(), **settings)
     given = dict(backend.answer(requests))
     return [given[i] for i in range(len(requests))]
+
+
+def probability(answer: Answer, choice: str) -> float:
+    """Of all tokens, not of the choices alone."""
+    return answer.probabilities[choice] * (1 - answer.out_of_vocabulary_mass)
 
 
 @NAMES
@@ -79,7 +85,9 @@ def test_it_judges_from_shared_prefixes_as_it_does_plainly(folders, name: str, c
 
 
 @NAMES
-def test_it_trains(folders, name: str, tmp_path: Path) -> None:
+def test_training_makes_its_answers_more_probable(folders, name: str, tmp_path: Path) -> None:
+    answers = {"square": "yes", "wide": "no"}
+    requests = [request for request in asked(("yes", "no"), tuple(answers)) if request.messages[0].text == QUESTIONS[0]]
     rows = [
         {
             "example_id": image,
@@ -93,13 +101,16 @@ def test_it_trains(folders, name: str, tmp_path: Path) -> None:
             "question_id": "",
             "weight": 1.0,
         }
-        for image, answer in (("square", "yes"), ("wide", "no"))
+        for image, answer in answers.items()
     ]
-    settings = SFTSettings(max_steps=1, batch_size=2, eval_examples=0, lora=LoraSettings(r=2, alpha=4))
-    train_sft(EXAMPLES.frame(rows), Store(), ModelSettings(model=str(folders[name])), settings, tmp_path / "adapter")
-    adapted = load_model(folders[name], adapter=tmp_path / "adapter", device="cpu", merge=True)
-    backend = TransformersBackend(adapted, load_processor(folders[name]), Store(), batch_size=8)
-    assert all(answer.status == OK for _, answer in backend.answer(asked(("yes", "no"), ("square", "large"))))
+    settings = SFTSettings(max_steps=10, batch_size=2, eval_examples=0, lora=LoraSettings(r=4, alpha=8))
+    model = ModelSettings(model=str(folders[name]), device="cpu")
+    train_sft(EXAMPLES.frame(rows), Store(), model, settings, tmp_path / "adapter")
+    before, after = (
+        judge(folders[name], requests, adapter=adapter, batch_size=8) for adapter in (None, tmp_path / "adapter")
+    )
+    for answer, untrained, trained in zip(answers.values(), before, after, strict=True):
+        assert probability(trained, answer) > 3 * probability(untrained, answer)
 
 
 @pytest.mark.parametrize("choices", [("yes", "no"), ()])
