@@ -101,9 +101,9 @@ def test_peoples_scores_and_the_spread_of_raters(build: Callable[..., pd.DataFra
 def test_soft_labels_have_peoples_mean(build: Callable[..., pd.DataFrame]) -> None:
     examples = build(tasks=["score"], soft="corrected")
     for row in examples.itertuples():
-        shares = {float(level): share for level, share in json.loads(str(row.soft_label)).items()}
-        assert sum(probabilities.values()) == pytest.approx(1)
-        assert sum(level * share for level, share in shares.items()) == pytest.approx(row.score, abs=1e-6)
+        label = {float(level): value for level, value in json.loads(str(row.soft_label)).items()}
+        assert sum(label.values()) == pytest.approx(1)
+        assert sum(level * value for level, value in label.items()) == pytest.approx(row.score, abs=1e-6)
 
 
 def test_smaller_fractions_of_the_prompts_are_nested(build: Callable[..., pd.DataFrame]) -> None:
