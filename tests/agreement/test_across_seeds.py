@@ -85,6 +85,19 @@ def test_a_difference_is_over_the_items_of_its_first_variant() -> None:
     assert entry["difference"] == pytest.approx(by_hand, abs=1e-5)
 
 
+def test_with_unequal_numbers_of_seeds_every_seed_is_resampled_as_often_as_the_others() -> None:
+    given = sample({"full": 1.0, "short": 1.0}, prompts=200)
+    # One of two seeds is perfect: the mean over resampled seeds is symmetric about the middle.
+    given.scores["short/1"] = given.gold.copy()
+    given.scores["short/0"] = -given.gold
+    variants = names("full") | {"short": ["short/0", "short/1"]}
+    figures, (entry,) = compare_variants(given, variants, [("short", "full")], n_resamples=2000, confidence=0.4)
+    assert figures["short"]["value"] == pytest.approx(0, abs=1e-9)
+    # -1, 0, 0, 1 are equally likely, so that the middle 40% is 0; an uneven choice moves an end to 1 or -1.
+    assert (figures["short"]["low"], figures["short"]["high"]) == (pytest.approx(0), pytest.approx(0))
+    assert entry["reason"] == "2 and 3 seeds cannot be paired"
+
+
 def test_a_constant_judge_has_a_reason_in_place_of_a_figure() -> None:
     given = sample({"full": 1.0, "flat": 1.0})
     given.scores["flat/1"] = np.zeros(len(given.gold))

@@ -171,10 +171,20 @@ def test_evalalign_leaves_what_does_not_apply_out_of_the_denominator():
 def test_vqascore_accuracy_is_not_tuned_on_what_it_scores_when_corrected():
     rng = np.random.default_rng(0)
     y, x, prompt = rng.integers(1, 6, 200).astype(float), rng.normal(size=200), np.repeat(np.arange(40), 5)
+    i, j = np.triu_indices(len(x), 1)
+    gap, by_people = x[i] - x[j], np.sign(y[i] - y[j])
+
+    def accuracy(threshold):
+        return np.mean(np.where(np.abs(gap) <= threshold, 0, np.sign(gap)) == by_people)
+
     published = challenge.vqascore_accuracy(x, y)
-    corrected = challenge.vqascore_accuracy(x, y, prompt, "corrected")
-    assert published["threshold"] >= 0
-    assert corrected["accuracy"] < published["accuracy"] + 0.1
+    assert published["accuracy"] == pytest.approx(accuracy(published["threshold"]))
+    assert published["accuracy"] == pytest.approx(
+        max(accuracy(t) for t in np.quantile(np.abs(gap), np.arange(0, 1, 0.01))), abs=0.002
+    )
+    # A judge of pure noise gains from a threshold chosen on the pairs that it scores.
+    tuned = np.mean([challenge.vqascore_accuracy(x[prompt == p], y[prompt == p])["accuracy"] for p in range(40)])
+    assert challenge.vqascore_accuracy(x, y, prompt, "corrected")["accuracy"] < tuned - 0.05
     with pytest.raises(T2IEvalError, match="prompt of every item"):
         challenge.vqascore_accuracy(x, y, mode="corrected")
 

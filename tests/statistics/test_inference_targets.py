@@ -22,6 +22,7 @@ def test_draws_are_with_replacement_and_repeatable():
 def test_an_interval_is_withheld_where_draws_are_undefined():
     values = np.arange(100.0)
     assert percentile_interval(values) == pytest.approx((2.475, 96.525))
+    assert percentile_interval(values, 0.5) == pytest.approx((24.75, 74.25))
     values[:10] = np.nan
     assert np.isnan(percentile_interval(values)).all()
 
@@ -29,15 +30,19 @@ def test_an_interval_is_withheld_where_draws_are_undefined():
 def test_the_interval_over_prompts_covers_the_truth():
     # Items of one prompt share an effect: an interval over items would be too narrow.
     rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(100):
+    covered, widths, values = 0, [], []
+    for seed in range(200):
         prompt = np.repeat(np.arange(60), 5)
         x = rng.normal(size=60)[prompt] + rng.normal(size=300)
         y = rng.normal(size=60)[prompt] + rng.normal(size=300)
         draws = pooled_statistics(x, y, prompt, Weights(resample_counts(60, 200, seed)), ("spearman",))["spearman"]
         low, high = percentile_interval(draws)
         covered += low <= 0 <= high
-    assert 88 <= covered <= 100
+        widths.append(high - low)
+        values.append(spearman(x, y))
+    assert 180 <= covered <= 198
+    # Its mean width is that of the normal interval with the true standard error.
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.12)
 
 
 def test_equal_draws_of_raters_are_the_plain_figure():

@@ -74,6 +74,19 @@ def test_pair_counts_equal_counting_every_pair(sample):
             assert np.isnan(right[draw])
 
 
+@pytest.mark.parametrize("levels", [9, 10**6])
+def test_samples_above_the_16_bit_limit_equal_scipy(levels):
+    # Ranks and codes of 32,768 and more distinct values no longer fit 16 bits.
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, levels, 40_000).astype(float)
+    y = np.round(x / levels + 0.3 * rng.normal(size=40_000), 1 if levels == 9 else 12)
+    found = pooled_statistics(x, y, np.zeros(40_000, dtype=int), Weights(np.ones((1, 1), dtype=np.int64)))
+    assert found["spearman"][0] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found["kendall_b"][0] == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
+    assert found["kendall_c"][0] == pytest.approx(stats.kendalltau(x, y, variant="c").statistic, abs=1e-12)
+    assert found["pearson"][0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+
+
 def test_more_weightings_than_lanes_are_kept_apart():
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=30), rng.normal(size=30)

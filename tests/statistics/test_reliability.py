@@ -1,15 +1,46 @@
-"""Agreement of raters against published worked examples and simulated truth."""
+"""Reliability of raters against published worked examples with disagreement, other libraries and simulated truth."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import itertools
 
-from t2i_eval_kedro.agreement import human_agreement
+import numpy as np
+import pandas as pd
+import pingouin
+import pytest
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+
 from t2i_eval_kedro.statistics import reliability
 from t2i_eval_kedro.statistics.correlation import pearson
 
+# Shrout and Fleiss (1979), table 2: 6 targets, 4 judges.
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
+
+# Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C: 12 units, 4 observers, missing data.
+N = np.nan
+KRIPPENDORFF = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, N, N, N],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, N, 3],
+        [N, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, N],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, N],
+    ]
+).T
+
+# The textbook table of Fleiss' kappa: 10 subjects, 14 raters, 5 categories; P-bar 0.378, P_e 0.213, kappa 0.210.
+FLEISS = [
+    [0, 0, 0, 0, 14],
+    [0, 2, 6, 4, 2],
+    [0, 0, 3, 5, 6],
+    [0, 3, 9, 2, 0],
+    [2, 2, 8, 1, 1],
+    [7, 7, 0, 0, 0],
+    [3, 2, 6, 3, 0],
+    [2, 5, 3, 2, 2],
+    [6, 5, 2, 1, 0],
+    [0, 2, 2, 3, 7],
+]
 
 
 def simulated(n=4000, k=3, noise=1.0, seed=0):
@@ -18,9 +49,61 @@ def simulated(n=4000, k=3, noise=1.0, seed=0):
     return truth, truth[:, None] + noise * rng.normal(size=(n, k))
 
 
-def test_icc_of_the_worked_example():
+def likert(n=40, k=3, seed=1):
+    rng = np.random.default_rng(seed)
+    return np.clip(np.round(3 + rng.normal(size=n)[:, None] + 0.8 * rng.normal(size=(n, k))), 1, 5)
+
+
+@pytest.mark.parametrize(("measurement", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_equals_krippendorffs_worked_example_with_disagreement(measurement, published):
+    assert round(reliability.alpha(KRIPPENDORFF, measurement), 3) == published
+
+
+def test_fleiss_kappa_equals_its_worked_example_with_disagreement():
+    table = np.array([np.repeat([1.0, 2, 3, 4, 5], counts) for counts in FLEISS])
+    assert round(reliability.fleiss(table), 3) == 0.210
+
+
+def test_fleiss_kappa_is_over_items_with_the_usual_number_of_ratings():
+    table = np.array([np.repeat([1.0, 2, 3, 4, 5], counts) for counts in FLEISS])
+    short = np.vstack([table, np.r_[1.0, np.full(13, np.nan)]])
+    assert reliability.fleiss(short) == pytest.approx(reliability.fleiss(table))
+
+
+def test_weighted_kappa_has_quadratic_weights():
+    table = likert()
+    expected = [
+        cohen_kappa_score(table[:, a], table[:, b], weights="quadratic") for a, b in itertools.combinations(range(3), 2)
+    ]
+    linear = [
+        cohen_kappa_score(table[:, a], table[:, b], weights="linear") for a, b in itertools.combinations(range(3), 2)
+    ]
+    found = reliability.weighted_kappas(table)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert (np.abs(found - linear) > 0.05).all()
+
+
+def test_quadratic_weighted_kappa_equals_the_concordance_coefficient():
+    # Fleiss and Cohen (1973): 2 cov / (var + var + squared difference of means), moments with divisor n.
+    table = likert(seed=2)[:, :2]
+    x, y = table.T
+    expected = 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    assert reliability.weighted_kappas(table)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_icc_equals_the_worked_example():
     found = reliability.icc(SHROUT_FLEISS)  # Shrout and Fleiss (1979), tables 2 and 4
     assert (round(found.one, 2), round(found.agreement, 2), round(found.consistency, 2)) == (0.17, 0.29, 0.71)
+
+
+def test_icc_equals_pingouin():
+    table = likert(25, 4, seed=3)
+    rows = pd.DataFrame(
+        {"item": np.repeat(np.arange(25), 4), "rater": np.tile(np.arange(4), 25), "score": table.ravel()}
+    )
+    theirs = pingouin.intraclass_corr(rows, "item", "rater", "score")["ICC"].to_numpy()[:3]
+    ours = reliability.icc(table)
+    np.testing.assert_allclose([ours.one, ours.agreement, ours.consistency], theirs, atol=1e-6)
 
 
 def test_icc_with_unequal_numbers_is_close_to_the_full_one():
@@ -32,44 +115,41 @@ def test_icc_with_unequal_numbers_is_close_to_the_full_one():
     assert np.isnan(part.agreement)
 
 
+def test_undefined_coefficients_are_nan():
+    assert np.isnan(reliability.alpha(np.array([[1.0, 1], [1, 1]])))
+    assert np.isnan(reliability.alpha(np.array([[1.0, np.nan], [np.nan, 1]])))
+    assert np.isnan(reliability.fleiss(np.ones((4, 3))))
+    assert np.isnan(reliability.icc(np.ones((1, 3))).one)
+
+
 @pytest.mark.parametrize("unidentified", [True, False])
 @pytest.mark.parametrize("statistic", ["spearman", "pearson"])
-def test_the_ceiling_is_what_the_truth_reaches(unidentified, statistic):
+def test_the_noise_ceiling_is_what_the_truth_reaches(unidentified, statistic):
     truth, table = simulated()
     reached = np.corrcoef(truth, table.mean(axis=1))[0, 1]
     assert reliability.noise_ceiling(table, statistic, unidentified) == pytest.approx(reached, abs=0.03)
 
 
-def test_the_human_level_and_a_judge_that_is_one_more_rater():
+def test_the_noise_ceiling_is_the_root_of_the_spearman_brown_reliability():
+    table = likert(60, 3, seed=4)
+    single = np.mean([stats.pearsonr(table[:, a], table[:, b])[0] for a, b in itertools.combinations(range(3), 2)])
+    expected = np.sqrt(3 * single / (1 + 2 * single))
+    assert reliability.noise_ceiling(table, "pearson", False) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_leave_one_out_baseline_of_rater_and_judge_equals_a_plain_computation():
+    table = likert(50, 4, seed=5)
+    judge = np.random.default_rng(6).normal(size=50) + table.mean(axis=1)
+    of_rater, of_judge = reliability.leave_one_rater_out(table, "spearman", judge)
+    for r in range(4):
+        others = np.delete(table, r, axis=1).mean(axis=1)
+        assert of_rater[r] == pytest.approx(stats.spearmanr(table[:, r], others).statistic, abs=1e-9)
+        assert of_judge[r] == pytest.approx(stats.spearmanr(judge, others).statistic, abs=1e-9)
+
+
+def test_a_judge_that_is_one_more_rater_reaches_the_leave_one_out_baseline():
     truth, table = simulated(noise=1.0)
     judge = truth + np.random.default_rng(9).normal(size=len(truth))
-    human, machine = reliability.leave_one_rater_out(table, "pearson", judge)
-    assert human.mean() == pytest.approx(machine.mean(), abs=0.02)
-    assert machine.mean() < pearson(judge, table.mean(axis=1))
-
-
-def test_alpha_and_kappas():
-    assert reliability.alpha(np.array([[1.0, 1], [2, 2], [3, 3]])) == 1
-    assert np.isnan(reliability.alpha(np.array([[1.0, 1], [1, 1]])))
-    assert np.isnan(reliability.alpha(np.array([[1.0, np.nan], [np.nan, 1]])))
-    assert reliability.fleiss(np.array([[1.0, 1, 1], [2, 2, 2]])) == 1
-    assert np.isnan(reliability.fleiss(np.ones((4, 3))))
-    table = np.tile([[1.0, 1, 2], [2, 2, 1], [3, 3, 3]], (2, 1))
-    kappas = reliability.weighted_kappas(table)
-    assert len(kappas) == 3
-    assert kappas[0] == 1
-    assert kappas[1] == kappas[2] < 1
-
-
-def test_one_rater_and_published_means_have_no_reliability():
-    one = np.ones((5, 1))
-    assert "one rater" in human_agreement.rater_agreement(one, False)["reason"]
-    assert human_agreement.noise_ceiling(one, False)["spearman"]["value"] is None
-    assert human_agreement.leave_one_out_baseline(one, np.arange(5.0))["spearman"]["rater"] is None
-
-
-def test_unidentified_slots_have_one_way_figures_only():
-    found = human_agreement.rater_agreement(SHROUT_FLEISS, unidentified=True)
-    assert found["icc_1"]["value"] == pytest.approx(0.17, abs=0.005)
-    assert found["icc_2"]["value"] is None
-    assert "slots" in found["weighted_kappa"]["reason"]
+    of_rater, of_judge = reliability.leave_one_rater_out(table, "pearson", judge)
+    assert of_rater.mean() == pytest.approx(of_judge.mean(), abs=0.02)
+    assert of_judge.mean() < pearson(judge, table.mean(axis=1))

@@ -28,6 +28,22 @@ def test_swapped_differences_equal_swapping_by_hand(statistic):
         assert found[k] == pytest.approx(by_hand, abs=1e-12)
 
 
+def test_permuted_differences_of_large_samples_equal_scipy():
+    rng = np.random.default_rng(2)
+    n = 40_000
+    y, a, b = (rng.normal(size=n) for _ in range(3))
+    group = rng.integers(0, 50, n)
+    exchanged = tests.random_exchanges(50, 2, 1)
+    found = tests.PairedPermutation(exchanged).pooled(a, b, y, group, ("spearman", "kendall_b"))
+    one, other = stats.rankdata(a), stats.rankdata(b)
+    flip = exchanged[1][group].astype(bool)
+    first, second = np.where(flip, other, one), np.where(flip, one, other)
+    expected = stats.spearmanr(first, y).statistic - stats.spearmanr(second, y).statistic
+    assert found["spearman"][1] == pytest.approx(expected, abs=1e-12)
+    expected = stats.kendalltau(first, y).statistic - stats.kendalltau(second, y).statistic
+    assert found["kendall_b"][1] == pytest.approx(expected, abs=1e-12)
+
+
 def test_grouped_swaps_leave_out_groups_that_one_judge_lacks():
     swaps = np.array([[0, 0, 0], [1, 0, 1], [1, 1, 0]])
     found = tests.PairedPermutation(swaps).grouped(np.array([0.5, 0.4, np.nan]), np.array([0.1, 0.2, 0.3]))
@@ -74,7 +90,9 @@ def test_williams_and_steiger_hold_their_level_for_independent_items():
 
 def test_adjusted_p_values_equal_scipy_and_the_definition():
     p = [0.01, 0.04, 0.03, 0.005]
-    assert tests.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert tests.holm(p) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )  # by hand: 4 x .005, 3 x .01, 2 x .03, then the running maximum
     assert tests.benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
     assert tests.holm([]) == tests.benjamini_hochberg([]) == []
 

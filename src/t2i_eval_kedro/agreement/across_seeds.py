@@ -55,9 +55,11 @@ def compare_variants(
     table = resample_counts(sample.prompts, n_resamples, seed)
     weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), table]))
     permutation = tests.PairedPermutation(tests.random_exchanges(sample.prompts, n_resamples, seed + 1))
-    rng = np.random.default_rng(seed + 2)
-    seeds = max(map(len, variants.values()), default=1)
-    picked = rng.integers(seeds, size=(n_resamples, seeds))
+    # Variants with the same number of seeds share the resamples of seeds, so that their differences are paired.
+    picked = {
+        count: np.random.default_rng(seed + 2).integers(count, size=(n_resamples, count))
+        for count in {len(names) for names in variants.values()}
+    }
     kept = kept or {}
 
     def resampled(names: Sequence[str], rows: Kept) -> Floats:
@@ -72,8 +74,7 @@ def compare_variants(
 
     def over_seeds(values: Floats) -> Floats:
         """``(seeds, 1 + B)`` figures to ``(1 + B,)``: their mean, then the mean over each resample's seeds."""
-        chosen = picked[:, : len(values)] % len(values)
-        resampled = values[chosen, np.arange(1, values.shape[1])[:, None]].mean(axis=1)
+        resampled = values[picked[len(values)], np.arange(1, values.shape[1])[:, None]].mean(axis=1)
         return np.concatenate([[values[:, 0].mean()], resampled])
 
     def scored(names: Sequence[str], variant: str) -> Kept:

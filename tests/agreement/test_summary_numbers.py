@@ -1,0 +1,285 @@
+"""Numbers of the summary against short independent computations with numpy, scipy and statsmodels.
+
+Intervals and p-values are recomputed with random numbers of their own, so they agree up to Monte-Carlo error only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement import summarise
+from t2i_eval_kedro.agreement.challenge import vqascore_accuracy
+
+PROMPTS, GENERATORS = 40, 9
+JUDGES = {"good": 0.4, "fair": 1.2, "fair2": 1.3, "poor": 4.0}
+B = 1000
+
+
+def _frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(5)
+    items, ratings, scores = [], [], []
+    for p in range(PROMPTS):
+        # Every fourth prompt has 2 items, fewer than an average within prompts takes.
+        for g in range(GENERATORS) if p % 4 else rng.choice(GENERATORS, 2, replace=False):
+            item, truth = f"p{p:02d}g{g}", rng.normal() + 0.4 * g
+            items.append(
+                {
+                    "item_id": item,
+                    "benchmark": "b",
+                    "prompt_id": f"p{p}",
+                    "prompt": f"text {p:02d}",
+                    "generator": f"g{g}",
+                }
+            )
+            for rater, noise in enumerate((0.6, 1.0, 1.6)):
+                value = float(np.clip(np.round(truth + 1.5 + noise * rng.normal()), 1, 5))
+                ratings.append(
+                    {
+                        "item_id": item,
+                        "rater_id": f"r{rater}",
+                        "dimension": "overall",
+                        "score": value,
+                        "scale_min": 1,
+                        "scale_max": 5,
+                        "off_scale": False,
+                    }
+                )
+            for name, noise in JUDGES.items():
+                scores.append(
+                    {
+                        "item_id": item,
+                        "judge": name,
+                        "dimension": "",
+                        "run": 0,
+                        "score": truth + noise * rng.normal(),
+                        "status": "ok",
+                        "higher_is_better": True,
+                    }
+                )
+    return schema.ITEMS.frame(items), schema.RATINGS.frame(ratings), schema.SCORES.frame(scores)
+
+
+FRAMES = _frames()
+
+
+@pytest.fixture(scope="module")
+def summary() -> Any:
+    return summarise(*FRAMES, n_resamples=B)
+
+
+@pytest.fixture(scope="module")
+def wide() -> pd.DataFrame:
+    """One row an item: prompt, generator, gold and each judge's score."""
+    items, ratings, scores = FRAMES
+    table = items.set_index("item_id")[["prompt", "generator"]]
+    table["gold"] = ratings.groupby("item_id")["score"].mean()
+    return table.join(scores.pivot_table(index="item_id", columns="judge", values="score")).sort_index()
+
+
+def spearman(x: Any, y: Any) -> float:
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def bootstrap(wide: pd.DataFrame, by: str, statistic: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of ``statistic`` of the table, with whole groups of column ``by`` resampled."""
+    rng = np.random.default_rng(99)
+    parts = [part for _, part in wide.groupby(by)]
+    values = [statistic(pd.concat([parts[k] for k in rng.integers(len(parts), size=len(parts))])) for _ in range(400)]
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return low, high
+
+
+def test_the_interval_equals_a_bootstrap_over_prompts(summary, wide):
+    found = summary["evaluators"]["fair"]["overall"]["spearman"]
+    low, high = bootstrap(wide, "prompt", lambda t: spearman(t["fair"], t["gold"]))
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+
+
+def test_the_interval_has_the_confidence_asked_for(wide):
+    found = summarise(*FRAMES, n_resamples=B, confidence=0.6)["evaluators"]["fair"]["overall"]["spearman"]
+    low, high = bootstrap(wide, "prompt", lambda t: spearman(t["fair"], t["gold"]), 0.6)
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.015), pytest.approx(high, abs=0.015))
+
+
+def test_the_interval_over_generators_resamples_generators(summary, wide):
+    found = summary["intervals"]["fair"]["overall"]["spearman"]["generators"]
+    low, high = bootstrap(wide, "generator", lambda t: spearman(t["fair"], t["gold"]))
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))
+
+
+def test_within_prompts_only_groups_of_three_or_more_count_in_value_and_interval(summary, wide):
+    found = summary["within_group"]["prompt"]["fair"]["overall"]["kendall_b"]
+    large = wide[wide.groupby("prompt")["gold"].transform("size") >= 3]
+
+    def mean(table: pd.DataFrame) -> float:
+        return float(np.mean(table["tau"]))
+
+    taus = large.groupby("prompt").apply(lambda t: stats.kendalltau(t["fair"], t["gold"]).statistic)
+    assert found["value"] == pytest.approx(taus.mean(), abs=1e-6)
+    assert (found["n_groups"], found["suppressed_groups"]) == (30, 10)
+    low, high = bootstrap(pd.DataFrame({"tau": taus.to_numpy(), "prompt": taus.index.to_numpy()}), "prompt", mean)
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+
+
+def test_within_generators_the_value_is_the_plain_mean_and_the_interval_its_bootstrap(summary, wide):
+    found = summary["within_group"]["generator"]["fair"]["overall"]["pearson"]
+
+    def mean(table: pd.DataFrame) -> float:
+        return float(
+            np.mean([np.corrcoef(t["fair"], t["gold"])[0, 1] for _, t in table.groupby("generator") if len(t) > 1])
+        )
+
+    assert found["value"] == pytest.approx(mean(wide), abs=1e-6)
+    low, high = bootstrap(wide, "prompt", mean)
+    assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))
+    one = summary["within_group"]["generator"]["fair"]["overall"]["groups"]["g3"]["pearson"]["value"]
+    own = wide[wide["generator"] == "g3"]
+    assert one == pytest.approx(np.corrcoef(own["fair"], own["gold"])[0, 1], abs=1e-6)
+
+
+def test_the_ranking_of_generators_equals_scipy_on_means(summary, wide):
+    found = summary["ranking"]["fair"]["overall"]
+    means = wide.groupby("generator")[["fair", "gold"]].mean()
+    assert found["kendall_b"]["value"] == pytest.approx(stats.kendalltau(means["fair"], means["gold"]).statistic)
+    ranks = means["fair"].rank(ascending=False).astype(int).to_dict()
+    assert {name: row["rank"] for name, row in found["generators"].items()} == ranks
+
+
+def test_soft_pairwise_accuracy_equals_a_permutation_of_prompts(summary, wide):
+    rng = np.random.default_rng(3)
+    signs = rng.choice([-1.0, 1.0], size=(4000, PROMPTS))
+    gaps = {}
+    for name in ("poor", "gold"):
+        table = wide.pivot_table(index="prompt", columns="generator", values=name).to_numpy()
+        gaps[name] = [np.nan_to_num(table[:, i] - table[:, j]) for i, j in itertools.combinations(range(GENERATORS), 2)]
+    p = {name: np.array([np.mean(signs @ gap > gap.sum()) for gap in of]) for name, of in gaps.items()}
+    expected = 1 - np.abs(p["poor"] - p["gold"]).mean()
+    assert expected < 0.95
+    assert summary["ranking"]["poor"]["overall"]["soft_pairwise_accuracy"]["value"] == pytest.approx(expected, abs=0.01)
+
+
+def permutation_p(wide: pd.DataFrame, by: str, a: str, b: str) -> float:
+    """Two-sided p-value of the difference of Spearman, the ranks of whole groups exchanged."""
+    rng = np.random.default_rng(7)
+    x, z, y = wide[a].rank().to_numpy(), wide[b].rank().to_numpy(), wide["gold"].to_numpy()
+    code = wide[by].astype("category").cat.codes.to_numpy()
+    observed = spearman(x, y) - spearman(z, y)
+    extreme = 0
+    for _ in range(600):
+        swap = rng.integers(0, 2, code.max() + 1)[code].astype(bool)
+        extreme += abs(spearman(np.where(swap, z, x), y) - spearman(np.where(swap, x, z), y)) >= abs(observed)
+    return (extreme + 1) / 601
+
+
+def entry(summary: Any, a: str, b: str, statistic: str = "spearman") -> Any:
+    return next(e for e in summary["significance"] if {e["a"], e["b"]} == {a, b} and e["statistic"] == statistic)
+
+
+def test_the_test_between_judges_equals_a_permutation_of_prompts(summary, wide):
+    assert entry(summary, "fair", "fair2")["p"] == pytest.approx(
+        permutation_p(wide, "prompt", "fair", "fair2"), abs=0.06
+    )
+
+
+def test_the_test_over_generators_equals_a_permutation_of_generators(summary, wide):
+    assert entry(summary, "good", "fair")["generators"]["p"] < 0.05
+    expected = permutation_p(wide, "generator", "fair", "fair2")
+    assert entry(summary, "fair", "fair2")["generators"]["p"] == pytest.approx(expected, abs=0.06)
+
+
+def test_adjusted_p_values_equal_statsmodels(summary):
+    for statistic in ("spearman", "kendall_b", "pearson", "kendall_b_within_prompt"):
+        entries = [e for e in summary["significance"] if e["statistic"] == statistic]
+        assert len(entries) == 6
+        p = [e["p"] for e in entries]
+        assert [e["p_holm"] for e in entries] == pytest.approx(multipletests(p, method="holm")[1], abs=2e-6)
+        assert [e["p_benjamini_hochberg"] for e in entries] == pytest.approx(
+            multipletests(p, method="fdr_bh")[1], abs=2e-6
+        )
+        assert [e["p_holm"] for e in entries] != p
+
+
+def test_judges_share_a_rank_unless_they_differ_significantly(summary):
+    found = summary["ranks"]["overall"]["spearman"]
+    assert {name: row["rank"] for name, row in found.items()} == {"good": 1, "fair": 2, "fair2": 2, "poor": 3}
+    for name, row in found.items():
+        assert sum(row["rank_probability"]) == pytest.approx(1, abs=1e-5), name
+    assert found["good"]["rank_probability"][0] > 0.99
+
+
+def test_the_noise_ceiling_and_the_correction_for_attenuation(summary, wide):
+    ratings = FRAMES[1].pivot_table(index="item_id", columns="rater_id", values="score").loc[wide.index]
+    single = np.mean([ratings[a].corr(ratings[b]) for a, b in itertools.combinations(ratings.columns, 2)])
+    ceiling = np.sqrt(3 * single / (1 + 2 * single))
+    assert summary["noise_ceiling"]["overall"]["pearson"]["value"] == pytest.approx(ceiling, abs=1e-6)
+    found = summary["evaluators"]["fair"]["overall"]["pearson"]
+    expected = np.corrcoef(wide["fair"], wide["gold"])[0, 1] / ceiling
+    assert found["corrected_for_attenuation"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_leave_one_rater_out_baseline_of_rater_and_judge(summary, wide):
+    ratings = FRAMES[1].pivot_table(index="item_id", columns="rater_id", values="score").loc[wide.index]
+    others = {r: ratings.drop(columns=r).mean(axis=1).round(9) for r in ratings}
+    found = summary["leave_one_rater_out"]["poor"]["overall"]["spearman"]
+    rater = np.mean([spearman(ratings[r], others[r]) for r in ratings])
+    judge = np.mean([spearman(wide["poor"], others[r]) for r in ratings])
+    assert abs(rater - judge) > 0.2
+    assert (found["rater"], found["judge"]) == (pytest.approx(rater, abs=1e-6), pytest.approx(judge, abs=1e-6))
+
+
+def test_unidentified_raters_are_not_resampled(summary):
+    assert summary["intervals"]["fair"]["overall"]["spearman"]["raters"]["low"] is not None
+    slots = summarise(*FRAMES, n_resamples=50, unidentified_raters=True)
+    found = slots["intervals"]["fair"]["overall"]["spearman"]["raters"]
+    assert found == {"low": None, "high": None, "reason": "the raters cannot be told apart"}
+    assert slots["raters"]["overall"]["icc_2"]["value"] is None
+
+
+def test_element_metrics_and_preferences_equal_counts(wide):
+    items, ratings, scores = FRAMES
+    labels = [
+        {"item_id": item, "element_id": "e", "rater_id": "r", "label": float(k % 3 > 0)}
+        for k, item in enumerate(wide.index)
+    ]
+    judged = [
+        {"item_id": item, "element_id": "e", "judge": "j", "run": 0, "score": float(k % 4 == 1), "status": "ok"}
+        for k, item in enumerate(wide.index)
+    ]
+    pairs = [
+        {"prompt_id": p, "item_a": t["item_id"].iloc[0], "item_b": t["item_id"].iloc[1], "rater_id": "r", "label": "a"}
+        for p, t in items.groupby("prompt_id")
+    ]
+    out = summarise(
+        items,
+        ratings,
+        scores,
+        n_resamples=50,
+        element_ratings=schema.ELEMENT_RATINGS.frame(labels),
+        element_scores=schema.ELEMENT_SCORES.frame(judged),
+        preferences=schema.PREFERENCES.frame(pairs),
+    )
+    true, said = np.arange(len(wide)) % 3 > 0, np.arange(len(wide)) % 4 == 1
+    found = {name: cell["value"] for name, cell in out["elements"]["j"].items() if name != "n_unscored"}
+    assert found["precision"] == pytest.approx((true & said).sum() / said.sum(), abs=1e-6)
+    assert found["recall"] == pytest.approx((true & said).sum() / true.sum(), abs=1e-6)
+    hits = [wide.loc[row["item_a"], "good"] > wide.loc[row["item_b"], "good"] for row in pairs]
+    assert out["preferences"]["good"][""]["accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-6)
+
+
+def test_the_corrected_vqascore_accuracy_takes_its_threshold_from_other_prompts():
+    # Two prompts, so each is scored with the threshold of the other. In the first every gap of the judge up to 1 is a
+    # tie of people; in the second no gap is. Tuned on themselves both would be perfect.
+    scores = np.array([0.0, 0.5, 1.0, 0.0, 0.5, 1.0])
+    ratings = np.array([3.0, 3.0, 3.0, 1.0, 2.0, 3.0])
+    prompt = np.array([0, 0, 0, 1, 1, 1])
+    assert vqascore_accuracy(scores, ratings, prompt, "corrected")["accuracy"] == 0
+    assert vqascore_accuracy(scores[:3], ratings[:3])["accuracy"] == 1
+    assert vqascore_accuracy(scores[3:], ratings[3:])["accuracy"] == 1
