@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +20,12 @@ from t2i_eval_kedro.cli.evaluators import (
     project_options,
     resolved_axes,
 )
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.local_models import open_backend
-from t2i_eval_kedro.serving.server import EvaluatorServer, SentImages
+
+if TYPE_CHECKING:
+    from t2i_eval_kedro.serving.server import SentImages
 
 SIMULATED = "simulated-teacher"
 
@@ -48,27 +52,26 @@ def serve_evaluator(
     """
     if evaluator and teacher:
         raise click.UsageError("Give either --evaluator or --teacher.")
+    try:
+        from t2i_eval_kedro.serving.server import listen, make_app, serve, url_of
+    except ImportError as error:
+        raise T2IEvalError("The server needs the extra 'serve': pip install 't2i-eval-kedro[serve]'.") from error
+    make_backend: Callable[[SentImages], Backend]
     if teacher:
-        project = load_project(Evaluator(BASE, None), env, params)
-        server = EvaluatorServer(
-            (host, port), SIMULATED, lambda images: _simulated(project, images), batch_size=project.judging.batch_size
-        )
+        name, project = SIMULATED, load_project(Evaluator(BASE, None), env, params)
+        make_backend = partial(_simulated, project)
     else:
         found = find_evaluator(evaluator, resolved_axes(env, params))
         if found.note:
             click.echo(f"No evaluator is named: {found.note}.", err=True)
-        project = load_project(found, env, params)
-        server = EvaluatorServer(
-            (host, port),
-            found.name,
-            lambda images: open_backend(project.model, found.adapter, images, project.judging),
-            batch_size=project.judging.batch_size,
-        )
+        name, project = found.name, load_project(found, env, params)
+        make_backend = partial(open_backend, project.model, found.adapter, judging=project.judging)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server:
-        click.echo(f"Serving '{server.name}' at {server.url}; stop it with Ctrl-C.")
+    with listen(host, port) as listening:
+        app = make_app(name, make_backend, batch_size=project.judging.batch_size)
+        click.echo(f"Serving '{name}' at {url_of(listening)}; stop it with Ctrl-C.")
         try:
-            server.serve_forever()
+            serve(app, listening)
         except KeyboardInterrupt:
             click.echo("Stopped.")
 

@@ -4,30 +4,33 @@
 clients that wait while the backend is busy are its next batch. Answers are greedy; what cannot be done (sampling, several
 choices, streaming, tools) is refused and never ignored in silence. No URL is ever fetched and no file is ever read for a client.
 
-The standard library serves: a model, not the web framework, is what takes the time, and one process has one model.
+FastAPI and uvicorn serve (the extra ``serve``). One process has one model. A request whose client has left while it waits is not
+asked any more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
-import json
-import logging
-import queue
 import socket
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
+import uvicorn
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
 
 from t2i_eval_kedro.benchmarks.images import LIMITS, BadImage, check_image, upright_png
 from t2i_eval_kedro.datasets.image_store import decode
@@ -36,12 +39,12 @@ from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request, Token
 from t2i_eval_kedro.schema import OK
 
-log = logging.getLogger(__name__)
-
 MAX_BODY = 2 * LIMITS.max_bytes
 MAX_TOP_LOGPROBS = 20  # as OpenAI's
 DEFAULT_TOKENS, MAX_TOKENS = 512, 4096
-IDLE_SECONDS = 120.0
+IDLE_SECONDS = 120
+
+Batch: TypeAlias = Sequence[tuple[Request, "asyncio.Future[Answer]"]]
 
 
 class Refused(Exception):
@@ -113,22 +116,19 @@ class SentImages:
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
         self._uses: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def put(self, data: bytes) -> str:
         """Keep ``data`` until :meth:`drop` and return its key."""
         key = hashlib.sha256(data).hexdigest()
-        with self._lock:
-            self._data[key] = data
-            self._uses[key] += 1
+        self._data[key] = data
+        self._uses[key] += 1
         return key
 
     def drop(self, key: str) -> None:
         """Forget the image once nobody who sent it waits any more."""
-        with self._lock:
-            self._uses[key] -= 1
-            if not self._uses[key]:
-                del self._data[key], self._uses[key]
+        self._uses[key] -= 1
+        if not self._uses[key]:
+            del self._data[key], self._uses[key]
 
     def read(self, key: str) -> bytes:
         """The encoded image."""
@@ -140,167 +140,233 @@ class SentImages:
 
 
 class Batcher:
-    """Lets many threads ask one backend: what waits while it is busy is its next batch."""
+    """Lets many coroutines ask one backend: what waits while it is busy is its next batch."""
 
     def __init__(self, backend: Backend, batch_size: int) -> None:
         """Ask ``backend`` for at most ``batch_size`` answers at once, in a thread of its own."""
         self._backend = backend
         self._batch_size = batch_size
-        self._waiting: queue.SimpleQueue[tuple[Request, Future[Answer]]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="backend", daemon=True).start()
+        self._waiting: asyncio.Queue[tuple[Request, asyncio.Future[Answer]]] = asyncio.Queue()
+        self._asked: set[asyncio.Future[Answer]] = set()
+        self._thread = ThreadPoolExecutor(1, "backend")
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request) -> asyncio.Future[Answer]:
         """The answer, once it is there; raises what the backend raised over this request."""
-        future: Future[Answer] = Future()
-        self._waiting.put((request, future))
-        return future.result()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((request, future))
+        return future
 
-    def _work(self) -> None:
+    def withdraw(self, future: asyncio.Future[Answer]) -> bool:
+        """Take back a request that :meth:`ask` was given; false where the backend has it already."""
+        return future not in self._asked and future.cancel()
+
+    async def work(self) -> None:
+        """Answer for ever."""
         while True:
-            batch = [self._waiting.get()]
+            batch = [await self._waiting.get()]
             while len(batch) < self._batch_size and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            self._answer(batch)
+                batch.append(self._waiting.get_nowait())
+            batch = [(request, future) for request, future in batch if not future.done()]
+            self._asked = {future for _, future in batch}
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._answer, batch, loop)
 
-    def _answer(self, batch: Sequence[tuple[Request, Future[Answer]]]) -> None:
+    def _answer(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
+        left = dict(enumerate(batch))
+        error: Exception = T2IEvalError("The backend gave no answer.")
         try:
             for i, answer in self._backend.answer([request for request, _ in batch]):
-                batch[i][1].set_result(answer)
-            error: Exception = T2IEvalError("The backend gave no answer.")
+                loop.call_soon_threadsafe(_settle, left.pop(i)[1], answer)
         except Exception as raised:  # one client's request must not take those of others with it
             error = raised
-        open_ones = [entry for entry in batch if not entry[1].done()]
-        if len(open_ones) == len(batch) == 1:
-            batch[0][1].set_exception(error)
+        if len(batch) == len(left) == 1:
+            loop.call_soon_threadsafe(_settle, batch[0][1], error)
         else:
-            for entry in open_ones:
-                self._answer([entry])
+            for entry in left.values():
+                self._answer([entry], loop)
 
 
-class EvaluatorServer(ThreadingHTTPServer):
-    """Serves one backend under one model name; use :meth:`serve_forever`."""
+def _settle(future: asyncio.Future[Answer], outcome: Answer | Exception) -> None:
+    if future.done():  # the server is stopping
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
-    daemon_threads = True
-    request_queue_size = 256
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        name: str,
-        make_backend: Callable[[SentImages], Backend],
-        *,
-        batch_size: int,
-    ) -> None:
-        """Listen on ``address`` (port 0: any free one).
+def make_app(name: str, make_backend: Callable[[SentImages], Backend], *, batch_size: int) -> FastAPI:
+    """The web application that serves one backend under one model name.
 
-        Args:
-            address: host and port.
-            name: the model that clients ask for.
-            make_backend: gets the images that clients send.
-            batch_size: requests that the backend answers at once.
+    Args:
+        name: the model that clients ask for.
+        make_backend: makes the backend from the images that clients send.
+        batch_size: most requests that the backend answers at once.
+    """
+    images = SentImages()
+    batcher = Batcher(make_backend(images), batch_size)
+    model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "t2i_eval_kedro"}
 
-        Raises:
-            T2IEvalError: the address cannot be listened on.
-        """
-        self.name = name
-        self.images = SentImages()
-        self.started = int(time.time())
-        try:
-            if ":" in address[0]:
-                self.address_family = socket.AF_INET6
-            super().__init__(address, _Handler)
-        except (OSError, OverflowError) as error:
-            raise T2IEvalError(
-                f"Cannot listen on {address[0]}:{address[1]} ({getattr(error, 'strerror', None) or error}); "
-                "choose another --host or --port."
-            ) from error
-        self._batcher = Batcher(make_backend(self.images), batch_size)
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(batcher.work())
+        yield
+        working.cancel()
 
-    def server_bind(self) -> None:
-        """Listen, without the look-up of the host's full name that the standard library adds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    app = FastAPI(title="t2i_eval_kedro", lifespan=lifespan, openapi_url=None)
+    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(Exception, _refuse)
 
-    @property
-    def url(self) -> str:
-        """What clients take as ``base_url``."""
-        host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
-        return f"http://{host}:{self.server_port}/v1"
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model]}
 
-    @property
-    def model(self) -> dict[str, Any]:
-        """The model as OpenAI lists it."""
-        return {"id": self.name, "object": "model", "created": self.started, "owned_by": "t2i_eval_kedro"}
+    @app.get("/v1/models/{asked:path}")
+    async def retrieve(asked: str) -> dict[str, Any]:
+        _check_model(asked, name)
+        return model
 
-    def complete(self, body: bytes) -> dict[str, Any]:
-        """The answer to the chat request ``body``.
-
-        Raises:
-            Refused: the request cannot be answered.
-        """
-        chat = _read(body)
-        if chat.model != self.name:
-            raise Refused(
-                HTTPStatus.NOT_FOUND, f"The model '{chat.model}' does not exist; this server has '{self.name}'.",
-                code="model_not_found", param="model",
-            )  # fmt: skip
-        if chat.top_logprobs and not chat.logprobs:
-            raise Refused(HTTPStatus.BAD_REQUEST, "top_logprobs needs logprobs to be true.", param="top_logprobs")
-        if chat.messages[-1].role != "user":
-            raise Refused(HTTPStatus.BAD_REQUEST, "The last message must be the user's.", param="messages")
+    @app.post("/v1/chat/completions")
+    async def complete(http: HTTPRequest) -> dict[str, Any]:
+        chat = _read(await _body(http))
+        _check_model(chat.model, name)
         keys: list[str] = []
         try:
-            request = self._request(chat, keys)
-            answer = self._batcher.ask(request)
+            request = _request(chat, images, keys)
+            answer = await _unless_gone(http, batcher, request)
         except T2IEvalError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
         finally:
             for key in keys:
-                self.images.drop(key)
+                images.drop(key)
         if answer.status != OK:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request cannot be answered: {answer.text}.")
-        return self._completion(chat, request, answer)
+        return _completion(name, chat, request, answer)
 
-    def _request(self, chat: ChatRequest, keys: list[str]) -> Request:
-        """The request to the backend; the keys of its images are added to ``keys`` as they are kept."""
-        messages = []
-        for turn in chat.messages:
-            parts = [_TextPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
-            # The images of a turn stand before its text, as they did when the judge was trained.
-            own = [self.images.put(_image(part.image_url.url)) for part in parts if isinstance(part, _ImagePart)]
-            keys += own
-            text = "\n".join(part.text for part in parts if isinstance(part, _TextPart))
-            messages.append(ChatMessage("system" if turn.role == "developer" else turn.role, text, tuple(own)))
-        return Request(
-            item_id="",
-            step="",
-            task="",
-            aspect="",
-            messages=tuple(messages),
-            max_tokens=chat.max_completion_tokens or chat.max_tokens or DEFAULT_TOKENS,
-            top_logprobs=max(chat.top_logprobs or 0, 1) if chat.logprobs else 0,
+    return app
+
+
+async def _unless_gone(http: HTTPRequest, batcher: Batcher, request: Request) -> Answer:
+    """The answer to ``request``, which is withdrawn where the client leaves before the backend has it."""
+
+    async def leaves() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
+
+    future, gone = batcher.ask(request), asyncio.create_task(leaves())
+    first: set[asyncio.Future[Any]] = {future, gone}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if not future.done() and batcher.withdraw(future):
+        raise Refused(HTTPStatus.BAD_REQUEST, "The client has left.")  # nobody reads this
+    return await future
+
+
+async def _body(http: HTTPRequest) -> bytes:
+    """The body of a request, refused before more than :data:`MAX_BODY` of it is read."""
+    too_large = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {MAX_BODY:,} bytes.")
+    if int(http.headers.get("content-length", 0)) > MAX_BODY:
+        raise too_large
+    body = bytearray()
+    async for chunk in http.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise too_large
+    return bytes(body)
+
+
+async def _refuse(_: HTTPRequest, error: Exception) -> JSONResponse:
+    """The error as OpenAI writes it."""
+    if isinstance(error, HTTPException):
+        error = Refused(HTTPStatus(error.status_code), "There is /v1/models and /v1/chat/completions.")
+    elif not isinstance(error, Refused):
+        message = "The judge failed over this request; see the server's log."
+        error = Refused(HTTPStatus.INTERNAL_SERVER_ERROR, message)
+    return JSONResponse(error.body, error.status)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on ``host`` and ``port`` (0 for any free one).
+
+    Raises:
+        T2IEvalError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        raise T2IEvalError(
+            f"Cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}); choose another --host or --port."
+        ) from error
+
+
+def url_of(listening: socket.socket) -> str:
+    """What clients take as ``base_url``."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM, whose handlers are then called."""
+    uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=5
         )
+    ).run([listening])
 
-    def _completion(self, chat: ChatRequest, request: Request, answer: Answer) -> dict[str, Any]:
-        asked, given = answer.usage.get("prompt_tokens", 0), answer.usage.get("completion_tokens", 0)
-        content = [_logprob(token, chat.top_logprobs or 0) for token in answer.tokens]
-        return {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": self.name,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                    "logprobs": {"content": content, "refusal": None} if chat.logprobs else None,
-                    "finish_reason": "length" if given >= request.max_tokens else "stop",
-                }
-            ],
-            "usage": {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given},
-        }
+
+def _check_model(asked: str, name: str) -> None:
+    if asked != name:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, f"The model '{asked}' does not exist; this server has '{name}'.",
+            code="model_not_found", param="model",
+        )  # fmt: skip
+
+
+def _request(chat: ChatRequest, images: SentImages, keys: list[str]) -> Request:
+    """The request to the backend; the keys of its images are added to ``keys`` as they are kept."""
+    if chat.top_logprobs and not chat.logprobs:
+        raise Refused(HTTPStatus.BAD_REQUEST, "top_logprobs needs logprobs to be true.", param="top_logprobs")
+    if chat.messages[-1].role != "user":
+        raise Refused(HTTPStatus.BAD_REQUEST, "The last message must be the user's.", param="messages")
+    messages = []
+    for turn in chat.messages:
+        parts = [_TextPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+        # The images of a turn stand before its text, as they did when the judge was trained.
+        of_turn = [images.put(_image(part.image_url.url)) for part in parts if isinstance(part, _ImagePart)]
+        keys += of_turn
+        text = "\n".join(part.text for part in parts if isinstance(part, _TextPart))
+        messages.append(ChatMessage("system" if turn.role == "developer" else turn.role, text, tuple(of_turn)))
+    return Request(
+        item_id="",
+        step="",
+        task="",
+        aspect="",
+        messages=tuple(messages),
+        max_tokens=chat.max_completion_tokens or chat.max_tokens or DEFAULT_TOKENS,
+        top_logprobs=max(chat.top_logprobs or 0, 1) if chat.logprobs else 0,
+    )
+
+
+def _completion(name: str, chat: ChatRequest, request: Request, answer: Answer) -> dict[str, Any]:
+    n_prompt, n_answer = answer.usage.get("prompt_tokens", 0), answer.usage.get("completion_tokens", 0)
+    content = [_logprob(token, chat.top_logprobs or 0) for token in answer.tokens]
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": name,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": {"content": content, "refusal": None} if chat.logprobs else None,
+                "finish_reason": "length" if n_answer >= request.max_tokens else "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": n_prompt, "completion_tokens": n_answer, "total_tokens": n_prompt + n_answer},
+    }
 
 
 def _read(body: bytes) -> ChatRequest:
@@ -310,9 +376,11 @@ def _read(body: bytes) -> ChatRequest:
         last = error.errors(include_url=False, include_context=False, include_input=False)[-1]
         where = ".".join(str(step) for step in last["loc"] if step != "function-after")
         unknown = last["type"] == "extra_forbidden"
-        said = "is not supported here" if unknown else f"cannot be that here: {last['msg'][0].lower()}{last['msg'][1:]}"
+        fault = (
+            "is not supported here" if unknown else f"cannot be that here: {last['msg'][0].lower()}{last['msg'][1:]}"
+        )
         message = (
-            f"The field '{where}' {said}; answers are greedy, one and whole."
+            f"The field '{where}' {fault}; answers are greedy, one and whole."
             if where
             else f"The body is not valid: {last['msg']}."
         )
@@ -343,65 +411,3 @@ def _logprob(token: Token, n: int) -> dict[str, Any]:
 
     likeliest = list(token.top.items())[:n]
     return entry(token.text, token.logprob) | {"top_logprobs": [entry(*one) for one in likeliest]}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: EvaluatorServer
-    protocol_version = "HTTP/1.1"  # connections stay open
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body in one packet
-    timeout = IDLE_SECONDS
-    server_version, sys_version = "t2i_eval_kedro", ""
-
-    def do_GET(self) -> None:
-        self._reply(self._get)
-
-    def do_POST(self) -> None:
-        self._reply(self._post)
-
-    def _get(self) -> dict[str, Any]:
-        path = self.path.split("?")[0].rstrip("/")
-        if path == "/v1/models":
-            return {"object": "list", "data": [self.server.model]}
-        if path == f"/v1/models/{self.server.name}":
-            return self.server.model
-        raise Refused(HTTPStatus.NOT_FOUND, "There is /v1/models and /v1/chat/completions.")
-
-    def _post(self) -> dict[str, Any]:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            self.close_connection = True
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "Send the body with its Content-Length.")
-        if int(length) > MAX_BODY:
-            self.close_connection = True
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have {MAX_BODY:,} bytes.")
-        body = self.rfile.read(int(length))
-        if self.path.split("?")[0].rstrip("/") != "/v1/chat/completions":
-            raise Refused(HTTPStatus.NOT_FOUND, "There is /v1/models and /v1/chat/completions.")
-        return self.server.complete(body)
-
-    def _reply(self, respond: Callable[[], dict[str, Any]]) -> None:
-        status, body = HTTPStatus.OK, b""
-        try:
-            body = json.dumps(respond()).encode()
-        except Refused as error:
-            status, body = error.status, json.dumps(error.body).encode()
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True
-            return
-        except Exception:
-            log.exception("A request failed.")
-            failure = Refused(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "The judge failed over this request; see the server's log."
-            )
-            status, body = failure.status, json.dumps(failure.body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of every request."""
