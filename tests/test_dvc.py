@@ -14,7 +14,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro_project import ROOT
 
 from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml, sources
-from t2i_eval_kedro.config import ExperimentConfigLoader
+from t2i_eval_kedro.config import ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 
 bootstrap_project(ROOT)
@@ -35,12 +35,11 @@ def resolved(entries: list) -> set[str]:
 def files() -> dict[str, str]:
     """Dataset -> file, for every dataset of the catalog that has one under data/ which outlives its run."""
     config = ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["catalog"]
+    entries = catalog_entries(config, pipelines["__default__"].datasets())
     return {
         name: entry["filepath"]
-        for name, entry in config.items()
-        if not name.startswith("_")
-        and str(entry.get("filepath", "")).startswith("data/")
-        and not entry["type"].endswith("TrainingFolder")
+        for name, entry in entries.items()
+        if str(entry.get("filepath", "")).startswith("data/") and not entry["type"].endswith("TrainingFolder")
     }
 
 

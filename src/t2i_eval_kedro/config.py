@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.io import CatalogConfigResolver
 
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -251,6 +252,17 @@ def load_config(
 ) -> ExperimentConfigLoader:
     """The configuration in the folder ``conf_source``, of the environment ``env``, with ``params`` on top."""
     return ExperimentConfigLoader(str(conf_source), env, dict(params or {}), **LOADER_ARGS)
+
+
+def catalog_entries(catalog: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The entry of each of ``datasets`` that ``catalog`` describes, those of a dataset factory with the name filled in."""
+    in_memory = {"{default}": {"type": "MemoryDataset"}}
+    resolver = CatalogConfigResolver(dict(catalog), default_runtime_patterns=in_memory)
+    return {
+        name: resolver.resolve_pattern(name)
+        for name in datasets
+        if name in catalog or resolver.match_dataset_pattern(name)
+    }
 
 
 def variant_layers(name: str, declared: Mapping[str, Any]) -> list[Layer]:

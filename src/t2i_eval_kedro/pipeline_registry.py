@@ -25,9 +25,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "reporting": reporting.create_pipeline(),
     }
     ablation_run = (
-        pipelines["teacher_distillation"].only_nodes("build_examples")
+        pipelines["teacher_distillation"].only_nodes("teacher_distillation.build_examples")
         + pipelines["rebalancing"]
-        + pipelines["sft"].only_nodes("train_sft", "judge_sft")
+        + pipelines["sft"].only_nodes("sft.train", "sft.judge")
         + pipelines["meta_evaluation"]
     )
     return pipelines | {ABLATION_RUN: ablation_run} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

@@ -22,6 +22,7 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.across_seeds import Kept, compare_variants
 from t2i_eval_kedro.agreement.rated_items import RatedItems, build
 from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.config import catalog_entries
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
@@ -31,6 +32,17 @@ from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pa
 
 EXPECTED = ("levels", "direct_levels")
 """The protocols whose score is an expectation over levels; any other of a student gives a generated verdict."""
+_DATASETS = (
+    "items",
+    "splits",
+    "ratings",
+    "elements",
+    "data_card",
+    "teacher_scores",
+    "sft_scores",
+    "sft_time",
+    "summary",
+)
 _TOP = 0.75  # a stratum is the prompts from this quantile on
 
 
@@ -64,12 +76,8 @@ class Study:
 
     def files(self, variant: str, seed: int) -> dict[str, Path]:
         """Dataset -> file of one cell."""
-        catalog = self.config(variant, seed)["catalog"]
-        return {
-            name: Path(entry["filepath"])
-            for name, entry in catalog.items()
-            if isinstance(entry, dict) and "filepath" in entry
-        }
+        entries = catalog_entries(self.config(variant, seed)["catalog"], _DATASETS)
+        return {name: Path(entry["filepath"]) for name, entry in entries.items()}
 
     def missing(self) -> list[tuple[str, int]]:
         """The cells that have not been run to their end."""

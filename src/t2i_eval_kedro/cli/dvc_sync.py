@@ -20,7 +20,7 @@ import yaml
 from kedro.pipeline import Pipeline
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.config import AXES, ExperimentConfigLoader
+from t2i_eval_kedro.config import AXES, ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, register_pipelines
@@ -60,7 +60,8 @@ def dvc_yaml(root: Path) -> str:
     """The text of ``dvc.yaml`` for the project at ``root``."""
     pipelines = register_pipelines()
     parameters = _loader(root)["parameters"]
-    catalog = _loader(root).catalog_of(MARKS)
+    datasets = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    catalog = catalog_entries(_loader(root).catalog_of(MARKS), sorted(datasets))
     stages: dict[str, Any] = {}
 
     def stage(name: str, axes: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def _files(catalog: Mapping[str, dict[str, Any]], axes: Mapping[str, str]) -> di
     """The datasets of ``catalog`` that lie in a file or folder, with ``axes`` in place of ``MARKS`` in their paths."""
     entries = {}
     for name, entry in catalog.items():
-        if not name.startswith("_") and _path(entry) and _note(entry) != "ignore":
+        if _path(entry) and _note(entry) != "ignore":
             path = _path(entry)
             for axis, mark in MARKS.items():
                 path = path.replace(mark, axes[axis])

@@ -1,4 +1,4 @@
-"""Trains the student further on bare human scores, and lets it judge the held-out items."""
+"""Trains the student further on bare human scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.pipelines.judging.nodes import data_note, judge_held_out
+from t2i_eval_kedro.pipelines.judging.nodes import data_note
 from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings
@@ -41,7 +41,7 @@ def build_examples(
 def train(
     examples: pd.DataFrame,
     images: ImageStore,
-    sft_adapter: Path,
+    start: Path,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
@@ -52,28 +52,13 @@ def train(
     folder: Path,
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
     """The adapter's folder (moved into place by its dataset), the reward curve, and the seconds that training took."""
-    start = time.monotonic()
+    began = time.monotonic()
     job = GRPOJob(
         model=model,
         settings=settings.model_copy(update={"seed": settings.seed + seed}),
-        start=sft_adapter,
+        start=start,
         judging=judging,
         templates=load_templates(prompts),
         data_note=data_note(card),
     )
-    return *run(job, examples, images, launch, folder), {"seconds": round(time.monotonic() - start, 1)}
-
-
-def judge_grpo(
-    adapter: Path,
-    items: pd.DataFrame,
-    elements: pd.DataFrame,
-    splits: pd.DataFrame,
-    images: ImageStore,
-    card: Mapping[str, Any],
-    prompts: Mapping[str, Callable[[], str]],
-    model: ModelSettings,
-    judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The student's scores, transcripts and element scores of the held-out items after GRPO."""
-    return judge_held_out("grpo", adapter, items, elements, splits, images, card, prompts, model, judging)
+    return *run(job, examples, images, launch, folder), {"seconds": round(time.monotonic() - began, 1)}

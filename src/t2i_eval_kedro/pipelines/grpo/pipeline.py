@@ -4,44 +4,42 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from t2i_eval_kedro.pipelines import judging
 from t2i_eval_kedro.pipelines.grpo import nodes
-from t2i_eval_kedro.pipelines.judging.nodes import JUDGE_INPUTS
+from t2i_eval_kedro.pipelines.naming import by_name
+from t2i_eval_kedro.schema import GRPO
 
 
 def create_pipeline() -> Pipeline:
     """People's bare scores and the SFT adapter -> a further trained adapter and what it says."""
-    return pipeline(
+    training = pipeline(
         [
             node(
                 nodes.build_examples,
-                inputs=["items", "elements", "splits", "ratings", "data_card", "prompts", "params:judging"],
+                inputs=by_name("items", "elements", "splits", "ratings", "prompts", "params:judging", card="data_card"),
                 outputs="grpo_examples",
-                name="build_grpo_examples",
+                name="build_examples",
             ),
             node(
                 nodes.train,
-                inputs=[
-                    "grpo_examples",
+                inputs=by_name(
                     "images",
-                    "sft_adapter",
-                    "data_card",
                     "prompts",
                     "params:judging",
                     "params:model",
-                    "params:grpo",
                     "params:launch",
                     "params:seed",
-                    "grpo_training",
-                ],
+                    card="data_card",
+                    examples="grpo_examples",
+                    start="sft_adapter",
+                    settings="params:grpo",
+                    folder="grpo_training",
+                ),
                 outputs=["grpo_adapter", "grpo_curve", "grpo_time"],
-                name="train_grpo",
-            ),
-            node(
-                nodes.judge_grpo,
-                inputs=["grpo_adapter", *JUDGE_INPUTS],
-                outputs=["grpo_scores", "grpo_transcripts", "grpo_element_scores"],
-                name="judge_grpo",
+                name="train",
             ),
         ],
-        tags="grpo",
+        namespace=GRPO,
+        prefix_datasets_with_namespace=False,
     )
+    return pipeline(training + judging.create_pipeline(GRPO, adapter=True), tags="grpo")

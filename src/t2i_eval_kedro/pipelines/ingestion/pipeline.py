@@ -57,5 +57,7 @@ def create_pipeline() -> Pipeline:
                 name="refuse_if_strict",
             ),
         ],
+        namespace=TAG,
+        prefix_datasets_with_namespace=False,
         tags=TAG,
     )

@@ -27,26 +27,26 @@ from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of
 from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.schema import BASE
 
 if TYPE_CHECKING:
     from t2i_eval_kedro.judging.shards import BatchImages
 
-JUDGE_INPUTS = ["items", "elements", "splits", "images", "data_card", "prompts", "params:model", "params:judging"]
-
 
 def judge_held_out(
-    name: str,
-    adapter: Path | None,
     items: pd.DataFrame,
     elements: pd.DataFrame,
     splits: pd.DataFrame,
     images: ImageStore,
-    card: Mapping[str, Any],
+    data_card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
+    adapter: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Scores, transcripts and element scores of judge ``name`` by each protocol on the fold of ``judging``.
+    """Scores, transcripts and element scores by each protocol on the fold of ``judging``.
+
+    The judge is the model with ``adapter`` on it, whose folder has the judge's name; without one it is the base model.
 
     Raises:
         T2IEvalError: no item of the fold has an image.
@@ -75,9 +75,9 @@ def judge_held_out(
         held_out,
         backend,
         wording,
-        phrases_of(card),
+        phrases_of(data_card),
         judging.protocols,
-        name=name,
+        name=BASE if adapter is None else adapter.name,
         options=judging.options,
         elements=elements,
         similarity=similarity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline, node, pipeline
 
 from t2i_eval_kedro.pipelines.meta_evaluation import nodes
+from t2i_eval_kedro.pipelines.naming import by_name
 
 
 def create_pipeline() -> Pipeline:
@@ -25,7 +26,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.measure,
-                inputs=[
+                inputs=by_name(
                     "items",
                     "splits",
                     "ratings",
@@ -34,14 +35,16 @@ def create_pipeline() -> Pipeline:
                     "element_ratings",
                     "element_scores",
                     "preferences",
-                    "data_card",
-                    "params:meta_evaluation",
                     "params:variant",
                     "params:seed",
-                ],
+                    card="data_card",
+                    settings="params:meta_evaluation",
+                ),
                 outputs="summary",
                 name="measure_agreement",
             ),
         ],
+        namespace="meta_evaluation",
+        prefix_datasets_with_namespace=False,
         tags="meta_evaluation",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from t2i_eval_kedro.pipelines.naming import by_name
 from t2i_eval_kedro.pipelines.rebalancing import nodes
 
 
@@ -13,10 +14,12 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.balance,
-                inputs=["examples", "prompts", "params:judging", "params:rebalancing", "params:seed"],
+                inputs=by_name("examples", "prompts", "params:judging", "params:seed", settings="params:rebalancing"),
                 outputs=["balanced_examples", "rebalancing_table"],
-                name="rebalance_examples",
+                name="balance_examples",
             )
         ],
+        namespace="rebalancing",
+        prefix_datasets_with_namespace=False,
         tags="rebalancing",
     )

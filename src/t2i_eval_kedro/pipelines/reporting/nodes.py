@@ -34,7 +34,7 @@ def write_report(
     checks: Mapping[str, Any],
     teacher: TeacherSettings,
     model: str,
-    *transcripts: pd.DataFrame,
+    **transcripts: pd.DataFrame,
 ) -> str:
     """One self-contained HTML page."""
     from t2i_eval_kedro.reporting.report import build_report  # seaborn is slow to import
@@ -52,7 +52,7 @@ def write_report(
             ratings=schema.RATINGS.check(ratings[ratings["item_id"].isin(ids)]),
             scores=schema.SCORES.check(scores[scores["item_id"].isin(ids)]),
             transcripts=schema.TRANSCRIPTS.check(
-                pd.concat([table[table["item_id"].isin(ids)] for table in transcripts], ignore_index=True)
+                pd.concat([table[table["item_id"].isin(ids)] for table in transcripts.values()], ignore_index=True)
             ),
             image=images.read if len(images) else None,
             sft_curve=sft_curve if trained else None,

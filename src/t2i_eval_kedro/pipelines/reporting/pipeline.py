@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from t2i_eval_kedro.pipelines.naming import by_name
 from t2i_eval_kedro.pipelines.reporting import nodes
 
 
@@ -13,9 +14,8 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.write_report,
-                inputs=[
+                inputs=by_name(
                     "summary",
-                    "data_card",
                     "items",
                     "splits",
                     "ratings",
@@ -23,22 +23,25 @@ def create_pipeline() -> Pipeline:
                     "images",
                     "sft_curve",
                     "grpo_curve",
-                    "rebalancing_table",
                     "sft_time",
                     "grpo_time",
-                    "teacher_costs",
-                    "teacher_checks",
-                    "params:teacher",
-                    "params:model.model",
                     "recorded_transcripts",
                     "teacher_transcripts",
                     "base_transcripts",
                     "sft_transcripts",
                     "grpo_transcripts",
-                ],
+                    "params:teacher",
+                    "params:model.model",
+                    card="data_card",
+                    rebalancing="rebalancing_table",
+                    costs="teacher_costs",
+                    checks="teacher_checks",
+                ),
                 outputs="report",
                 name="write_report",
             )
         ],
+        namespace="reporting",
+        prefix_datasets_with_namespace=False,
         tags="reporting",
     )

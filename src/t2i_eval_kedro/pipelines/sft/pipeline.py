@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from t2i_eval_kedro.pipelines.judging.nodes import JUDGE_INPUTS
+from t2i_eval_kedro.pipelines import judging
+from t2i_eval_kedro.pipelines.naming import by_name
 from t2i_eval_kedro.pipelines.sft import nodes
+from t2i_eval_kedro.schema import BASE, SFT
 
 
 def create_pipeline() -> Pipeline:
     """Balanced examples -> adapter, and what the student says before and after."""
-    return pipeline(
+    training = pipeline(
         [
             node(
                 nodes.train,
-                inputs=[
-                    "balanced_examples",
+                inputs=by_name(
                     "images",
-                    "data_card",
                     "params:model",
-                    "params:sft",
                     "params:launch",
                     "params:seed",
-                    "sft_training",
-                ],
+                    examples="balanced_examples",
+                    card="data_card",
+                    settings="params:sft",
+                    folder="sft_training",
+                ),
                 outputs=["sft_adapter", "sft_curve", "sft_time"],
-                name="train_sft",
-            ),
-            node(
-                nodes.judge_base,
-                inputs=JUDGE_INPUTS,
-                outputs=["base_scores", "base_transcripts", "base_element_scores"],
-                name="judge_base",
-            ),
-            node(
-                nodes.judge_sft,
-                inputs=["sft_adapter", *JUDGE_INPUTS],
-                outputs=["sft_scores", "sft_transcripts", "sft_element_scores"],
-                name="judge_sft",
-            ),
+                name="train",
+            )
         ],
-        tags="sft",
+        namespace=SFT,
+        prefix_datasets_with_namespace=False,
     )
+    judges = judging.create_pipeline(BASE, adapter=False) + judging.create_pipeline(SFT, adapter=True)
+    return pipeline(training + judges, tags="sft")

@@ -4,64 +4,66 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node, pipeline
 
+from t2i_eval_kedro.pipelines.naming import by_name
 from t2i_eval_kedro.pipelines.teacher_distillation import nodes
 
 
 def create_pipeline() -> Pipeline:
     """Items -> the teacher's transcripts, scores and account -> examples and checks."""
+    said = {"transcripts": "teacher_transcripts", "scores": "teacher_scores"}
     return pipeline(
         [
             node(
                 nodes.ask_teacher,
-                inputs=[
+                inputs=by_name(
                     "items",
                     "splits",
                     "images",
-                    "recorded_transcripts",
-                    "data_card",
                     "prompts",
-                    "teacher_answers",
-                    "teacher_key",
                     "params:teacher",
                     "params:judging",
-                ],
+                    recorded="recorded_transcripts",
+                    card="data_card",
+                    answers="teacher_answers",
+                    key="teacher_key",
+                ),
                 outputs=["teacher_transcripts", "teacher_scores", "teacher_costs"],
                 name="ask_teacher",
             ),
             node(
                 nodes.build_examples,
-                inputs=[
+                inputs=by_name(
                     "items",
                     "splits",
                     "ratings",
                     "elements",
                     "element_ratings",
-                    "teacher_transcripts",
-                    "teacher_scores",
-                    "data_card",
                     "prompts",
                     "params:judging",
-                    "params:examples",
-                ],
+                    card="data_card",
+                    settings="params:examples",
+                    **said,
+                ),
                 outputs="examples",
                 name="build_examples",
             ),
             node(
                 nodes.check_teacher,
-                inputs=[
+                inputs=by_name(
                     "items",
                     "ratings",
                     "elements",
                     "element_ratings",
-                    "teacher_transcripts",
-                    "teacher_scores",
                     "examples",
                     "prompts",
                     "params:judging",
-                ],
+                    **said,
+                ),
                 outputs="teacher_checks",
                 name="check_teacher",
             ),
         ],
+        namespace="teacher_distillation",
+        prefix_datasets_with_namespace=False,
         tags="teacher_distillation",
     )
