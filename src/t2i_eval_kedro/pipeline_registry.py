@@ -27,7 +27,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     ablation_run = (
         pipelines["teacher_distillation"].only_nodes("teacher_distillation.build_examples")
         + pipelines["rebalancing"]
-        + pipelines["sft"].only_nodes("sft.train", "sft.judge")
+        + pipelines["sft"].only_nodes("sft.train_sft", "sft.judge_sft")
         + pipelines["meta_evaluation"]
     )
     return pipelines | {ABLATION_RUN: ablation_run} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

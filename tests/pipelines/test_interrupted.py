@@ -15,12 +15,12 @@ from kedro_project import run_kedro
 
 CELL = Path("data/06_models/shapes/tiny_vlm/full/seed_0")
 LONGER = "--params=sft.max_steps=40,sft.save_steps=4"
-TRAIN = ("run", "--env=test", "--nodes=sft.train", LONGER)
+TRAIN = ("run", "--env=test", "--nodes=sft.train_sft", LONGER)
 
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command_again_give_the_same_bytes(project: Path) -> None:
-    before = run_kedro(project, "run", "--env=test", "--to-nodes=sft.train", LONGER)
+    before = run_kedro(project, "run", "--env=test", "--to-nodes=sft.train_sft", LONGER)
     assert before.returncode == 0, before.stderr
     whole = shutil.move(project / CELL / "sft", project / "whole")
     assert not list((project / CELL).iterdir())  # a training leaves nothing but its adapter

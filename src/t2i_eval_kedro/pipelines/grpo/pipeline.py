@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
                 nodes.build_examples,
                 inputs=by_name("items", "elements", "splits", "ratings", "prompts", "params:judging", card="data_card"),
                 outputs="grpo_examples",
-                name="build_examples",
+                name="build_grpo_examples",
             ),
             node(
                 nodes.train,
@@ -36,7 +36,7 @@ def create_pipeline() -> Pipeline:
                     folder="grpo_training",
                 ),
                 outputs=["grpo_adapter", "grpo_curve", "grpo_time"],
-                name="train",
+                name="train_grpo",
             ),
         ],
         namespace=GRPO,

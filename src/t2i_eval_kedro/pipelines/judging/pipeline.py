@@ -21,7 +21,7 @@ def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
     outputs = ["scores", "transcripts", "element_scores"]
     arguments = by_name(*inputs, "params:model", "params:judging")
     return pipeline(
-        [node(nodes.judge_held_out, inputs=arguments, outputs=outputs, name="judge")],
+        [node(nodes.judge_held_out, inputs=arguments, outputs=outputs, name=f"judge_{judge}")],
         namespace=judge,
         inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in inputs},
         outputs={name: f"{judge}_{name}" for name in outputs},

@@ -16,7 +16,7 @@ def create_pipeline() -> Pipeline:
                 nodes.balance,
                 inputs=by_name("examples", "prompts", "params:judging", "params:seed", settings="params:rebalancing"),
                 outputs=["balanced_examples", "rebalancing_table"],
-                name="balance_examples",
+                name="rebalance_examples",
             )
         ],
         namespace="rebalancing",

@@ -27,7 +27,7 @@ def create_pipeline() -> Pipeline:
                     folder="sft_training",
                 ),
                 outputs=["sft_adapter", "sft_curve", "sft_time"],
-                name="train",
+                name="train_sft",
             )
         ],
         namespace=SFT,
