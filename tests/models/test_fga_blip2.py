@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import BertTokenizerFast, Blip2Config
 
+from t2i_eval_kedro.cli.convert_fga import convert_fga
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.fga_blip2 import (
     MAX_TOKENS,
+    RELEASED_SHAPE,
     FGABlip2,
     FGAScores,
     clean,
@@ -219,6 +223,31 @@ def test_a_converted_checkpoint_scores_as_plain_torch_does(converted) -> None:
     torch.testing.assert_close(scores.membership[kept], expected.membership[kept], rtol=1e-4, atol=1e-5)
     assert scores.overall.std() > 0.01  # the weights tell the images apart, and the tokens
     assert scores.membership[kept].std() > 1e-3
+
+
+def test_the_command_converts(converted, tmp_path: Path) -> None:
+    _, _, _, folder = converted
+    (tmp_path / "shape.json").write_text(json.dumps(configuration().to_dict(), default=str))
+    arguments = [str(folder / "checkpoint.pth"), str(tmp_path / "out"), "--config", str(tmp_path / "shape.json")]
+    done = CliRunner().invoke(convert_fga, arguments)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        folder / "model" / "model.safetensors"
+    ).read_bytes()
+    again = CliRunner().invoke(convert_fga, arguments)
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+
+
+def test_the_released_shape_has_the_authors_sizes() -> None:
+    with torch.device("meta"):
+        model = FGABlip2(Blip2Config(**RELEASED_SHAPE))
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    assert shapes["blip.vision_model.embeddings.position_embedding"] == (1, 677, 1408)
+    assert shapes["blip.vision_model.encoder.layers.38.mlp.fc1.weight"] == (6144, 1408)
+    assert shapes["blip.embeddings.word_embeddings.weight"] == (30523, 768)
+    assert shapes["blip.qformer.encoder.layer.0.crossattention.attention.key.weight"] == (768, 1408)
+    assert shapes["mask_head.0.weight"] == (256, 768)
 
 
 def test_padding_does_not_reach_the_scores(converted) -> None:

@@ -22,6 +22,7 @@ cli = LazyGroup(
             "fetch-benchmark": "fetch.fetch",
             "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
             "dvc-sync": "dvc_sync.dvc_sync",
+            "convert-fga": "convert_fga.convert_fga",
             "push-adapter": "push_adapter.push",
         }.items()
     },

@@ -31,6 +31,20 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 MAX_TOKENS = 32
 """Length of the prompt in tokens, [CLS] and [SEP] included; what is longer is cut, as in the released code."""
+RELEASED_SHAPE: dict[str, Any] = {
+    "vision_config": {
+        "hidden_size": 1408,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 39,
+        "num_attention_heads": 16,
+    }
+    | {"image_size": 364, "patch_size": 14},
+    "qformer_config": {"vocab_size": 30523, "encoder_hidden_size": 1408, "use_qformer_text_input": True},
+    "num_query_tokens": 32,
+    "image_text_hidden_size": 256,
+    "image_token_index": None,
+}
+"""Configuration of the released network: EVA-ViT-g at 364 pixels, a Q-Former of BERT's base size with one more token, [DEC]."""
 _WIDTHS = (256, 128, 64, 16, 1)
 _PUNCTUATION = re.compile(r'([.!"()*#:;~])')
 _WEIGHTS, _CONFIG, _HEAD = "model.safetensors", "config.json", "mask_head"
