@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from kedro_project import make_project, run_kedro
 
-from t2i_eval_kedro.cli.evaluators import find_evaluator
-from t2i_eval_kedro.cli.judge import COLUMNS, judge_images
+from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.config import Axes
 from t2i_eval_kedro.datasets.adapter import write_manifest
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+from t2i_eval_kedro.judging.project import find_evaluator
+from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(2)
@@ -100,7 +101,7 @@ def test_a_reference_is_shown_by_the_decomposed_protocol_alone(judge: Callable[.
         "pictures/p0000-mirror.png",
     )
     done = CliRunner().invoke(judge_images, given)
-    assert (done.exit_code, "looks at no reference image; decomposed does" in done.output) == (2, True)
+    assert (done.exit_code, "looks at no reference image; decomposed does" in done.output) == (1, True)
     absent = (*given[:-1], "pictures/none.png")
     done = CliRunner().invoke(judge_images, [*absent, "--protocol=decomposed"])
     assert (done.exit_code, "'pictures/none.png' cannot be judged" in done.output) == (1, True)
@@ -117,10 +118,17 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
         items["image"][0],
     )
     asked = [*rows[:3], *bad, *rows[3:], hostile, rows[0]]
-    pd.DataFrame(asked, columns=["prompt", "image"]).to_csv(folder / "pictures" / "in.csv", index=False)
+    given = pd.DataFrame(asked, columns=["prompt", "image"]).assign(note="=1+1", score=range(len(asked)))
+    given.to_csv(folder / "pictures" / "in.csv", index=False)
     said, _ = judge("--csv=pictures/in.csv", "--out=out/scores.csv", "--evaluator=base")
     written = pd.read_csv(folder / "out/scores.csv", keep_default_na=False)
-    assert list(written.columns) == list(COLUMNS)
+    assert list(written.columns) == ["item_id", "prompt", "image", "note", "input_score", *RESULT_COLUMNS]
+    assert set(written["note"]) == {"'=1+1"}  # what a spreadsheet would run
+    assert list(written["input_score"]) == [i for i in range(len(asked)) for _ in range(4)]
+    assert list(written["item_id"]) == list(written["image"])
+    assert {tuple(row) for row in written[["evaluator", "judge", "protocol", "run"]].to_numpy()} == {
+        ("base", "base", "levels", 0)
+    }
     assert list(zip(written["prompt"], written["image"], strict=True)) == [row for row in asked for _ in range(4)]
     failed = written["prompt"].isin(["a", "b", "", "c", "d", "e"])
     assert set(written.loc[failed, "status"]) == {"failed"}

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.spreadsheets import unescape_cell
 from t2i_eval_kedro.errors import T2IEvalError
 
 RATINGS = ("item_id", "prompt_id", "generator", "rater_id", "dimension", "score")
@@ -105,7 +106,8 @@ def _read(source: Source, kind: str, columns: Sequence[str], optional: Sequence[
     kept = [*columns, *(column for column in optional if column in table.columns)]
     if not table.columns[table.columns.isin(kept)].is_unique:
         raise T2IEvalError(f"{name} has two columns of the same name; keep one of each.")
-    return pd.DataFrame({column: table[column].astype(str).str.strip() for column in kept}).reset_index(drop=True)
+    text = pd.DataFrame({column: table[column].astype(str).str.strip() for column in kept}).reset_index(drop=True)
+    return text.map(unescape_cell)
 
 
 def _numbers(text: pd.Series) -> pd.Series:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from t2i_eval_kedro.agreement import challenge, inputs, submissions, summarise
+from t2i_eval_kedro import api
+from t2i_eval_kedro.agreement import challenge, inputs, submissions
 from t2i_eval_kedro.agreement.rated_items import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.datasets.atomic import atomic_file
-from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping, agreement_tables, build_agreement
-from t2i_eval_kedro.reporting.inputs import plain
+from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping
 
 
 @click.command("agreement")
@@ -83,26 +82,18 @@ def agreement(
     out: Path | None,
 ) -> None:
     """Measure how well evaluators' scores agree with people's ratings."""
-    given = inputs.read_input(
+    measured = api.agreement(
         ratings,
         scores,
         preferences,
         scale=inputs.parse_scale(scale) if scale is not None else None,
         lower_is_better=lower_is_better,
+        missing=missing,
+        seed=seed,
     )
-    summary = {"input": given.report} | summarise(
-        given.items, given.ratings, given.scores, seed=seed, missing=missing, preferences=given.preferences
-    )
-    for table in agreement_tables(summary, by):
-        click.echo(f"{table.title}\n{table.frame.to_string(index=False)}\n")
-    notes = [f"{plain(name)}: {count}" for name, count in given.report.items() if count]
-    if notes:
-        click.echo("Input: " + "; ".join(notes))
+    click.echo(measured.text(by))
     if out is not None:
-        with atomic_file(out / "agreement.json") as path:
-            path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        with atomic_file(out / "agreement.html") as path:
-            path.write_text(build_agreement(summary, by), encoding="utf-8")
+        measured.save(out, by)
         click.echo(f"Written: {out / 'agreement.json'} and {out / 'agreement.html'}")
 
 

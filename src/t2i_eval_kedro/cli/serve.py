@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import (
-    BASE,
-    Evaluator,
-    Project,
-    find_evaluator,
-    load_project,
-    project_options,
-    resolved_axes,
-)
+from t2i_eval_kedro.cli.evaluators import EVALUATOR_HELP, choose_judge, project_options, project_root
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.local_models import open_backend
+from t2i_eval_kedro.judging.project import Project
 
 if TYPE_CHECKING:
     from t2i_eval_kedro.serving.server import SentImages
@@ -31,16 +24,31 @@ SIMULATED = "simulated-teacher"
 
 
 @click.command("serve-evaluator")
-@click.option("--evaluator", metavar="NAME", help="The evaluator, as for kedro judge.")
+@click.option("--evaluator", metavar="NAME", help=EVALUATOR_HELP)
+@click.option("--untrained", is_flag=True, help="Serve the model that --evaluator names although it has no adapter.")
 @click.option(
     "--teacher", type=click.Choice(["simulated"]), help="Serve the simulated teacher of the benchmark shapes instead."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on. There is no log-in.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on. There is no authentication."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 for any free one.",
+)
 @project_options
 @readable_errors
 def serve_evaluator(
-    evaluator: str | None, teacher: str | None, host: str, port: int, env: str | None, params: Mapping[str, Any]
+    evaluator: str | None,
+    untrained: bool,
+    teacher: str | None,
+    host: str,
+    port: int,
+    env: str | None,
+    params: Mapping[str, Any],
 ) -> None:
     """Serve a judge to OpenAI clients.
 
@@ -58,14 +66,12 @@ def serve_evaluator(
         raise T2IEvalError("The server needs the extra 'serve': pip install 't2i-eval-kedro[serve]'.") from error
     make_backend: Callable[[SentImages], Backend]
     if teacher:
-        name, project = SIMULATED, load_project(Evaluator(BASE, None), env, params)
+        name, project = SIMULATED, Project.open(project_root(), env, params)
         make_backend = partial(_simulated, project)
     else:
-        found = find_evaluator(evaluator, resolved_axes(env, params))
-        if found.note:
-            click.echo(f"No evaluator is named: {found.note}.", err=True)
-        name, project = found.name, load_project(found, env, params)
-        make_backend = partial(open_backend, project.model, found.adapter, judging=project.judging)
+        chosen = choose_judge(evaluator, env, params, untrained=untrained)
+        name, project = chosen.name, chosen.project
+        make_backend = partial(open_backend, project.model, chosen.adapter, judging=project.judging)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with listen(host, port) as listening:
         app = make_app(name, make_backend, batch_size=project.judging.batch_size)
@@ -83,9 +89,10 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
     from t2i_eval_kedro.judging.evaluators import subjects
     from t2i_eval_kedro.judging.protocols.registry import build
+    from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
-    settings = project.parameters["teacher"]
-    shapes = read(Path(), **project.parameters["ingestion"].shapes.model_dump())
+    settings = project.settings("teacher", TeacherSettings)
+    shapes = read(Path(), **project.parameters["ingestion"]["shapes"])
     teacher = SimulatedBackend(
         shapes.items,
         project.wording,

@@ -15,6 +15,7 @@ from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models import loading
+from t2i_eval_kedro.models.quiet import quiet_libraries
 from t2i_eval_kedro.models.settings import ModelSettings
 
 
@@ -34,6 +35,7 @@ def open_backend(
     Raises:
         T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
     """
+    quiet_libraries()
     processor = model.load_processor()
     if judging.backend == "vllm":
         from t2i_eval_kedro.judging.backends.vllm import VLLMBackend

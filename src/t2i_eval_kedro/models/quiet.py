@@ -1,0 +1,17 @@
+"""Keeps libraries from saying what a user of this project cannot act on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+
+def quiet_libraries() -> None:
+    """Silence deprecations between transformers, peft and trl, the bar over loaded weights, and missing optional kernels."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)(\.|$)")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging  # slow to import, and imported next anyway
+
+    disable_bar: Any = transformers_logging.disable_progress_bar
+    disable_bar()
