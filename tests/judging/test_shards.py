@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +21,8 @@ from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import open_backend
-from t2i_eval_kedro.judging.protocols import EvaluationItem, Levels, Wording
-from t2i_eval_kedro.judging.shards import BatchImages, _share, judge_shards
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Request, Wording
+from t2i_eval_kedro.judging.shards import BatchImages, actors_for, judge_shards
 from t2i_eval_kedro.models.loading import ImageSource as AnyImages
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.judging.nodes import on_ray
@@ -68,12 +72,50 @@ def test_two_workers_give_the_tables_of_one_process(cluster: None, tmp_path: Pat
     assert len(AnswerStore(kept)) == len(asked) * 2
 
 
+class Dying:
+    """A judge whose process dies over its first batch, as where memory runs out, once for all processes."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        if not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        for i, request in enumerate(requests):
+            yield i, Answer(str(zlib.crc32(request.messages[0].text.encode()) % 10))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(cluster: None, tmp_path: Path, compact: Wording) -> None:
+    import ray.cloudpickle
+
+    shapes = make_shapes(4)
+    write_image_store(tmp_path / "store", shapes.images, shard_bytes=20_000)
+    asked = [EvaluationItem(row.item_id, row.prompt, row.image, {"overall": ""}) for row in shapes.items.itertuples()]
+    marker = tmp_path / "died"
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actors cannot import this file
+    judged = judge_shards(
+        asked,
+        ImageStore(tmp_path / "store"),
+        Levels(compact),
+        lambda images: Dying(marker),
+        name="x",
+        workers=2,
+        batch_size=7,
+    )
+    assert marker.exists()
+    alone = judge(asked, Levels(compact), Dying(marker), name="x")
+    pd.testing.assert_frame_equal(judged.scores, alone.scores)
+    pd.testing.assert_frame_equal(judged.transcripts, alone.transcripts)
+
+
 @pytest.mark.parametrize(
     ("cpus", "workers", "actors"),
     [(1, 1, (1, 0.5)), (1, 4, (1, 0.5)), (2, 2, (1, 1.0)), (3, 2, (2, 1.0)), (64, 8, (8, 1.0))],
 )
 def test_one_processor_is_left_to_whatever_reads(cpus: int, workers: int, actors: tuple[int, float]) -> None:
-    assert _share(cpus, workers) == actors
+    assert actors_for(cpus, workers) == actors
     assert actors[0] * actors[1] < cpus
 
 

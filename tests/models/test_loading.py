@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.loading import check_adapter, encode, fingerprint, load_model, load_processor, render
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
@@ -23,12 +21,6 @@ def adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempP
     settings = SFTSettings(max_steps=1, batch_size=2, eval_examples=0, lora=LoraSettings(r=2, alpha=4))
     train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, folder)
     return folder
-
-
-def test_the_examples_run() -> None:
-    result = doctest.testmod(loading)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_a_conversation_is_written_in_the_model_s_template(base_model: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from random_model import Pictures
 
 from t2i_eval_kedro.models.loading import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.training import augment
 from t2i_eval_kedro.training.augment import VERSIONS, augmented, version_of
 from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
@@ -22,10 +20,6 @@ from t2i_eval_kedro.training.sft import train_sft
 
 def noise(width: int = 40, height: int = 20) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(60, 190, (height, width, 3), dtype=np.uint8))
-
-
-def test_the_examples_run() -> None:
-    assert doctest.testmod(augment).failed == 0
 
 
 @given(strength=st.floats(0, 1), seed=st.integers(0, 2**31), version=st.integers(0, VERSIONS - 1))

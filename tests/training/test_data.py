@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from random_model import Pictures
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import load_processor, to_chat
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.training import data
 from t2i_eval_kedro.training.data import Encoder
 
 TEMPLATE = (
@@ -142,9 +140,3 @@ def test_a_template_that_rewrites_an_earlier_answer_is_refused(base_model: Path)
             Encoder(conversation, processor, STORE)([{"row": 0}])
     processor.chat_template = template
     assert len(Encoder(conversation, processor, STORE)([{"row": 0}])["labels"]) == 1
-
-
-def test_the_examples_run() -> None:
-    result = doctest.testmod(data)
-    assert result.attempted > 0
-    assert result.failed == 0

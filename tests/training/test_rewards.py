@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import math
 from fractions import Fraction
 
@@ -9,21 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from t2i_eval_kedro.models import settings
-from t2i_eval_kedro.training import rewards
 from t2i_eval_kedro.training.grpo import reward_of
 from t2i_eval_kedro.training.rewards import best_constant_reward, gaussian_reward, linear_reward
 from t2i_eval_kedro.training.settings import GRPOSettings
 
 SCORE = st.floats(0, 10)
 KINDS = ("gaussian", "linear", "binary")
-
-
-@pytest.mark.parametrize("module", [rewards, settings])
-def test_the_examples_run(module) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -82,7 +82,7 @@ def judge_shards(
     if not ray.is_initialized():
         ray.init()
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    actors, cpus = _share(int(resources.get("CPU", 1)), workers)
+    actors, cpus = actors_for(int(resources.get("CPU", 1)), workers)
     judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=None).map_batches(
         _Actor,
         fn_constructor_args=(make_backend, protocol, list(subjects), name, run),
@@ -99,7 +99,7 @@ def judge_shards(
     return Judgement(**{name: _ordered(table.frame(rows[name]), place) for name, table in _TABLES.items()})
 
 
-def _share(cpus: int, workers: int) -> tuple[int, float]:
+def actors_for(cpus: int, workers: int) -> tuple[int, float]:
     """Actors, and processors for each of them, such that of ``cpus`` one is left, or half of the only one."""
     return (min(workers, cpus - 1), 1.0) if cpus > 1 else (1, 0.5)
 
