@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from kedro.framework.cli.utils import LazyGroup
+from t2i_eval_kedro.cli.lazy import LazyCommands
 
-# A command is imported when it is called: most of them need libraries that are slow to import.
-cli = LazyGroup(
+cli = LazyCommands(
     name="t2i_eval_kedro",
     help="Train and measure judges of text-to-image images.",
-    lazy_subcommands={
-        name: f"t2i_eval_kedro.cli.{command}"
-        for name, command in {
-            "run": "run.run",
-            "ablations": "ablations.ablations",
-            "recipe": "recipe.recipe",
-            "judge": "judge.judge_images",
-            "serve-evaluator": "serve.serve_evaluator",
-            "estimate-teacher": "estimate_teacher.estimate_teacher",
-            "agreement": "agreement.agreement",
-            "score-submission": "agreement.score_submission",
-            "fetch-benchmark": "fetch.fetch",
-            "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
-            "dvc-sync": "dvc_sync.dvc_sync",
-            "convert-fga": "convert_fga.convert_fga",
-            "push-adapter": "push_adapter.push",
-        }.items()
+    places={
+        "run": "run.run",
+        "ablations": "ablations.ablations",
+        "recipe": "recipe.recipe",
+        "judge": "judge.judge_images",
+        "serve-evaluator": "serve.serve_evaluator",
+        "estimate-teacher": "estimate_teacher.estimate_teacher",
+        "agreement": "agreement.agreement",
+        "score-submission": "agreement.score_submission",
+        "fetch-benchmark": "fetch.fetch",
+        "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
+        "dvc-sync": "dvc_sync.dvc_sync",
+        "convert-fga": "convert_fga.convert_fga",
+        "push-adapter": "push_adapter.push",
     },
 )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import project_options
-from t2i_eval_kedro.config import as_yaml, load_config, overview
+from t2i_eval_kedro.cli.evaluators import project_options, project_root
+from t2i_eval_kedro.config import as_yaml, default_conf, load_config, overview
 
 
 @click.command("recipe")
@@ -30,7 +29,10 @@ def recipe(
     kedro recipe qwen2_5_vl_7b no_rebalancing
     kedro recipe --table
     """
-    config = load_config(Path("conf"), env, params)
+    root = project_root()
+    config = load_config(
+        default_conf() if root is None else root / "conf", env or ("base" if root is None else None), params
+    )
     chosen = {name: value for name, value in (("student", student), ("variant", variant)) if value is not None}
     if not as_table:
         click.echo(as_yaml(config.resolve(**chosen)), nl=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,10 @@ def open_backend(
     Raises:
         T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
     """
+    if missing := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
+        raise T2IEvalError(
+            f"Judging with a model needs {', '.join(missing)}; install the extra: pip install 't2i-eval-kedro[judge]'."
+        )
     quiet_libraries()
     processor = model.load_processor()
     if judging.backend == "vllm":
