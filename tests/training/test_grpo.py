@@ -15,7 +15,6 @@ from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
-from t2i_eval_kedro.training.rewards import best_constant_reward
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
@@ -64,8 +63,26 @@ def test_the_curve_says_what_was_rewarded(trained: tuple[Path, pd.DataFrame]) ->
     assert curve["unparsed"].lt(1).all()
     assert curve["distinct_scores"].between(0, 4).all()
     assert curve["distinct_scores"].max() > 1
-    constant, _ = best_constant_reward(range(11), lambda score, target: math.exp(-((score - target) ** 2) / 8))
+    constant = max(
+        sum(math.exp(-((score - target) ** 2) / 8) for target in range(11)) / 11
+        for score in (n / 10 for n in range(101))
+    )
     assert curve["best_constant_reward"].unique() == pytest.approx([constant])
+    assert curve["reward_gaussian"].to_numpy() == pytest.approx(curve["reward"].to_numpy())
+
+
+def test_a_sum_of_rewards_is_drawn_part_by_part(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"max_steps": 2, "rewards": {"rank": 1.0, "diversity": 0.25, "format": 0.0}})
+    curve = train_grpo(
+        examples, pictures, ModelSettings(model=str(base_model)), sft_adapter, settings, parse, tmp_path / "a"
+    )
+    assert list(curve.columns[-2:]) == ["reward_rank", "reward_diversity"]
+    total = curve["reward_rank"] + 0.25 * curve["reward_diversity"]
+    assert curve["reward"].to_numpy() == pytest.approx(total.to_numpy(), abs=1e-5)
+    # a group of four earns the number of its different scores
+    assert 4 * curve["reward_diversity"].to_numpy() == pytest.approx(curve["distinct_scores"].to_numpy(), abs=1e-5)
 
 
 def test_the_adapter_went_on_from_the_fine_tuned_one(trained: tuple[Path, pd.DataFrame], sft_adapter: Path) -> None:

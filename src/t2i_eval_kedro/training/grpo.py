@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,7 @@ from t2i_eval_kedro.models.loading import ImageSource
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
-from t2i_eval_kedro.training.rewards import (
-    Reward,
-    best_constant_reward,
-    binary_reward,
-    gaussian_reward,
-    linear_reward,
-    on_scale,
-    total_reward,
-)
+from t2i_eval_kedro.training.rewards import Answers, Reward, best_constant_reward, on_scale, rewards_of
 from t2i_eval_kedro.training.settings import GRPOSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
@@ -88,7 +80,8 @@ def train_grpo(
         The training curve: step, reward (mean over answers), reward_std (within a group), best_constant_reward (what
         one score for every image would earn), zero_variance_groups (fraction of groups whose answers all earn the same),
         distinct_scores (mean number of different scores in a group), unparsed (fraction of answers without a score on
-        the scale), completion_length (mean, in tokens), loss, learning_rate.
+        the scale), completion_length (mean, in tokens), loss, learning_rate, and reward_<name>, the mean of each reward
+        before its weight.
 
     Raises:
         T2IEvalError: nothing to train on, or an adapter of another base model.
@@ -104,8 +97,9 @@ def train_grpo(
     processor = model.load_processor()
     set_seed(settings.seed)
     policy = model.load(adapter=sft_adapter, trainable=True)
-    reward = reward_of(settings, score_range)
-    constant, score = best_constant_reward(train["score"], reward, *score_range)
+    rewards = rewards_of(settings.rewards, sigma=settings.sigma, tolerance=settings.tolerance, own=settings.own_rewards)
+    low, high = score_range
+    constant, score = best_constant_reward(train["score"], rewards, group=settings.generations, low=low, high=high)
     logger.info("The score %.3g for every image would earn %.3f.", score, constant)
     start_weights = hashlib.sha256((sft_adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     hashed = data_hash(train)
@@ -117,7 +111,7 @@ def train_grpo(
     with checkpoints as work:
         trainer = GRPOTrainer(
             model=policy,
-            reward_funcs=[_scored(parse, reward, settings.generations, score_range)],
+            reward_funcs=_reward_functions(rewards, parse, settings.generations, score_range),
             args=GRPOConfig(
                 **common_arguments(settings, model, work, policy),
                 max_steps=settings.max_steps,
@@ -129,6 +123,7 @@ def train_grpo(
                 beta=settings.beta,
                 scale_rewards=settings.scale_rewards,
                 loss_type=settings.loss_type,
+                reward_weights=[weight for _, weight in rewards.values()],
             ),
             train_dataset=grpo_dataset(train, images),
             processing_class=processor,
@@ -142,7 +137,7 @@ def train_grpo(
         seconds = time.monotonic() - start
     steps = trainer.state.global_step
     logger.info("GRPO: %d steps of %d answers in %.0f s.", steps, answers, seconds)
-    curve = _curve(trainer.state.log_history, constant)
+    curve = _curve(trainer.state.log_history, constant, rewards)
     weights = gathered_weights(trainer)
     if not state.is_main_process:
         return curve
@@ -162,42 +157,38 @@ def train_grpo(
     return curve
 
 
-def reward_of(settings: GRPOSettings, score_range: tuple[float, float] = (0.0, 10.0)) -> Reward:
-    """The reward that the settings ask for, format included, as a function of (score, target).
+def _reward_functions(
+    rewards: Mapping[str, tuple[Reward, float]],
+    parse: Callable[[str], float | None],
+    group: int,
+    score_range: tuple[float, float],
+) -> list[Callable[..., Sequence[float | None]]]:
+    """The functions that trl calls with all answers of a step, the answers to one request side by side; it logs each by its name."""
 
-    Example:
-        >>> reward_of(GRPOSettings(reward="linear"))(7, 5)
-        0.8
-    """
-    low, high = score_range
-    accuracy: dict[str, Reward] = {
-        "gaussian": lambda score, target: gaussian_reward(score, target, low, high, settings.sigma),
-        "linear": lambda score, target: linear_reward(score, target, low, high),
-        "binary": lambda score, target: binary_reward(score, target, low, high, settings.tolerance),
-    }
-    chosen = accuracy[settings.reward]
-    return lambda score, target: total_reward(score, chosen(score, target), settings.format_weight, low, high)
-
-
-def _scored(
-    parse: Callable[[str], float | None], reward: Reward, generations: int, score_range: tuple[float, float]
-) -> Callable[..., list[float | None]]:
-    """The reward function that trl calls with all answers of a step, the answers to one request side by side."""
-
-    def judge_reward(
-        completions: Sequence[Sequence[dict[str, Any]]],
-        target_score: Sequence[float],
-        log_metric: Callable[[str, float], None],
-        **_: Any,
-    ) -> list[float | None]:
-        scores = [parse(_text(completion)) for completion in completions]
+    def read(completions: Sequence[Sequence[dict[str, Any]]], targets: Sequence[float]) -> Answers:
+        texts = [_text(completion) for completion in completions]
+        scores = [parse(text) for text in texts]
         valid = [score if on_scale(score, *score_range) else None for score in scores]
-        groups = [set(valid[start : start + generations]) for start in range(0, len(valid), generations)]
-        log_metric("distinct_scores", sum(len(group - {None}) for group in groups) / len(groups))
-        log_metric("unparsed", sum(score is None for score in valid) / len(valid))
-        return [reward(score, target) for score, target in zip(valid, target_score, strict=True)]
+        return Answers(valid, targets, texts, group, *score_range)
 
-    return judge_reward
+    def named(name: str, reward: Reward, logs: bool) -> Callable[..., Sequence[float | None]]:
+        def function(
+            completions: Sequence[Sequence[dict[str, Any]]],
+            target_score: Sequence[float],
+            log_metric: Callable[[str, float], None],
+            **_: Any,
+        ) -> Sequence[float | None]:
+            answers = read(completions, target_score)
+            if logs:
+                groups = [set(answers.scores[group]) - {None} for group in answers.groups()]
+                log_metric("distinct_scores", sum(map(len, groups)) / len(groups))
+                log_metric("unparsed", sum(score is None for score in answers.scores) / len(answers.scores))
+            return reward(answers)
+
+        function.__name__ = name
+        return function
+
+    return [named(name, reward, at == 0) for at, (name, (reward, _)) in enumerate(rewards.items())]
 
 
 def _text(completion: Sequence[dict[str, Any]]) -> str:
@@ -205,12 +196,13 @@ def _text(completion: Sequence[dict[str, Any]]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def _curve(history: list[dict[str, Any]], constant: float) -> pd.DataFrame:
+def _curve(history: list[dict[str, Any]], constant: float, names: Iterable[str]) -> pd.DataFrame:
     rows = [
         {
             "step": entry["step"],
             "reward": entry["reward"],
             "reward_std": entry["reward_std"],
+            **{f"reward_{name}": entry[f"rewards/{name}/mean"] for name in names},
             "best_constant_reward": constant,
             "zero_variance_groups": entry["frac_reward_zero_std"],
             "distinct_scores": entry["distinct_scores"],
@@ -222,4 +214,4 @@ def _curve(history: list[dict[str, Any]], constant: float) -> pd.DataFrame:
         for entry in history
         if "reward" in entry
     ]
-    return pd.DataFrame(rows, columns=list(CURVE))
+    return pd.DataFrame(rows, columns=[*CURVE, *(f"reward_{name}" for name in names)])

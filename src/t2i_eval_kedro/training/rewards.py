@@ -1,4 +1,7 @@
-"""Rewards of an answered score: plain functions of one score, a target and the scale.
+"""Rewards of answers: plain functions of scores, targets and the scale.
+
+Of one answer: ``linear``, ``gaussian``, ``binary`` (the control arm), ``format``. Of all answers of a step together: ``rank``,
+``diversity``, and a user's own by dotted path. A training takes a weighted sum of them (``grpo.rewards``).
 
 The formulas are this project's own; those of T2I-Eval-R1 (arXiv 2505.17897) are not public in what we could read. A
 continuous reward pays two different scores differently, so that a group of answers rarely ties and its advantages are
@@ -10,12 +13,44 @@ as if the student had said the end of the scale.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-Reward = Callable[[float | None, float], float]  # (score or None, target) -> 0 to 1
+from t2i_eval_kedro.errors import T2IEvalError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All answers of a training step, as a reward sees them.
+
+    Attributes:
+        scores: score of each answer; None where none on the scale could be read.
+        targets: people's mean score of each answer's image, on the same scale.
+        texts: the answers as they were written.
+        group: number of answers to each request; they stand side by side, so the first ``group`` are of the first request.
+        low: lowest score of the scale.
+        high: highest score of the scale.
+    """
+
+    scores: Sequence[float | None]
+    targets: Sequence[float]
+    texts: Sequence[str]
+    group: int
+    low: float = 0.0
+    high: float = 10.0
+
+    def groups(self) -> list[slice]:
+        """The place of each request's answers."""
+        return [slice(start, start + self.group) for start in range(0, len(self.scores), self.group)]
+
+
+Reward = Callable[[Answers], Sequence[float | None]]  # one number per answer; None where it does not apply
 
 
 def on_scale(score: float | None, low: float = 0.0, high: float = 10.0) -> bool:
@@ -76,41 +111,187 @@ def binary_reward(
     return float(score is not None and on_scale(score, low, high) and abs(score - target) <= tolerance * (high - low))
 
 
-def total_reward(
-    score: float | None, accuracy: float, format_weight: float, low: float = 0.0, high: float = 10.0
-) -> float:
-    """What an answer earns: its accuracy, and ``format_weight`` for being a score at all.
+def rank_rewards(answers: Answers) -> list[float]:
+    """How well each score ranks its image against the other images of the step, 0 to 1.
 
-    Example:
-        >>> total_reward(7, 0.75, 0.25), total_reward(None, 0.0, 0.25)
-        (1.0, 0.0)
+    VisualQuality-R1's fidelity reward under Thurstone's model: an answer k about image i is above image z with probability
+    ``p = Phi((s_ik - mean_z) / sqrt(var_i + var_z + 1e-6))``, means and variances being those of a group's scores, and earns
+    ``sqrt(p g) + sqrt((1 - p)(1 - g))``, averaged over z, with g = 1, 1/2 or 0 as people put i above, level with or below z. Where that
+    paper puts a random score in place of one that cannot be read, such an answer earns nothing here, and an image without any
+    score is left out. Ours: the images are those of the step, whatever their prompts.
+
+    Raises:
+        T2IEvalError: fewer than two images, so that there is nothing to rank.
+
+    Examples:
+        >>> [round(reward, 3) for reward in rank_rewards(Answers([2, 2, 8, 8], [1, 1, 9, 9], ["2", "2", "8", "8"], group=2))]
+        [1.0, 1.0, 1.0, 1.0]
     """
-    return accuracy + format_weight * format_reward(score, low, high)
+    groups = answers.groups()
+    if len(groups) < 2:
+        raise T2IEvalError("The reward 'rank' needs at least two images in a step; raise grpo.prompts_per_step.")
+    scores = np.array([np.nan if score is None else score for score in answers.scores], dtype=float)
+    targets = np.array([answers.targets[group.start] for group in groups], dtype=float)
+    read = [scores[group][np.isfinite(scores[group])] for group in groups]
+    mean = np.array([values.mean() if len(values) else np.nan for values in read])
+    variance = np.array([values.var() if len(values) else np.nan for values in read])
+    rewards = np.zeros(len(scores))
+    for i, group in enumerate(groups):
+        others = np.isfinite(mean) & (np.arange(len(groups)) != i)
+        if not others.any() or not len(read[i]):
+            continue
+        above = np.sign(targets[i] - targets[others]) / 2 + 0.5
+        distance = (scores[group, None] - mean[others]) / np.sqrt(variance[i] + variance[others] + 1e-6)
+        chance = np.vectorize(_normal)(np.nan_to_num(distance))
+        rewards[group] = (np.sqrt(chance * above) + np.sqrt((1 - chance) * (1 - above))).mean(axis=1)
+    return [float(reward) if np.isfinite(score) else 0.0 for reward, score in zip(rewards, scores, strict=True)]
+
+
+def _normal(value: float) -> float:
+    """The standard normal distribution function."""
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
+def diversity_rewards(answers: Answers) -> list[float]:
+    """1 / how many answers of the group gave the same score, so that a group earns its number of different scores. Ours.
+
+    Examples:
+        >>> diversity_rewards(Answers([5, 5, 7, None], [6] * 4, ["5", "5", "7", "?"], group=4))
+        [0.5, 0.5, 1.0, 0.0]
+    """
+    rewards = []
+    for group in answers.groups():
+        scores = answers.scores[group]
+        counts = Counter(scores)
+        rewards += [0.0 if score is None else 1 / counts[score] for score in scores]
+    return rewards
+
+
+def rewards_of(
+    weights: Mapping[str, float], *, sigma: float, tolerance: float, own: Mapping[str, float] | None = None
+) -> dict[str, tuple[Reward, float]]:
+    """The rewards with a weight other than 0: name -> function of a step's answers, weight.
+
+    Args:
+        weights: weight of each reward of this module, by its name.
+        sigma: standard deviation of ``gaussian``, as a fraction of the scale.
+        tolerance: error that ``binary`` still pays, as a fraction of the scale.
+        own: weight of each reward of the user's, by its dotted path (``package.module.function``).
+
+    Raises:
+        T2IEvalError: there is no such reward, or none has a weight.
+    """
+    single: dict[str, Callable[..., float]] = {
+        "linear": linear_reward,
+        "gaussian": partial(gaussian_reward, sigma=sigma),
+        "binary": partial(binary_reward, tolerance=tolerance),
+        "format": lambda score, _target, low, high: format_reward(score, low, high),
+    }
+    known: dict[str, Reward] = {name: partial(_each, function) for name, function in single.items()}
+    known |= {"rank": rank_rewards, "diversity": diversity_rewards}
+    chosen: dict[str, tuple[Reward, float]] = {}
+    for name, weight in weights.items():
+        if name not in known:
+            raise T2IEvalError(f"There is no reward '{name}'; the rewards are {', '.join(known)}.")
+        chosen[name] = (partial(_checked, name, known[name]), weight)
+    for path, weight in (own or {}).items():
+        chosen[path] = (partial(_checked, path, _imported(path)), weight)
+    chosen = {name: entry for name, entry in chosen.items() if entry[1]}
+    if not chosen:
+        raise T2IEvalError("No reward has a weight; give grpo.rewards at least one, as in gaussian: 1.0.")
+    return chosen
+
+
+def _each(function: Callable[[float | None, float, float, float], float], answers: Answers) -> list[float]:
+    """``function`` of each answer alone."""
+    pairs = zip(answers.scores, answers.targets, strict=True)
+    return [function(score, target, answers.low, answers.high) for score, target in pairs]
+
+
+def _imported(path: str) -> Reward:
+    """The function at the dotted ``path``."""
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise T2IEvalError(
+            f"The reward '{path}' cannot be imported ({error}); expected package.module.function."
+        ) from error
+    if not callable(function):
+        raise T2IEvalError(f"The reward '{path}' is not a function of a step's answers.")
+    return function  # type: ignore[no-any-return]
+
+
+def _checked(name: str, reward: Reward, answers: Answers) -> list[float | None]:
+    """``reward`` of ``answers``, one finite number or None per answer.
+
+    Raises:
+        T2IEvalError: the reward raises, returns another number of values, or a value that is not a finite number.
+    """
+    try:
+        values = list(reward(answers))
+    except T2IEvalError:
+        raise
+    except Exception as error:  # a user's own function may raise anything
+        raise T2IEvalError(f"The reward '{name}' failed: {type(error).__name__}: {error}") from error
+    if len(values) != len(answers.scores):
+        raise T2IEvalError(
+            f"The reward '{name}' returned {len(values)} values for {len(answers.scores)} answers; expected one each."
+        )
+    for at, value in enumerate(values):
+        if value is not None and not (isinstance(value, int | float | np.number) and math.isfinite(value)):
+            raise T2IEvalError(
+                f"The reward '{name}' gave {value!r} for the answer {answers.texts[at]!r}; expected a finite number or None."
+            )
+    return [None if value is None else float(value) for value in values]
+
+
+def total(rewards: Mapping[str, tuple[Reward, float]], answers: Answers) -> list[float]:
+    """The weighted sum of ``rewards`` for each answer; what does not apply adds nothing."""
+    sums = np.zeros(len(answers.scores))
+    for reward, weight in rewards.values():
+        sums += [weight * (value or 0.0) for value in reward(answers)]
+    return sums.tolist()
 
 
 def best_constant_reward(
-    targets: Iterable[float], reward: Reward, low: float = 0.0, high: float = 10.0
+    targets: Iterable[float],
+    rewards: Mapping[str, tuple[Reward, float]],
+    *,
+    group: int = 1,
+    low: float = 0.0,
+    high: float = 10.0,
 ) -> tuple[float, float]:
     """The largest mean reward that one and the same score for every image can earn, and that score.
 
-    A judge whose reward is no higher than this need not have looked at the image. Searched over 1,001 evenly spaced
-    scores.
+    A judge whose reward is no higher than this need not have looked at the image. Searched over 101 evenly spaced scores, on at
+    most 256 of the targets, evenly spaced in their order.
 
     Args:
         targets: the scores to reach, at least one.
-        reward: of (score, target).
+        rewards: as :func:`rewards_of` gives them.
+        group: number of answers to each request.
         low: lowest score of the scale.
         high: highest score of the scale.
 
-    Example:
-        >>> best_constant_reward([3, 8, 8, 8], linear_reward)
+    Examples:
+        >>> best_constant_reward([3, 8, 8, 8], rewards_of({"linear": 1.0}, sigma=0.2, tolerance=0.1))
         (0.875, 8.0)
     """
-    values, counts = np.unique(np.asarray(list(targets), dtype=float), return_counts=True)
-    candidates = np.linspace(low, high, 1001)
+    ordered = np.sort(np.asarray(list(targets), dtype=float))
+    kept = ordered[np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), 256)).round().astype(int))]
+    repeated = np.repeat(kept, group).tolist()
+    candidates = np.linspace(low, high, 101).tolist()
     means = [
-        float(np.average([reward(float(score), float(target)) for target in values], weights=counts))
+        float(
+            np.mean(
+                total(
+                    rewards,
+                    Answers([score] * len(repeated), repeated, [f"{score:g}"] * len(repeated), group, low, high),
+                )
+            )
+        )
         for score in candidates
     ]
     best = int(np.argmax(means))
-    return means[best], float(candidates[best])
+    return means[best], candidates[best]

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from t2i_eval_kedro.models.settings import Settings
+from t2i_eval_kedro.training.rewards import rewards_of
 
 
 class LoraSettings(Settings):
@@ -148,10 +149,12 @@ class GRPOSettings(_Optimisation):
         beta: weight of the divergence from the adapter at the start; 0 loads no reference.
         scale_rewards: divide by the spread of rewards in a group, in a batch, or not.
         loss_type: as trl names them.
-        reward: ``gaussian``, ``linear`` (both continuous) or ``binary`` (the control arm).
+        rewards: weight of each reward of :mod:`t2i_eval_kedro.training.rewards`: ``gaussian``, ``linear``, ``rank`` (continuous),
+            ``binary`` (the control arm), ``format``, ``diversity``.
+        own_rewards: weight of each reward of your own, by its dotted path: a function of
+            :class:`t2i_eval_kedro.training.rewards.Answers` that returns one number per answer.
         sigma: standard deviation of the gaussian reward, as a fraction of the scale.
         tolerance: error that the binary reward still pays, as a fraction of the scale.
-        format_weight: paid on top for any answer that parses to a score on the scale.
     """
 
     learning_rate: float = Field(default=5e-4, gt=0)
@@ -165,10 +168,15 @@ class GRPOSettings(_Optimisation):
     beta: float = Field(default=0.0, ge=0)
     scale_rewards: Literal["group", "batch", "none"] = "group"
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
-    reward: Literal["gaussian", "linear", "binary"] = "gaussian"
+    rewards: dict[str, float] = Field(default_factory=lambda: {"gaussian": 1.0})
+    own_rewards: dict[str, float] = Field(default_factory=dict)
     sigma: float = Field(default=0.2, gt=0)
     tolerance: float = Field(default=0.1, ge=0)
-    format_weight: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _known_rewards(self) -> GRPOSettings:
+        rewards_of(self.rewards, sigma=self.sigma, tolerance=self.tolerance, own=self.own_rewards)
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> GRPOSettings:
