@@ -162,7 +162,7 @@ def _reward_functions(
     parse: Callable[[str], float | None],
     group: int,
     score_range: tuple[float, float],
-) -> list[Callable[..., Sequence[float | None]]]:
+) -> list[Any]:
     """The functions that trl calls with all answers of a step, the answers to one request side by side; it logs each by its name."""
 
     def read(completions: Sequence[Sequence[dict[str, Any]]], targets: Sequence[float]) -> Answers:
@@ -171,19 +171,19 @@ def _reward_functions(
         valid = [score if on_scale(score, *score_range) else None for score in scores]
         return Answers(valid, targets, texts, group, *score_range)
 
-    def named(name: str, reward: Reward, logs: bool) -> Callable[..., Sequence[float | None]]:
+    def named(name: str, reward: Reward, logs: bool) -> Callable[..., list[float | None]]:
         def function(
             completions: Sequence[Sequence[dict[str, Any]]],
             target_score: Sequence[float],
             log_metric: Callable[[str, float], None],
             **_: Any,
-        ) -> Sequence[float | None]:
+        ) -> list[float | None]:
             answers = read(completions, target_score)
             if logs:
                 groups = [set(answers.scores[group]) - {None} for group in answers.groups()]
                 log_metric("distinct_scores", sum(map(len, groups)) / len(groups))
                 log_metric("unparsed", sum(score is None for score in answers.scores) / len(answers.scores))
-            return reward(answers)
+            return list(reward(answers))
 
         function.__name__ = name
         return function
