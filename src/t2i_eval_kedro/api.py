@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge
     from t2i_eval_kedro.judging.project import Project
     from t2i_eval_kedro.reporting.agreement import Grouping
+    from t2i_eval_kedro.tables import ReadingSettings
 
 BackendName = Literal["transformers", "vllm", "openai"]
 
@@ -382,7 +383,10 @@ class Agreement:
 
         parts = [f"{table.title}\n{table.frame.to_string(index=False)}" for table in agreement_tables(self.summary, by)]
         notes = [f"{plain(name)}: {count}" for name, count in self.summary.get("input", {}).items() if count]
-        return "\n\n".join([*parts, *(["Input: " + "; ".join(notes)] if notes else [])])
+        said = self.summary.get("input_notes", ())
+        return "\n\n".join(
+            [*(["\n".join(said)] if said else []), *parts, *(["Input: " + "; ".join(notes)] if notes else [])]
+        )
 
     def __repr__(self) -> str:
         """Print the tables."""
@@ -399,12 +403,14 @@ class Agreement:
 
 
 def agreement(
-    ratings: Source,
-    scores: Source,
+    ratings: Source | None,
+    scores: Source | None,
     preferences: Source | None = None,
     *,
+    pairwise_scores: Source | None = None,
     scale: tuple[float, float] | None = None,
     lower_is_better: Sequence[str] = (),
+    settings: ReadingSettings | None = None,
     missing: Missing = "drop",
     n_resamples: int = 1000,
     confidence: float = 0.95,
@@ -416,8 +422,10 @@ def agreement(
         ratings: CSV file or data frame with item_id, prompt_id, generator, rater_id, dimension, score, and optionally skill.
         scores: CSV file or data frame with item_id, evaluator (or judge and protocol), score, and optionally dimension.
         preferences: CSV file or data frame with prompt_id, item_a, item_b, rater_id, label (a, b or tie).
+        pairwise_scores: evaluators' own verdicts: prompt_id, item_a, item_b, evaluator, label.
         scale: lowest and highest possible rating; by default the range of the ratings.
         lower_is_better: evaluators whose low scores mean good images.
+        settings: how the tables are read: scales, missing codes, identifiers, labels, other column names.
         missing: policy for a rated item without a score: ``drop``, ``worst`` (the evaluator's worst score), ``mean`` or ``refuse``.
         n_resamples: bootstrap resamples of whole prompts, and permutations.
         confidence: confidence level of the intervals, 0 to 1.
@@ -435,9 +443,18 @@ def agreement(
         'evaluator             Spearman  n\\n     copy 1.000 [1.000, 1.000] 24'
     """
     from t2i_eval_kedro.agreement.inputs import read_input
+    from t2i_eval_kedro.agreement.outcome import withhold_rmse
     from t2i_eval_kedro.agreement.summary import summarise
 
-    given = read_input(ratings, scores, preferences, scale=scale, lower_is_better=lower_is_better)
+    given = read_input(
+        ratings,
+        scores,
+        preferences,
+        pairwise_scores=pairwise_scores,
+        scale=scale,
+        lower_is_better=lower_is_better,
+        settings=settings,
+    )
     measured = summarise(
         given.items,
         given.ratings,
@@ -447,8 +464,12 @@ def agreement(
         seed=seed,
         missing=missing,
         preferences=given.preferences,
+        preference_scores=given.pairwise_scores,
+        unidentified_raters=given.unidentified_raters,
     )
-    return Agreement({"input": given.report} | measured)
+    if not given.same_scale:
+        withhold_rmse(measured)
+    return Agreement({"input": given.report, "input_notes": list(given.notes)} | measured)
 
 
 def read_benchmark(name: str, raw_root: str | Path = "data/01_raw", **options: Any) -> Benchmark:

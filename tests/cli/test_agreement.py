@@ -83,7 +83,7 @@ def test_preferences(files):
         columns=["prompt_id", "item_a", "item_b", "rater_id", "label"],
     )
     table.to_csv(files / "p.csv", index=False)
-    out = run(files, "--preferences", files / "p.csv", "--out", files)
+    out = run(files, "--preferences", files / "p.csv", "--out", files, "--max-unreadable", 0.5)
     assert "people's preferences" in out
     summary = json.loads((files / "agreement.json").read_text())
     assert summary["input"]["preferences_of_unknown_items"] == 1
@@ -108,11 +108,12 @@ def test_faults_are_counted_and_nothing_is_dropped_in_silence(files):
         ("no", "other", 1),
         ("0c", "good", 99),
     )
-    run(files, "--scale", "1:5", "--out", files)
+    assert "1 of 3 scores of 'other' cannot be used" in run(files, "--scale", "1:5", ok=False)
+    run(files, "--scale", "1:5", "--out", files, "--max-unreadable", 0.5)
     summary = json.loads((files / "agreement.json").read_text())
     found = summary["input"]
     assert {name: count for name, count in found.items() if count} == {
-        "unreadable_ratings": 1,
+        "missing_ratings": 1,
         "off_scale_ratings": 1,
         "contradicting_ratings": 1,
         "unreadable_scores": 1,
@@ -146,16 +147,16 @@ def test_missing_scores(files):
             "scores are all equal",
             0.866025,
         ),
-        ([("x", "p", "g", "1", "d", "bad")], "", "no rating", None),
     ],
-    ids=["one item", "all tied", "one rater and one generator", "no rating"],
+    ids=["one item", "all tied", "one rater and one generator"],
 )
 def test_hardly_any_data_gives_nulls_with_reasons(files, rows, dimension, constant_reason, judge_value):
     columns = ["item_id", "prompt_id", "generator", "rater_id", "dimension", "score"]
     pd.DataFrame(rows, columns=columns).to_csv(files / "ratings.csv", index=False)
     scores = [(row[0], "judge", k) for k, row in enumerate(rows)] + [(row[0], "constant", 1) for row in rows]
     pd.DataFrame(scores, columns=["item_id", "evaluator", "score"]).to_csv(files / "scores.csv", index=False)
-    run(files, "--out", files)
+    out = run(files, "--out", files, ok=judge_value is not None)
+    assert ("No figure can be computed" in out) is (judge_value is None)
     evaluators = json.loads((files / "agreement.json").read_text())["evaluators"]
     assert set(evaluators) == {"judge", "constant"}
     for name, dimensions in evaluators.items():
@@ -188,6 +189,7 @@ def test_wrong_options_end_in_one_sentence(files, change, sentence):
     ("text", "sentence"),
     [
         ("", "is not a readable CSV"),
+        ("item_id,prompt_id,generator,rater_id,dimension,score\nx,p,g,1,d,bad\n", "No rating in"),
         ("item_id,score\na,1\n", "does not have the column"),
         (b"\xff\xfe\x00", "is not a readable CSV"),
     ],

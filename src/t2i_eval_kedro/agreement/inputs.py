@@ -1,6 +1,6 @@
 """Ratings, scores and preferences as people bring them, CSV files or data frames, made into the canonical tables.
 
-Nothing is dropped in silence: what cannot be read or contradicts itself becomes a null and is counted in the input report.
+How files become tables, and what stops, is in :mod:`t2i_eval_kedro.tables`; here they are joined.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.datasets.spreadsheets import unescape_cell
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.tables import ReadingSettings, Source
+from t2i_eval_kedro.tables import preferences as preference_tables
+from t2i_eval_kedro.tables import ratings as rating_tables
+from t2i_eval_kedro.tables import scores as score_tables
+from t2i_eval_kedro.tables.identifiers import refuse_unjoined
 
-RATINGS = ("item_id", "prompt_id", "generator", "rater_id", "dimension", "score")
-SCORES = ("item_id", "evaluator", "score")
-PREFERENCES = ("prompt_id", "item_a", "item_b", "rater_id", "label")
+RATINGS = rating_tables.COLUMNS
+SCORES = score_tables.COLUMNS
+PREFERENCES = preference_tables.COLUMNS
+PAIRWISE_SCORES = preference_tables.JUDGE_COLUMNS
 
 InputReport = dict[str, int]
-Source = Path | str | pd.DataFrame
+NEGATIVE, NEGATIVE_ITEMS = (
+    -0.3,
+    20,
+)  # rank correlation and items from which a judge may be one whose low scores are good
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,11 @@ class AgreementInput:
         ratings: people's ratings of them.
         scores: the judges' scores of them.
         preferences: people's preferences between two of them; None where none were given.
-        report: counts of what was unreadable, repeated, contradictory, off the scale or not joined.
+        report: counts of what was missing, unreadable, repeated, contradictory, off the scale or not joined.
+        notes: sentences about what was detected, interpreted or excluded, the rating scale first.
+        pairwise_scores: judges' own verdicts on pairs; None where none were given.
+        unidentified_raters: whether the identifiers of raters are slots; None: as the benchmark says.
+        same_scale: whether judges' scores are declared to be on the scale of the ratings.
     """
 
     items: pd.DataFrame
@@ -43,77 +54,146 @@ class AgreementInput:
     scores: pd.DataFrame
     preferences: pd.DataFrame | None
     report: InputReport
+    notes: tuple[str, ...] = ()
+    pairwise_scores: pd.DataFrame | None = None
+    unidentified_raters: bool | None = None
+    same_scale: bool = False
 
 
 def read_input(
-    ratings: Source,
-    scores: Source,
+    ratings: Source | None,
+    scores: Source | None,
     preferences: Source | None = None,
     *,
+    pairwise_scores: Source | None = None,
     scale: tuple[float, float] | None = None,
     lower_is_better: Sequence[str] = (),
+    settings: ReadingSettings | None = None,
 ) -> AgreementInput:
     """Read and join the tables of ``ratings``, ``scores`` and ``preferences``.
 
     Args:
         ratings: CSV file or data frame with the columns :data:`RATINGS`, and optionally ``skill`` (several separated by ";").
-        scores: the same with the columns :data:`SCORES`, and optionally ``dimension``.
-        preferences: the same with the columns :data:`PREFERENCES`; the labels are ``a``, ``b`` and ``tie``.
+        scores: the same with the columns :data:`SCORES`, and optionally ``dimension`` and ``run``.
+        preferences: the same with the columns :data:`PREFERENCES`; may stand in place of ratings.
+        pairwise_scores: judges' own verdicts, with the columns :data:`PAIRWISE_SCORES`.
         scale: lowest and highest possible rating; ratings outside are excluded and counted. By default the range of the ratings.
         lower_is_better: evaluators whose low scores mean good images.
+        settings: everything else that may be said about the tables, see :class:`~t2i_eval_kedro.tables.ReadingSettings`.
 
     Raises:
-        T2IEvalError: a file cannot be read, a column is missing, an item has two prompts, or an evaluator is unknown.
+        T2IEvalError: a file cannot be read or understood, a column is missing, an item has two prompts, or nothing joins.
     """
+    settings = settings or ReadingSettings()
+    more = ({"scale": scale} if scale is not None else {}) | (
+        {"lower_is_better": tuple(lower_is_better)} if lower_is_better else {}
+    )
+    settings = settings.model_copy(update=more)
+    ratings = ratings if ratings is not None else settings.ratings.file
+    scores = scores if scores is not None else settings.scores.file
+    preferences = preferences if preferences is not None else settings.preferences.file
+    pairwise_scores = pairwise_scores if pairwise_scores is not None else settings.pairwise_scores.file
+    if ratings is None and preferences is None:
+        raise T2IEvalError("There is nothing of people's to compare with; give ratings or preferences.")
+    if scores is None and pairwise_scores is None:
+        raise T2IEvalError("There is nothing of a judge to compare; give scores or pairwise scores.")
     report: InputReport = {}
-    rated = _read(ratings, "ratings", RATINGS, ("skill",))
-    scored = _read(scores, "scores", SCORES, ("dimension",))
-    items = _items(rated, _name(ratings, "ratings"))
-    rating_table = _ratings(rated, scale, report)
-    score_table = _scores(scored, lower_is_better, report)
+    notes: list[str] = []
+    prompt_of: dict[str, str] | None = None
+    unidentified: bool | None = None
+    items, rating_table = schema.ITEMS.empty(), schema.RATINGS.empty()
+    if ratings is not None:
+        text, read = rating_tables.read_ratings(ratings, settings)
+        items = _items(text.frame, text.name)
+        rating_table = schema.RATINGS.check(
+            read.frame[["item_id", "rater_id", "dimension", "score", "scale_min", "scale_max", "off_scale"]].assign(
+                std=np.nan, n_raters=None
+            )
+        )
+        unidentified = read.unidentified or None
+        notes += read.notes
+        report |= read.report
+        prompt_of = dict(zip(items["item_id"], items["prompt_id"], strict=True))
+    preferred = answered = None
+    if preferences is not None:
+        compared = preference_tables.read_preferences(preferences, settings, prompt_of)
+        preferred = compared.frame
+        notes += compared.notes
+        report |= compared.report
+        if ratings is None:
+            items = _items_of_pairs(preferred)
+        if pairwise_scores is not None:
+            verdicts = preference_tables.read_pairwise_scores(pairwise_scores, settings, preferred)
+            answered = verdicts.frame
+            notes += verdicts.notes
+            report |= verdicts.report
+    elif pairwise_scores is not None:
+        raise T2IEvalError("Pairwise scores are compared with preferences; give --preferences as well.")
+    score_table = schema.SCORES.empty()
+    if scores is not None:
+        scored_text, scored = score_tables.read_scores(scores, settings)
+        score_table = scored.frame
+        notes += scored.notes
+        report |= scored.report
+        _refuse_unjoined_judges(items, rating_table, score_table, scored_text.name, ratings is not None)
+        notes += _negative(rating_table, score_table)
     known = set(items["item_id"])
     report["items_with_scores_only"] = len(set(score_table["item_id"]) - known)
-    report["rated_items_without_any_score"] = len(known - set(score_table["item_id"]))
-    preferred = None
-    if preferences is not None:
-        preferred = _preferences(_read(preferences, "preferences", PREFERENCES, ()), known, report)
-    return AgreementInput(items, rating_table, score_table, preferred, report)
+    report["rated_items_without_any_score"] = len(known - set(score_table["item_id"])) if scores is not None else 0
+    return AgreementInput(
+        items, rating_table, score_table, preferred, report, tuple(notes), answered, unidentified, settings.same_scale
+    )
 
 
-def _name(source: Source, kind: str) -> str:
-    """What messages call ``source``."""
-    return f"the data frame of {kind}" if isinstance(source, pd.DataFrame) else f"'{source}'"
+def _refuse_unjoined_judges(
+    items: pd.DataFrame, ratings: pd.DataFrame, scores: pd.DataFrame, name: str, rated: bool
+) -> None:
+    """Stop where a judge has no score of any item, or of any dimension, that people rated.
+
+    Raises:
+        T2IEvalError: the sentence quotes both sides and the repair that would join them.
+    """
+    known = set(items["item_id"])
+    refuse_unjoined(
+        known, set(scores["item_id"]), "scored items", "item_id", "the ratings" if rated else "the preferences", name
+    )
+    dimensions = set(ratings["dimension"])
+    for judge, rows in scores.groupby("judge", sort=True):
+        there = set(rows["item_id"])
+        refuse_unjoined(
+            known,
+            there,
+            f"items of evaluator '{judge}'",
+            "item_id",
+            "the ratings" if rated else "the preferences",
+            name,
+        )
+        named = set(rows["dimension"]) - {""}
+        if rated and "" not in set(rows["dimension"]):
+            refuse_unjoined(dimensions, named, f"dimensions of evaluator '{judge}'", "dimension", "the ratings", name)
 
 
-def _read(source: Source, kind: str, columns: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
-    """The named columns as text, stripped; empty cells are empty strings."""
-    name = _name(source, kind)
-    if isinstance(source, pd.DataFrame):
-        table = source.rename(columns=str)
-        table = table.apply(lambda column: column.map(lambda cell: "" if pd.isna(cell) else str(cell)))
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise T2IEvalError(f"There is no file '{path}'; give a CSV with {', '.join(columns)}.")
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise T2IEvalError(f"{name} is not a readable CSV in UTF-8 ({error}).") from error
-    table.columns = table.columns.str.strip()
-    absent = [column for column in columns if column not in table.columns]
-    if absent:
-        raise T2IEvalError(f"{name} does not have the column {', '.join(absent)}; it needs {', '.join(columns)}.")
-    kept = [*columns, *(column for column in optional if column in table.columns)]
-    if not table.columns[table.columns.isin(kept)].is_unique:
-        raise T2IEvalError(f"{name} has two columns of the same name; keep one of each.")
-    text = pd.DataFrame({column: table[column].astype(str).str.strip() for column in kept}).reset_index(drop=True)
-    return text.map(unescape_cell)
-
-
-def _numbers(text: pd.Series) -> pd.Series:
-    """Finite numbers; everything else is null."""
-    values = pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)
-    return values.where(np.isfinite(values))
+def _negative(ratings: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
+    """Notes about judges that rank the images against people, who may be ones whose low scores are good."""
+    notes = []
+    usable = ratings[ratings["score"].notna() & ~ratings["off_scale"]]
+    means = {str(name): rows.groupby("item_id")["score"].mean() for name, rows in usable.groupby("dimension")}
+    rated_dimensions = set(means)
+    for (judge, dimension), rows in scores[scores["score"].notna()].groupby(["judge", "dimension"], sort=True):
+        per_item = rows.groupby("item_id")["score"].mean() * (1 if bool(rows["higher_is_better"].iloc[0]) else -1)
+        for rated in sorted(rated_dimensions) if dimension == "" else sorted(rated_dimensions & {str(dimension)}):
+            gold = means[rated]
+            both = pd.concat([per_item, gold], axis=1, join="inner")
+            both.columns = pd.Index(["judge", "people"])
+            if len(both) < NEGATIVE_ITEMS or (both.nunique() < 2).any():
+                continue
+            correlation = float(both["judge"].rank().corr(both["people"].rank()))
+            if correlation <= NEGATIVE:
+                notes.append(
+                    f"Evaluator '{judge}' ranks images against people on '{rated}' ({correlation:.2f}); if its low scores are good, say "
+                    f"--lower-is-better '{judge}'."
+                )
+    return notes
 
 
 def parse_scale(text: str) -> tuple[float, float]:
@@ -141,79 +221,35 @@ def _items(rated: pd.DataFrame, name: str) -> pd.DataFrame:
         )
     if (images == "").any(axis=None):
         raise T2IEvalError(f"{name} has a row without item_id, prompt_id or generator; fill it in or remove the row.")
-    skills: dict[str, set[str]] = {}
+    attributes = pd.Series(None, index=images.index, dtype="object")
     if "skill" in rated:
-        for item, named in zip(rated["item_id"], rated["skill"], strict=True):
+        skills: dict[str, set[str]] = {}
+        for item, named in (
+            rated.loc[rated["skill"] != "", ["item_id", "skill"]].drop_duplicates().itertuples(index=False)
+        ):
             skills.setdefault(item, set()).update(name.strip() for name in named.split(";") if name.strip())
-    return schema.ITEMS.frame(
-        {
-            "item_id": item,
-            "benchmark": "files",
-            "prompt_id": prompt,
-            "prompt": prompt,
-            "generator": generator,
-            "attributes": json.dumps({"skills": sorted(skills[item])}) if skills.get(item) else None,
-        }
-        for item, prompt, generator in images.itertuples(index=False)
-    )
-
-
-def _ratings(rated: pd.DataFrame, scale: tuple[float, float] | None, report: InputReport) -> pd.DataFrame:
-    values = _numbers(rated["score"])
-    report["unreadable_ratings"] = int(values.isna().sum())
-    if scale is None and values.notna().any():
-        scale = float(values.min()), float(values.max())
-    low, high = scale or (0.0, 0.0)
-    table = rated[["item_id", "rater_id", "dimension"]].assign(
-        score=values, scale_min=low, scale_max=high, std=np.nan, n_raters=None
-    )
-    table["off_scale"] = (values < low) | (values > high)
-    report["off_scale_ratings"] = int(table["off_scale"].sum())
-    table = _without_conflicts(table, ["item_id", "rater_id", "dimension"], "ratings", report)
-    return schema.RATINGS.check(table)
-
-
-def _scores(scored: pd.DataFrame, lower: Sequence[str], report: InputReport) -> pd.DataFrame:
-    unknown = sorted(set(lower) - set(scored["evaluator"]))
-    if unknown:
-        names = ", ".join(sorted(set(scored["evaluator"])))
-        raise T2IEvalError(
-            f"'{unknown[0]}' (lower is better) is not an evaluator of the scores; the evaluators are {names}."
+        attributes = images["item_id"].map(
+            {item: json.dumps({"skills": sorted(named)}) for item, named in skills.items() if named}
         )
-    values = _numbers(scored["score"])
-    report["unreadable_scores"] = int(values.isna().sum())
-    table = scored[["item_id"]].assign(
-        judge=scored["evaluator"],
-        protocol=None,
-        dimension=scored.get("dimension", ""),
-        run=0,
-        score=values,
-        explanation=None,
-        higher_is_better=~scored["evaluator"].isin(lower),
+    return schema.ITEMS.check(
+        images.assign(benchmark="files", prompt=images["prompt_id"], image=None, attributes=attributes)
     )
-    table = _without_conflicts(table, ["item_id", "judge", "dimension"], "scores", report)
-    table["status"] = np.where(table["score"].notna(), schema.OK, schema.UNPARSED)
-    return schema.SCORES.check(table)
 
 
-def _without_conflicts(table: pd.DataFrame, key: list[str], kind: str, report: InputReport) -> pd.DataFrame:
-    """One row a key: repeated rows once, rows that contradict each other as one row without a value; both counted."""
-    once = table.drop_duplicates([*key, "score"])
-    conflict = once.duplicated(key, keep=False)
-    report[f"repeated_{kind}"] = len(table) - len(once)
-    report[f"contradicting_{kind}"] = int(once[conflict].drop_duplicates(key).shape[0])
-    return once.assign(score=once["score"].where(~conflict)).drop_duplicates(key)
-
-
-def _preferences(table: pd.DataFrame, known: set[str], report: InputReport) -> pd.DataFrame:
-    joined = table["item_a"].isin(known) & table["item_b"].isin(known)
-    legible = table["label"].isin(["a", "b", "tie"])
-    report["preferences_of_unknown_items"] = int((~joined).sum())
-    report["unreadable_preferences"] = int((joined & ~legible).sum())
-    kept = table[joined & legible]
-    key = ["prompt_id", "item_a", "item_b", "rater_id"]
-    once = kept.drop_duplicates()
-    conflict = once.duplicated(key, keep=False)
-    report["repeated_preferences"] = len(kept) - len(once)
-    report["contradicting_preferences"] = int(conflict.sum())
-    return schema.PREFERENCES.check(once[~conflict])
+def _items_of_pairs(preferences: pd.DataFrame) -> pd.DataFrame:
+    """The items that preferences are about, where nothing else names them."""
+    sides = [
+        preferences[["prompt_id", side]].set_axis(["prompt_id", "item_id"], axis=1) for side in ("item_a", "item_b")
+    ]
+    pairs = pd.concat(sides).drop_duplicates()
+    twice = pairs[pairs["item_id"].duplicated()]
+    if len(twice):
+        raise T2IEvalError(
+            f"Item '{twice['item_id'].iloc[0]}' has more than one prompt in the preferences; an item is one image."
+        )
+    prompts = pairs["prompt_id"].where(pairs["prompt_id"] != "", pairs["item_id"])
+    return schema.ITEMS.check(
+        pairs.assign(
+            prompt_id=prompts, prompt=prompts, benchmark="files", generator="unknown", image=None, attributes=None
+        )
+    )

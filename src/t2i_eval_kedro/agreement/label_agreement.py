@@ -107,7 +107,6 @@ def _hits(
 def _prompts(items: pd.DataFrame, item_ids: pd.Index, resamples: int, seed: int) -> tuple[Ints, Weights]:
     """The weight row of each item (its prompt's), and the weightings: all ones, then the resamples."""
     text = items["prompt"].where(items["prompt"] != "", items["prompt_id"])
-    texts = pd.Series(text.to_numpy(), index=items["item_id"]).loc[item_ids].to_numpy().astype(str)
-    names, row = np.unique(texts, return_inverse=True)
+    row, names = pd.factorize(pd.Series(text.to_numpy(), index=items["item_id"]).loc[item_ids].to_numpy(), sort=True)
     ones = np.ones((1, len(names)), dtype=np.int64)
     return row.astype(np.int64), Weights(np.vstack([ones, resample_counts(len(names), resamples, seed)]))

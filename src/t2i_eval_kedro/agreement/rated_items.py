@@ -100,7 +100,9 @@ def build(
     for dimension, rows in gold(ratings[ratings["item_id"].isin(items["item_id"])]).groupby("dimension", sort=True):
         at = np.sort(place.loc[rows["item_id"]].to_numpy())
         ordered = rows.set_index("item_id").loc[items["item_id"].iloc[at]]
-        _, prompt = np.unique(prompt_names[at].astype(str), return_inverse=True)
+        prompt, _ = pd.factorize(
+            prompt_names[at], sort=True
+        )  # an array of fixed width would cost the longest prompt per item
         sample = RatedItems(
             dimension=str(dimension),
             item_ids=tuple(ordered.index),

@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from t2i_eval_kedro import api
 from t2i_eval_kedro.agreement import challenge, inputs, submissions
+from t2i_eval_kedro.agreement.outcome import refuse_without_figure
 from t2i_eval_kedro.agreement.rated_items import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.reading import reading_options, reading_settings
 from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping
 
 
 @click.command("agreement")
 @click.option(
     "--ratings",
-    required=True,
     type=click.Path(path_type=Path),
-    help=f"CSV file with the columns {', '.join(inputs.RATINGS)}[, skill].",
+    help=f"CSV file with the columns {', '.join(inputs.RATINGS)}[, skill]; --preferences may stand alone.",
 )
 @click.option(
     "--scores",
-    required=True,
     type=click.Path(path_type=Path),
-    help=f"CSV file with the columns {', '.join(inputs.SCORES)}[, dimension].",
+    help=f"CSV file with the columns {', '.join(inputs.SCORES)}[, dimension, run].",
 )
 @click.option(
     "--preferences",
     type=click.Path(path_type=Path),
     help=f"CSV file with the columns {', '.join(inputs.PREFERENCES)} (label: a, b or tie).",
+)
+@click.option(
+    "--pairwise-scores",
+    type=click.Path(path_type=Path),
+    help=f"CSV file of evaluators' own verdicts on pairs, with the columns {', '.join(inputs.PAIRWISE_SCORES)}.",
 )
 @click.option(
     "--by",
@@ -69,25 +75,30 @@ from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write agreement.json and agreement.html to.",
 )
+@reading_options
 @readable_errors
 def agreement(
-    ratings: Path,
-    scores: Path,
+    ratings: Path | None,
+    scores: Path | None,
     preferences: Path | None,
+    pairwise_scores: Path | None,
     by: Grouping,
     scale: str | None,
     lower_is_better: tuple[str, ...],
     missing: Missing,
     seed: int,
     out: Path | None,
+    **reading: Any,
 ) -> None:
     """Measure how well evaluators' scores agree with people's ratings."""
     measured = api.agreement(
         ratings,
         scores,
         preferences,
+        pairwise_scores=pairwise_scores,
         scale=inputs.parse_scale(scale) if scale is not None else None,
         lower_is_better=lower_is_better,
+        settings=reading_settings(reading),
         missing=missing,
         seed=seed,
     )
@@ -95,6 +106,7 @@ def agreement(
     if out is not None:
         measured.save(out, by)
         click.echo(f"Written: {out / 'agreement.json'} and {out / 'agreement.html'}")
+    refuse_without_figure(measured.summary)
 
 
 @click.command("score-submission")

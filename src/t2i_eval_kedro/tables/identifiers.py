@@ -1,0 +1,109 @@
+"""Identifiers that should join: rules that repair them, and which rule would join two files that do not join."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import combinations
+
+import pandas as pd
+
+from t2i_eval_kedro.errors import T2IEvalError
+
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+
+
+def _number(text: str) -> str:
+    return re.sub(r"^(\d+)\.0+$", r"\1", text)
+
+
+def _zeros(text: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
+
+
+def _stem(text: str) -> str:
+    name = re.split(r"[\\/]", text)[-1]
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,4}", ending) else name
+
+
+def _unicode(text: str) -> str:
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).strip()
+
+
+RULES: Mapping[str, Callable[[str], str]] = {
+    "unicode": _unicode,
+    "stem": _stem,
+    "case": str.casefold,
+    "number": _number,
+    "zeros": _zeros,
+}
+
+
+def repaired(ids: pd.Series, rules: Sequence[str], where: str) -> pd.Series:
+    """``ids`` after ``rules``, in the order of :data:`RULES`.
+
+    Raises:
+        T2IEvalError: two different identifiers become the same one.
+    """
+    if not rules:
+        return ids
+    codes, found = pd.factorize(ids)
+    new = [_apply(str(text), rules) for text in found]
+    owner: dict[str, str] = {}
+    for old, text in zip(found, new, strict=True):
+        if owner.setdefault(text, old) != old:
+            raise T2IEvalError(
+                f"--id-rule {', '.join(rules)} makes '{owner[text]}' and '{old}' of {where} the same identifier '{text}'; "
+                "choose another rule or rename them."
+            )
+    return pd.Series(pd.array(new, dtype="str").take(codes), index=ids.index)
+
+
+def _apply(text: str, rules: Collection[str]) -> str:
+    for name, rule in RULES.items():
+        if name in rules:
+            text = rule(text)
+    return text
+
+
+def suggest(left: Collection[str], right: Collection[str]) -> tuple[str, ...]:
+    """The fewest rules under which most identifiers of ``right`` are among those of ``left``; empty where none helps."""
+    some = sorted(right)[:2000]
+    every = sorted(left)[:200_000]
+    best: tuple[int, tuple[str, ...]] = (sum(text in set(left) for text in some), ())
+    for size in (1, 2, 3):
+        for rules in combinations(RULES, size):
+            known = {_apply(text, rules) for text in every}
+            joined = sum(_apply(text, rules) in known for text in some)
+            if joined > best[0]:
+                best = joined, rules
+        if best[0] > 0.5 * len(some):
+            break
+    return best[1]
+
+
+def refuse_unjoined(
+    left: Collection[str], right: Collection[str], what: str, column: str, side: str, other: str
+) -> None:
+    """Stop where no identifier of ``right`` is among those of ``left``, quoting both and the rule that would join them.
+
+    Raises:
+        T2IEvalError: nothing joins.
+    """
+    if not right or not left or not set(right).isdisjoint(left):
+        return
+    rules = suggest(left, right)
+    way_out = (
+        "join them with " + " ".join(f"--id-rule {name}" for name in rules)
+        if rules
+        else f"write the same {column} in both"
+    )
+    raise T2IEvalError(
+        f"None of the {len(right)} {what} joins: '{column}' is {_examples(left)} in {side} and {_examples(right)} in {other}; {way_out}."
+    )
+
+
+def _examples(ids: Collection[str]) -> str:
+    return ", ".join(repr(text)[:60] for text in sorted(ids)[:2]) + (", ..." if len(ids) > 2 else "")

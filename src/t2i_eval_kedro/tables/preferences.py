@@ -1,0 +1,214 @@
+"""Preferences between two images, of people and of judges: labels, order and repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
+from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired
+from t2i_eval_kedro.tables.settings import ReadingSettings, TableMapping
+from t2i_eval_kedro.tables.values import MISSING_WORDS, refuse_unreadable
+
+COLUMNS = ("prompt_id", "item_a", "item_b", "rater_id", "label")
+JUDGE_COLUMNS = ("prompt_id", "item_a", "item_b", "evaluator", "label")
+LABELS: Mapping[str, str] = {
+    **dict.fromkeys(("a", "left", "first", "image a", "image_a", "item_a", "model_a", "a>b", "a > b", ">"), "a"),
+    **dict.fromkeys(
+        ("b", "right", "second", "image b", "image_b", "item_b", "model_b", "a<b", "a < b", "b>a", "<"), "b"
+    ),
+    **dict.fromkeys(("tie", "draw", "equal", "same", "both", "a=b", "=", "no preference"), "tie"),
+}
+FLIPPED = {"a": "b", "b": "a", "tie": "tie"}
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Preferences as they are used: ``frame`` (canonical), ``notes`` and counts."""
+
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    report: dict[str, int] = field(default_factory=dict)
+
+
+def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mapping[str, str] | None) -> Preferences:
+    """People's preferences in ``source``.
+
+    Args:
+        source: CSV file or data frame.
+        settings: how it is read.
+        prompt_of: prompt of each known item; None where the preferences themselves name the items.
+
+    Raises:
+        T2IEvalError: the table cannot be read, its labels cannot be understood, or nothing joins.
+    """
+    table, frame, notes, report = _read(source, settings, settings.preferences, COLUMNS, "preferences", prompt_of)
+    nameless = frame["rater_id"] == ""
+    if nameless.any():
+        slot = frame.groupby(["item_a", "item_b", "rater_id"]).cumcount()
+        frame["rater_id"] = frame["rater_id"].where(~nameless, "anonymous " + (slot + 1).astype("str"))
+        notes.append(f"{table.name}: {int(nameless.sum())} preferences name no rater; each counts as another person's.")
+    frame = _one_a_pair(frame, "rater_id", table, settings, notes, report)
+    return Preferences(schema.PREFERENCES.check(frame[[*COLUMNS]]), notes, report)
+
+
+def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences: pd.DataFrame) -> Preferences:
+    """Judges' own verdicts on pairs, turned into the order of the pairs in ``preferences``.
+
+    Raises:
+        T2IEvalError: the table cannot be read, its labels cannot be understood, or no pair is one that people judged.
+    """
+    prompt_of = dict(zip(preferences["item_a"], preferences["prompt_id"], strict=True))
+    prompt_of |= dict(zip(preferences["item_b"], preferences["prompt_id"], strict=True))
+    table, frame, notes, report = _read(
+        source, settings, settings.pairwise_scores, JUDGE_COLUMNS, "pairwise_scores", prompt_of
+    )
+    frame = _one_a_pair(frame, "evaluator", table, settings, notes, report)
+    known = set(zip(preferences["item_a"], preferences["item_b"], strict=True))
+    pairs = list(zip(frame["item_a"], frame["item_b"], strict=True))
+    turned = np.array([pair not in known and pair[::-1] in known for pair in pairs], dtype=bool)
+    frame = _turned(frame, turned)
+    asked = np.array([pair in known or pair[::-1] in known for pair in pairs], dtype=bool)
+    if not asked.any() and len(frame):
+        raise T2IEvalError(
+            f"None of the {len(frame)} pairs of {table.name} is one that people compared; check item_a and item_b."
+        )
+    report["pairwise_scores_of_other_pairs"] = int((~asked).sum())
+    frame = frame[asked].assign(judge=frame["evaluator"], protocol=None, run=0, margin=np.nan, status=schema.OK)
+    return Preferences(schema.PREFERENCE_SCORES.check(frame[list(schema.PREFERENCE_SCORES.columns)]), notes, report)
+
+
+def _turned(frame: pd.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pd.DataFrame:
+    """``frame`` with the two images of ``rows`` exchanged, and the labels with them."""
+    return frame.assign(
+        item_a=frame["item_a"].where(~rows, frame["item_b"]),
+        item_b=frame["item_b"].where(~rows, frame["item_a"]),
+        label=frame["label"].where(~rows, frame["label"].map(FLIPPED)),
+    )
+
+
+def _read(
+    source: Source,
+    settings: ReadingSettings,
+    mapping: TableMapping,
+    columns: tuple[str, ...],
+    kind: str,
+    prompt_of: Mapping[str, str] | None,
+) -> tuple[TextTable, pd.DataFrame, list[str], dict[str, int]]:
+    """The rows of ``source`` with a label and two known, different items of one prompt."""
+    absent = [name for name in ("prompt_id", "rater_id") if mapping.columns.get(name, name) is None]
+    required = tuple(name for name in columns if name not in absent)
+    table = read_text_table(source, kind.replace("_", " "), required, (), mapping, settings.max_unreadable)
+    notes, report = list(table.notes), {}
+    text = table.frame
+    for side in ("item_a", "item_b"):
+        text[side] = repaired(text[side], settings.id_rules, table.name)
+    if "rater_id" in absent:
+        text["rater_id"] = ""
+    if "prompt_id" in absent:
+        text["prompt_id"] = text["item_a"].map(dict(prompt_of or {})).fillna("")
+    label, unread, empty = _labels(table, settings)
+    present = ~empty
+    refuse_unreadable(
+        table,
+        "label",
+        unread & present,
+        present,
+        settings.max_unreadable,
+        kind.replace("_", " "),
+        "name them with --label TEXT=a, b or tie",
+    )
+    report[f"unreadable_{kind}"], report[f"missing_{kind}"] = int((unread & present).sum()), int(empty.sum())
+    kept = text.assign(label=label)[present & ~unread]
+    if prompt_of is not None and len(kept):
+        refuse_unjoined(
+            set(prompt_of), {*kept["item_a"], *kept["item_b"]}, "items", "item_id", "the ratings", table.name
+        )
+        known = kept["item_a"].isin(list(prompt_of)) & kept["item_b"].isin(list(prompt_of))
+        report[f"{kind}_of_unknown_items"] = int((~known).sum())
+        kept = kept[known]
+        prompts = [kept[side].map(dict(prompt_of)) for side in ("item_a", "item_b")]
+        across = (prompts[0] != prompts[1]) & (kept["item_a"] != kept["item_b"])
+        report[f"{kind}_across_prompts"] = int(across.sum())
+        kept = kept[~across]
+    themselves = kept["item_a"] == kept["item_b"]
+    report[f"{kind}_of_an_item_with_itself"] = int(themselves.sum())
+    kept = kept[~themselves].reset_index(drop=True)
+    if not len(kept) and len(text):
+        counted = ", ".join(f"{name.replace('_', ' ')}: {n}" for name, n in report.items() if n)
+        raise T2IEvalError(f"None of the {len(text)} rows of {table.name} can be used ({counted}).")
+    return table, kept, notes, report
+
+
+def _labels(
+    table: TextTable, settings: ReadingSettings
+) -> tuple[pd.Series, np.ndarray[tuple[int], np.dtype[np.bool_]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """The labels as a, b or tie; which cannot be read; which are empty."""
+    cells = table.frame["label"]
+    plain = cells.str.casefold()
+    given = {text.casefold(): label for text, label in settings.labels.items()}
+    numeric = sorted({text for text in plain.unique() if _number(text) is not None and text not in given})
+    vocabulary = dict(LABELS) | given
+    if numeric:
+        values = {_number(text) for text in numeric}
+        if values <= {1.0, 2.0} and not set(plain.unique()) & set(LABELS):
+            vocabulary |= {text: "a" if _number(text) == 1 else "b" for text in numeric}
+            table.notes.append(f"{table.name}: label 1 is read as the first image (a), 2 as the second (b).")
+        else:
+            raise T2IEvalError(
+                f"The labels {', '.join(numeric[:5])} of {table.name} do not say which image they prefer; say what they mean with "
+                + " ".join(f"--label {text}={label}" for text, label in zip(numeric, ("a", "b", "tie"), strict=False))
+                + " (a: item_a is preferred, b: item_b, tie), as it applies."
+            )
+    label = plain.map(vocabulary)
+    used = sorted(
+        {text for text in plain.unique() if text in vocabulary and text not in ("a", "b", "tie")} - set(numeric)
+    )
+    if used:
+        table.notes.append(
+            f"{table.name}: labels are read as " + ", ".join(f"{text!r} = {vocabulary[text]}" for text in used) + "."
+        )
+    empty = plain.isin(sorted(MISSING_WORDS)).to_numpy()
+    return label, label.isna().to_numpy(), empty
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _one_a_pair(
+    frame: pd.DataFrame, who: str, table: TextTable, settings: ReadingSettings, notes: list[str], report: dict[str, int]
+) -> pd.DataFrame:
+    """One row per pair and person, whatever the order of the pair; contradictions are excluded and counted.
+
+    Raises:
+        T2IEvalError: more pairs contradict themselves than may be unreadable.
+    """
+    kind = "preferences" if who == "rater_id" else "pairwise_scores"
+    backwards = (frame["item_a"] > frame["item_b"]).to_numpy()
+    same_order = _turned(frame, backwards)
+    key = ["item_a", "item_b", who]
+    repeated = same_order.duplicated([*key, "label"])
+    once = same_order[~repeated]
+    conflict = once.duplicated(key, keep=False)
+    cases = once[conflict].drop_duplicates(key)
+    report[f"repeated_{kind}"], report[f"contradicting_{kind}"] = int(repeated.sum()), len(cases)
+    if len(cases) > settings.max_unreadable * len(once.drop_duplicates(key)):
+        first = cases.iloc[0]
+        raise T2IEvalError(
+            f"{len(cases)} pairs of {table.name} have two different labels of one {who.replace('_id', '')}, the first "
+            f"'{first['item_a']}' and '{first['item_b']}' by '{first[who]}'; keep one of each, or raise --max-unreadable."
+        )
+    if len(cases):
+        notes.append(
+            f"{table.name}: {len(cases)} pairs with two different labels of one {who.replace('_id', '')} are excluded."
+        )
+    return frame.loc[once.index[~conflict]].reset_index(drop=True)

@@ -1,0 +1,92 @@
+"""Judges' scores: from text to one number per item, judge, dimension and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
+from t2i_eval_kedro.tables.identifiers import repaired
+from t2i_eval_kedro.tables.ratings import resolve_repeated, to_long
+from t2i_eval_kedro.tables.settings import ReadingSettings
+from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
+
+COLUMNS = ("item_id", "evaluator", "score")
+KEY = ["item_id", "judge", "dimension", "run"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Judges' scores: ``frame`` is the canonical table, ``notes`` what was interpreted or excluded, ``report`` counts."""
+
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    report: dict[str, int] = field(default_factory=dict)
+
+
+def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, Scores]:
+    """The scores in ``source``, as text and as the canonical table.
+
+    Raises:
+        T2IEvalError: the table cannot be read, too many of a judge's scores are unreadable, or an evaluator is unknown.
+    """
+    mapping = settings.scores
+    required = ("item_id",) if mapping.wide else COLUMNS
+    absent = [name for name in required if mapping.columns.get(name, name) is None]
+    if absent:
+        raise T2IEvalError(f"The mapping must name the column {absent[0]} of the scores.")
+    table = read_text_table(source, "scores", required, ("dimension", "run"), mapping, settings.max_unreadable)
+    if mapping.wide:
+        table = to_long(table, mapping.wide, "evaluator")
+    text = table.frame
+    text["item_id"] = repaired(text["item_id"], settings.id_rules, table.name)
+    if "dimension" in text and "case" in settings.id_rules:
+        text["dimension"] = text["dimension"].str.casefold()
+    nameless = (text["evaluator"] == "").to_numpy()
+    if nameless.any():
+        raise T2IEvalError(
+            f"{table.place(int(np.argmax(nameless)))} names no evaluator; fill the cell or remove the row."
+        )
+    names = sorted(map(str, text["evaluator"].unique()))
+    unknown = sorted(set(settings.lower_is_better) - set(names))
+    if unknown:
+        raise T2IEvalError(
+            f"'{unknown[0]}' (lower is better) is not an evaluator of the scores; the evaluators are {', '.join(names)}."
+        )
+    report: dict[str, int] = {}
+    notes = list(table.notes)
+    values = np.full(len(text), np.nan)
+    unreadable = np.zeros(len(text), dtype=bool)
+    report["missing_scores"] = 0
+    for name in names:  # conventions are a judge's, not a file's
+        rows = (text["evaluator"] == name).to_numpy()
+        parsed = parse_numbers(text.loc[rows, "score"], f"score of {name}", settings.decimal)
+        notes += [f"{table.name}: {note}" for note in parsed.notes]
+        values[rows], unreadable[rows] = parsed.values, parsed.unreadable
+        report["missing_scores"] += parsed.n_missing
+        there = rows & (np.isfinite(values) | unreadable)
+        refuse_unreadable(
+            table, "score", unreadable & rows, there, settings.max_unreadable, f"scores of '{name}'", "correct them"
+        )
+    report["unreadable_scores"] = int(unreadable.sum())
+    runs, run_names = pd.factorize(text["run"]) if "run" in text else (np.zeros(len(text), dtype=np.int64), [""])
+    if len(run_names) > 1:
+        notes.append(f"{table.name} has {len(run_names)} runs; a judge's score of an item is their mean.")
+    frame = text[["item_id"]].assign(
+        judge=text["evaluator"],
+        protocol=None,
+        dimension=text.get("dimension", ""),
+        run=runs,
+        score=values,
+        explanation=None,
+        higher_is_better=~text["evaluator"].isin(list(settings.lower_is_better)),
+    )
+    once = frame.drop_duplicates([*KEY, "score"])
+    report["repeated_scores"] = len(frame) - len(once)
+    once = resolve_repeated(once, KEY, "scores", "judge", table, settings, notes, report)
+    status = np.where(once["score"].notna(), schema.OK, schema.UNPARSED)
+    return table, Scores(schema.SCORES.check(once.assign(status=status)), notes, report)

@@ -1,0 +1,331 @@
+"""Cells, rows, encodings, raters and pairs: what is read, what is counted, what stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro.agreement.inputs import AgreementInput, read_input
+from t2i_eval_kedro.agreement.label_agreement import preference_accuracy
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.tables import ReadingSettings, read_text_table
+from t2i_eval_kedro.tables.identifiers import suggest
+from t2i_eval_kedro.tables.settings import TableMapping, read_mapping
+from t2i_eval_kedro.tables.values import parse_numbers
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "note"),
+    [
+        (["1", "2.5", "-3e2"], [1, 2.5, -300], None),
+        (["1,5", "2", "-0,25"], [1.5, 2, -0.25], "decimal comma"),
+        (["1.234,5", "2,25"], [1234.5, 2.25], "decimal comma"),
+        (["1,234.5", "12.5"], [1234.5, 12.5], "commas between thousands"),
+        (["1,234,567", "12"], [1234567, 12], "commas between thousands"),
+        (["85%", "7.5 %"], [85, 7.5], "per cent"),
+        (["85,5%", "7%"], [85.5, 7], "per cent"),
+    ],
+)
+def test_conventions_of_a_whole_column_are_read_and_said(
+    cells: list[str], values: list[float], note: str | None
+) -> None:
+    found = parse_numbers(pd.Series(cells, dtype="str"), "score")
+    assert found.values.tolist() == values
+    assert not found.unreadable.any()
+    assert (note is None and not found.notes) or note in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1,234", "2,345"],  # thousands or decimals
+        ["1,5", "2.5"],  # two conventions
+        ["85%", "0.85"],  # two scales
+        ["1_0"],
+        ["٣"],
+        ["inf"],
+        ["0x10"],
+        ["1 2"],
+        ["4/5"],
+        ["four"],
+    ],
+)
+def test_what_may_mean_two_things_is_unreadable(cells: list[str]) -> None:
+    assert parse_numbers(pd.Series(cells, dtype="str")).unreadable.any()
+
+
+def test_a_given_decimal_sign_settles_it() -> None:
+    cells = pd.Series(["1,234", "2,345"], dtype="str")
+    assert parse_numbers(cells, decimal=",").values.tolist() == [1.234, 2.345]
+    assert parse_numbers(cells, decimal=".").values.tolist() == [1234, 2345]
+
+
+def test_words_for_a_missing_value_are_missing_and_not_unreadable() -> None:
+    found = parse_numbers(pd.Series(["", "NA", "N/A", "nan", "null", "None", "3"], dtype="str"))
+    assert (found.n_missing, found.unreadable.any(), np.nansum(found.values)) == (6, False, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_encoding_and_separator_are_found(tmp_path: Path, encoding: str, separator: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(f"item_id{separator}score\nété{separator}1\n".encode(encoding))
+    table = read_text_table(path, "scores", ("item_id", "score"))
+    assert table.frame.to_dict("list") == {"item_id": ["été"], "score": ["1"]}
+    assert any("utf-16" in note or "Windows-1252" in note for note in table.notes) is (encoding in ("utf-16", "cp1252"))
+    assert any("separated" in note for note in table.notes) is (separator != ",")
+
+
+def test_rows_of_another_length_stop_or_are_counted_and_never_move_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("item_id,score\n" + "a,1,9\n" * 3 + "b,2\n" * 3)
+    with pytest.raises(T2IEvalError, match=r"3 of 6 rows .* the first is row 2 with 3"):
+        read_text_table(path, "scores", ("item_id", "score"))
+    path.write_text("item_id,score\n" + "a,1,9\n" + "b,2\n" * 30)
+    table = read_text_table(path, "scores", ("item_id", "score"))
+    assert set(table.frame["item_id"]) == {"b"}
+    assert "1 of 31 rows" in table.notes[0]
+    assert table.place(0).endswith("line 3")
+
+
+def test_a_quoted_cell_may_hold_anything(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('sep=;\nitem_id;"score"\n"a;b\nc";1\n')
+    assert read_text_table(path, "scores", ("item_id", "score")).frame["item_id"].tolist() == ["a;b\nc"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "rules"),
+    [
+        (["00007", "00012"], ["7", "12"], ("zeros",)),
+        (["7", "12"], ["7.0", "12.0"], ("number",)),
+        (["a/x.png", "a/y.png"], ["x", "y"], ("stem",)),
+        (["IMG_1", "IMG_2"], ["img_1", "img_2"], ("case",)),
+        (["x\u200b1", "x\u200b2"], ["x1", "x2"], ("unicode",)),
+        (["out/IMG_1.PNG"], ["img_1"], ("stem", "case")),
+        (["a", "b"], ["c", "d"], ()),
+    ],
+)
+def test_the_repair_that_joins_is_found(left: list[str], right: list[str], rules: tuple[str, ...]) -> None:
+    assert suggest(left, right) == rules
+
+
+def frame(n: int = 12, raters: str = "rst", seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ratings of ``n`` prompts x 4 generators on 1 to 5, and a judge who knows the truth."""
+    rng = np.random.default_rng(seed)
+    ratings, scores = [], []
+    for p in range(n):
+        for g in "abcd":
+            truth = rng.normal(3, 1)
+            scores.append((f"{p}{g}", "judge", truth))
+            for rater in raters:
+                value = int(np.clip(round(truth + rng.normal(0, 0.7)), 1, 5))
+                ratings.append((f"{p}{g}", f"p{p}", g, rater, "overall", value))
+    columns = ["item_id", "prompt_id", "generator", "rater_id", "dimension", "score"]
+    return pd.DataFrame(ratings, columns=columns), pd.DataFrame(scores, columns=["item_id", "evaluator", "score"])
+
+
+def take(ratings: pd.DataFrame, scores: pd.DataFrame, **settings: object) -> AgreementInput:
+    return read_input(ratings, scores, settings=ReadingSettings.model_validate(settings))
+
+
+def test_a_lone_outlier_stops_and_is_counted_with_a_scale() -> None:
+    ratings, scores = frame()
+    ratings.loc[5, "score"] = 50
+    with pytest.raises(T2IEvalError, match=r"1 of 144 ratings .*\(50\).*--scale 1:5"):
+        take(ratings, scores)
+    assert take(ratings, scores, scale=(1, 5)).report["off_scale_ratings"] == 1
+
+
+def test_ranks_stop_until_their_direction_is_said() -> None:
+    ratings, scores = frame()
+    ratings["score"] = ratings.groupby(["prompt_id", "rater_id"]).cumcount() + 1
+    with pytest.raises(T2IEvalError, match="ranks 1 to 4 within each prompt"):
+        take(ratings, scores)
+    turned = take(ratings, scores, ratings_lower_is_better=True).ratings
+    assert (
+        turned["score"].tolist() == (5 - take(ratings, scores, ratings_lower_is_better=False).ratings["score"]).tolist()
+    )
+
+
+def test_raters_without_a_name_are_slots_and_no_item_is_lost() -> None:
+    ratings, scores = frame()
+    whole = take(ratings, scores)
+    given = take(ratings.assign(rater_id=""), scores)
+    assert given.unidentified_raters is True
+    assert given.ratings.groupby("item_id")["score"].mean().equals(whole.ratings.groupby("item_id")["score"].mean())
+    assert any("unidentified" in note for note in given.notes)
+
+
+def test_one_identifier_for_several_people_stops_and_is_read_with_a_policy() -> None:
+    ratings, scores = frame()
+    whole = take(ratings, scores).ratings.groupby("item_id")["score"].mean()
+    same = ratings.assign(rater_id="worker")
+    with pytest.raises(T2IEvalError, match=r"contradict each other.*--repeated"):
+        take(same, scores)
+    people = take(same, scores, repeated="people")
+    assert people.ratings.groupby("item_id")["score"].mean().equals(whole)
+    assert people.unidentified_raters is True
+    first = take(same, scores, repeated="first").ratings.set_index("item_id")["score"]
+    assert first.equals(ratings[ratings["rater_id"] == "r"].set_index("item_id")["score"].astype(float)[first.index])
+
+
+def test_few_contradictions_are_excluded_and_counted() -> None:
+    ratings, scores = frame()
+    more = pd.concat([ratings, ratings.iloc[[0]].assign(score=ratings["score"].iloc[0] % 5 + 1)])
+    given = take(more, scores)
+    assert given.report["contradicting_ratings"] == 1
+    assert given.ratings["score"].isna().sum() == 1
+
+
+def test_more_than_a_twentieth_of_unreadable_cells_stops_and_quotes_the_first() -> None:
+    ratings, scores = frame()
+    ratings = ratings.astype({"score": object})
+    ratings.loc[:7, "score"] = "good"
+    with pytest.raises(T2IEvalError, match=r"8 of 144 ratings cannot be used.*line 1: 'score' is 'good'"):
+        take(ratings, scores)
+    assert take(ratings, scores, max_unreadable=0.1).report["unreadable_ratings"] == 8
+    ratings.loc[:7, "score"] = ""  # absent, not unreadable
+    assert take(ratings, scores).report["missing_ratings"] == 8
+
+
+def test_a_judge_of_whom_half_is_unreadable_stops_beside_many_good_ones() -> None:
+    ratings, scores = frame()
+    more = [scores.assign(evaluator=f"good{i}") for i in range(20)]
+    bad = scores.assign(evaluator="bad").astype({"score": object})
+    bad.iloc[:24, 2] = "-/-"
+    with pytest.raises(T2IEvalError, match="24 of 48 scores of 'bad'"):
+        take(ratings, pd.concat([*more, bad]))
+
+
+def test_runs_are_averaged_and_said() -> None:
+    ratings, scores = frame()
+    runs = pd.concat([scores.assign(run=run, score=scores["score"] + run) for run in (0, 1, 2)])
+    given = take(ratings, runs)
+    assert any("3 runs" in note for note in given.notes)
+    assert sorted(given.scores["run"].unique()) == [0, 1, 2]
+    with pytest.raises(T2IEvalError, match=r"contradict each other.*column 'run'"):
+        take(ratings, runs.drop(columns="run"))
+
+
+def test_dimensions_that_do_not_join_stop() -> None:
+    ratings, scores = frame()
+    with pytest.raises(T2IEvalError, match=r"'overall'.*'Overall'.*--id-rule case"):
+        take(ratings, scores.assign(dimension="Overall"))
+    assert set(take(ratings, scores.assign(dimension="Overall"), id_rules=("case",)).scores["dimension"]) == {"overall"}
+
+
+def test_a_rule_that_makes_two_identifiers_one_stops() -> None:
+    ratings, scores = frame()
+    ratings["item_id"] = ratings["item_id"].str.replace("1a", "a/1.png").str.replace("2a", "b/1.png")
+    with pytest.raises(T2IEvalError, match="the same identifier '1'"):
+        take(ratings, scores, id_rules=("stem",))
+
+
+def pairs(labels: list[str], **columns: object) -> pd.DataFrame:
+    rows = [(f"p{i}", f"{i}a", f"{i}b", "r", label) for i, label in enumerate(labels)]
+    return pd.DataFrame(rows, columns=["prompt_id", "item_a", "item_b", "rater_id", "label"]).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    "labels", [["A", "B", "Tie"], ["left", "Right", "both"], ["first", "second", "equal"], ["a", "b", "tie"]]
+)
+def test_labels_of_preferences(labels: list[str]) -> None:
+    ratings, scores = frame()
+    given = read_input(ratings, scores, pairs(labels))
+    assert given.preferences is not None
+    assert given.preferences["label"].tolist() == ["a", "b", "tie"]
+
+
+def test_numeric_labels_stop_until_they_are_said() -> None:
+    ratings, scores = frame()
+    with pytest.raises(T2IEvalError, match=r"do not say which image they prefer.*--label"):
+        read_input(ratings, scores, pairs(["0", "0.5", "1"]))
+    settings = ReadingSettings(labels={"1": "a", "0": "b", "0.5": "tie"})
+    given = read_input(ratings, scores, pairs(["0", "0.5", "1"]), settings=settings)
+    assert given.preferences is not None
+    assert given.preferences["label"].tolist() == ["b", "tie", "a"]
+
+
+def test_self_pairs_pairs_across_prompts_and_both_orders() -> None:
+    ratings, scores = frame()
+    rows = pairs(["a"] * 12)
+    more = pd.DataFrame(
+        [
+            ("p0", "0b", "0a", "r", "b"),  # the first pair once more, the other way round
+            ("p1", "1a", "1a", "r", "a"),
+            ("p1", "1a", "2b", "r", "a"),
+            ("p1", "1a", "nobody", "r", "a"),
+        ],
+        columns=rows.columns,
+    )
+    given = read_input(ratings, scores, pd.concat([rows, more]))
+    assert given.preferences is not None
+    assert len(given.preferences) == 12
+    counted = {name: n for name, n in given.report.items() if "preferences" in name and n}
+    assert counted == {
+        "repeated_preferences": 1,
+        "preferences_of_an_item_with_itself": 1,
+        "preferences_across_prompts": 1,
+        "preferences_of_unknown_items": 1,
+    }
+
+
+def test_preferences_without_ratings_and_a_judges_own_verdicts_in_either_order() -> None:
+    people = pairs(["a"] * 10)
+    verdicts = people.rename(columns={"rater_id": "evaluator"}).assign(evaluator="judge")
+    turned = verdicts["prompt_id"].isin(["p0", "p1"])
+    verdicts.loc[turned, ["item_a", "item_b"]] = verdicts.loc[turned, ["item_b", "item_a"]].to_numpy()
+    verdicts.loc[turned, "label"] = "b"  # the same image
+    verdicts.loc[9, "label"] = "b"  # the other one
+    given = read_input(None, None, people, pairwise_scores=verdicts)
+    assert (len(given.items), len(given.ratings)) == (20, 0)
+    found = preference_accuracy(given.items, given.preferences, given.scores, given.pairwise_scores, 100, 0.95, 0)[
+        "judge"
+    ][""]
+    assert found["accuracy"]["value"] == 0.9
+
+
+def test_a_mapping_reads_other_names_wide_raters_and_wide_judges(tmp_path: Path) -> None:
+    ratings, scores = frame()
+    wide = ratings.pivot(index=["item_id", "prompt_id"], columns="rater_id", values="score").reset_index()
+    wide.rename(columns={"item_id": "image", "prompt_id": "text"}).to_csv(tmp_path / "people.csv", index=False)
+    scores.rename(columns={"item_id": "image", "score": "judge"})[["image", "judge"]].to_csv(
+        tmp_path / "m.csv", index=False
+    )
+    (tmp_path / "t2i_eval.yml").write_text(
+        "ratings: {file: people.csv, columns: {item_id: image, prompt_id: text, generator: null, dimension: null}, wide: [r, s, t]}\n"
+        "scores: {file: m.csv, columns: {item_id: image}, wide: [judge]}\n"
+    )
+    given = read_input(None, None, settings=read_mapping(tmp_path / "t2i_eval.yml"))
+    whole = take(ratings, scores)
+    key = ["item_id", "rater_id"]
+    assert given.ratings.set_index(key)["score"].sort_index().equals(whole.ratings.set_index(key)["score"].sort_index())
+    assert given.scores.set_index("item_id")["score"].equals(whole.scores.set_index("item_id")["score"])
+    assert set(given.items["generator"]) == {"unknown"}
+
+
+def test_a_mapping_that_says_what_is_not_known_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t2i_eval.yml"
+    path.write_text("ratngs: {}\n")
+    with pytest.raises(T2IEvalError, match="'ratngs'"):
+        read_mapping(path)
+    assert TableMapping().columns == {}
+
+
+def test_a_prompt_of_100_000_characters_costs_itself_alone() -> None:
+    """An array of fixed-width texts would take 400 kB for each of the 1,000 items."""
+    import tracemalloc
+
+    from t2i_eval_kedro.agreement.rated_items import build
+
+    ratings, scores = frame(250, "r")
+    ratings["prompt_id"] = ratings["prompt_id"].replace("p7", "x" * 100_000)
+    given = take(ratings, scores)
+    tracemalloc.start()
+    build(given.items, given.ratings, given.scores)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
