@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from t2i_eval_kedro.agreement.inputs import Source
     from t2i_eval_kedro.agreement.rated_items import Missing
     from t2i_eval_kedro.benchmarks.base import Benchmark
     from t2i_eval_kedro.judging.backends.base import Backend
     from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge
     from t2i_eval_kedro.judging.project import Project
     from t2i_eval_kedro.reporting.agreement import Grouping
-    from t2i_eval_kedro.tables import ReadingSettings
+    from t2i_eval_kedro.tables import ReadingSettings, Source
 
 BackendName = Literal["transformers", "vllm", "openai"]
 

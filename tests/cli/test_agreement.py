@@ -108,7 +108,7 @@ def test_faults_are_counted_and_nothing_is_dropped_in_silence(files):
         ("no", "other", 1),
         ("0c", "good", 99),
     )
-    assert "1 of 3 scores of 'other' cannot be used" in run(files, "--scale", "1:5", ok=False)
+    assert "1 of 4 scores of 'other' cannot be used" in run(files, "--scale", "1:5", ok=False)
     run(files, "--scale", "1:5", "--out", files, "--max-unreadable", 0.5)
     summary = json.loads((files / "agreement.json").read_text())
     found = summary["input"]

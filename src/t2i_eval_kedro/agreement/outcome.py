@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.statistics.estimates import Json
 
@@ -16,7 +19,7 @@ def withhold_rmse(summary: Json) -> None:
                 cells["rmse"] |= {"value": None, "low": None, "high": None, "reason": UNLIKE_SCALES}
 
 
-def refuse_without_figure(summary: Json) -> None:
+def refuse_without_figure(summary: Mapping[str, Any]) -> None:
     """Stop where no judge has a correlation or an accuracy of preferences.
 
     Raises:
