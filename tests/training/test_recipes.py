@@ -18,7 +18,7 @@ from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 from t2i_eval_kedro.shapes.make import make_shapes
-from t2i_eval_kedro.training.examples import mean_ratings, require_protocols
+from t2i_eval_kedro.training.examples import means_on_ten, require_protocols
 from t2i_eval_kedro.training.rebalancing import rebalance
 from t2i_eval_kedro.training.recipes import Sources, build_examples
 from t2i_eval_kedro.training.settings import ExampleSettings
@@ -94,7 +94,7 @@ def test_peoples_scores_and_the_spread_of_raters(build: Callable[..., pd.DataFra
     (item, dimension), rated = next(iter(tables.ratings.groupby(["item_id", "dimension"])))
     low, high = rated["scale_min"].iloc[0], rated["scale_max"].iloc[0]
     assert examples["score"][item, dimension] == pytest.approx(10 * (rated["score"].mean() - low) / (high - low))
-    means = mean_ratings(tables.ratings).set_index(["item_id", "dimension"])
+    means = means_on_ten(tables.ratings).set_index(["item_id", "dimension"])
     assert means["std"][item, dimension] == pytest.approx(10 / (high - low) * np.std(rated["score"]))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import RatedItems
+from t2i_eval_kedro.ratings import valid_ratings
 from t2i_eval_kedro.statistics import reliability
 from t2i_eval_kedro.statistics.estimates import Json, estimate, round_or_none
 from t2i_eval_kedro.statistics.kernels import Floats
@@ -19,9 +20,7 @@ CEILING_STATISTICS = ("spearman", "pearson")
 
 def rating_table(ratings: pd.DataFrame, sample: RatedItems) -> Floats:
     """``(items, raters)`` ratings of one dimension in the order of the sample; NaN where missing or off the scale."""
-    kept = ratings[
-        (ratings["dimension"] == sample.dimension) & ratings["score"].notna() & ~ratings["off_scale"].astype(bool)
-    ]
+    kept = valid_ratings(ratings[ratings["dimension"] == sample.dimension])
     kept = kept[kept["item_id"].isin(sample.item_ids)]
     wide = kept.pivot(index="item_id", columns="rater_id", values="score").sort_index(axis=1)
     return np.asarray(wide.reindex(list(sample.item_ids)).to_numpy(dtype=float))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.ratings import mean_ratings
 from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED, evaluator_names
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.ties import keep_ties
@@ -54,20 +55,6 @@ class RatedItems:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def gold(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Mean rating of every item and dimension: item_id, dimension, gold, n_ratings, scale_min, scale_max."""
-    kept = ratings[ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
-    grouped = kept.groupby(["dimension", "item_id"], sort=True)
-    means = grouped.agg(
-        gold=("score", "mean"),
-        n_ratings=("score", "size"),
-        scale_min=("scale_min", "min"),
-        scale_max=("scale_max", "max"),
-    )
-    means["gold"] = keep_ties(means["gold"].to_numpy(dtype=float))
-    return means.reset_index()
-
-
 def build(
     items: pd.DataFrame, ratings: pd.DataFrame, scores: pd.DataFrame, *, missing: Missing = "drop"
 ) -> dict[str, RatedItems]:
@@ -97,7 +84,9 @@ def build(
     place = pd.Series(np.arange(len(items)), index=items["item_id"])
     judged = oriented_scores(scores[scores["item_id"].isin(items["item_id"])])
     out: dict[str, RatedItems] = {}
-    for dimension, rows in gold(ratings[ratings["item_id"].isin(items["item_id"])]).groupby("dimension", sort=True):
+    for dimension, rows in mean_ratings(ratings[ratings["item_id"].isin(items["item_id"])]).groupby(
+        "dimension", sort=True
+    ):
         at = np.sort(place.loc[rows["item_id"]].to_numpy())
         ordered = rows.set_index("item_id").loc[items["item_id"].iloc[at]]
         prompt, _ = pd.factorize(
@@ -109,7 +98,7 @@ def build(
             prompt=prompt,
             generator=generator[at],
             generators=generators,
-            gold=ordered["gold"].to_numpy(dtype=float),
+            gold=ordered["score"].to_numpy(dtype=float),
             scale=(float(ordered["scale_min"].min()), float(ordered["scale_max"].max())),
             prompts=int(prompt.max()) + 1,
         )

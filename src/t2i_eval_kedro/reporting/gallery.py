@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.ratings import valid_ratings
 
 MAX_SIDE = 320  # pixels of the longer side of an embedded image
 PIXEL_ART = 128  # images no wider than this are enlarged without smoothing
@@ -117,9 +118,7 @@ def _people(ratings: pd.DataFrame, dimensions: list[str]) -> dict[str, dict[str,
     """What people gave one item: mean, range and number of raters on each dimension."""
     found = {}
     for dimension in dimensions:
-        rows = ratings[
-            (ratings["dimension"] == dimension) & ratings["score"].notna() & ~ratings["off_scale"].astype(bool)
-        ]
+        rows = valid_ratings(ratings[ratings["dimension"] == dimension])
         if rows.empty:
             continue
         known = rows["n_raters"].dropna()

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.ratings import mean_ratings
 
 AGREEMENT = ("evaluator", "dimension", "statistic", "value", "low", "high", "n", "reason")
 DIFFERENCES = ("a", "b", "dimension", "statistic", "difference", "low", "high")
@@ -69,9 +70,8 @@ def oriented(pairs: pd.DataFrame, first: str | None) -> pd.DataFrame:
 
 
 def people_means(ratings: pd.DataFrame) -> pd.DataFrame:
-    """People's mean for each item (index) and dimension (columns), without ratings that are null or off the scale."""
-    usable = ratings[ratings["score"].notna() & ~ratings["off_scale"].astype(bool)]
-    return usable.pivot_table(index="item_id", columns="dimension", values="score", aggfunc="mean")
+    """People's mean for each item (index) and dimension (columns)."""
+    return mean_ratings(ratings).pivot(index="item_id", columns="dimension", values="score")
 
 
 def judge_means(scores: pd.DataFrame, dimension: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.ratings import valid_ratings
 from t2i_eval_kedro.reporting import figures, tables
 from t2i_eval_kedro.reporting.claims import ReportContext
 from t2i_eval_kedro.reporting.inputs import (
@@ -212,7 +213,7 @@ def rated(ratings: pd.DataFrame, given: Mapping[str, Any], dimensions: list[str]
                 "scale": f"{mine['scale_min'].iloc[0]:g} to {mine['scale_max'].iloc[0]:g}",
                 "items": int(mine["item_id"].nunique()),
                 "ratings": len(mine),
-                "mean": float(mine.loc[~mine["off_scale"].astype(bool), "score"].mean()),
+                "mean": float(valid_ratings(mine)["score"].mean()),
                 "null": int(mine["score"].isna().sum()),
                 "off_scale": int(mine["off_scale"].sum()),
             }

@@ -23,6 +23,7 @@ from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
+from t2i_eval_kedro.ratings import mean_ratings
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
@@ -287,8 +288,7 @@ def _compared(measure: str, pairs: list[tuple[bool, bool]], *, split: bool) -> R
 
 def _followed(table: pd.DataFrame, ratings: pd.DataFrame, wrong: set[str] | None) -> Record:
     """Spearman of ``table`` with people, mean over its dimensions, of all items and of those without and with an error."""
-    valid = ratings[~ratings["off_scale"].astype(bool)].dropna(subset=["score"])
-    people = valid.groupby(["item_id", "dimension"])["score"].mean().rename("people").reset_index()
+    people = mean_ratings(ratings).rename(columns={"score": "people"})
     joined = table.merge(people, on=["item_id", "dimension"])
 
     def spearman(rows: pd.DataFrame) -> float | None:

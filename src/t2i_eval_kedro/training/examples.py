@@ -28,6 +28,7 @@ from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.skills import Skills
+from t2i_eval_kedro.ratings import valid_ratings
 
 
 def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording) -> pd.DataFrame:
@@ -198,7 +199,7 @@ def examples_from_options(
 ) -> pd.DataFrame:
     """EvalAlign's questions about skills, each answered by the median option of people; of two in the middle the lower (ours)."""
     protocol = Skills(wording)
-    valid = ratings[~ratings["off_scale"].astype(bool) & ratings["dimension"].isin(SKILLS)].dropna(subset=["score"])
+    valid = valid_ratings(ratings[ratings["dimension"].isin(SKILLS)])
     option = valid.groupby(["item_id", "dimension"], sort=True)["score"].quantile(0.5, interpolation="lower")
     rows = []
     for row, subject, fold in _asked(
@@ -238,13 +239,13 @@ def _row(request: Request, fold: str, completion: str) -> dict[str, object]:
     }
 
 
-def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+def means_on_ten(ratings: pd.DataFrame) -> pd.DataFrame:
     """People's mean and spread on 0 to 10 for each item and dimension: columns item_id, dimension, score, std.
 
     ``std`` is the population standard deviation over the raters, or the published one where only means are published; null
     where neither is known. Off-scale ratings are left out; the scale of the benchmark is mapped linearly to 0 to 10.
     """
-    valid = ratings[~ratings["off_scale"].astype(bool)].dropna(subset=["score"])
+    valid = valid_ratings(ratings)
     fraction = (valid["score"] - valid["scale_min"]) / (valid["scale_max"] - valid["scale_min"])
     step = 10 / (valid["scale_max"] - valid["scale_min"])
     valid = valid.assign(score=10 * fraction, published=valid["std"] * step)

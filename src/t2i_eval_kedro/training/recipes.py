@@ -21,7 +21,7 @@ from t2i_eval_kedro.training.examples import (
     examples_from_options,
     examples_from_scores,
     examples_from_transcripts,
-    mean_ratings,
+    means_on_ten,
     require_training_fold,
 )
 from t2i_eval_kedro.training.settings import ExampleSettings, Task
@@ -58,7 +58,7 @@ def build_examples(
             no training example.
     """
     folds = _folds(tables, settings)
-    means = mean_ratings(tables.ratings)
+    means = means_on_ten(tables.ratings)
     from_people = settings.scores == "people" or settings.soft is not None or tables.scores.empty
     given = means if from_people else tables.scores
     taught = _perturbed(given, settings)

@@ -13,7 +13,7 @@ from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.judging.nodes import data_note
-from t2i_eval_kedro.training.examples import examples_from_scores, mean_ratings, require_training_fold
+from t2i_eval_kedro.training.examples import examples_from_scores, means_on_ten, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings
 
@@ -33,7 +33,7 @@ def build_examples(
     folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
     return require_training_fold(
         examples_from_scores(
-            mean_ratings(ratings), items, folds, {dimension: phrase}, judging.options.levels(wording), elements
+            means_on_ten(ratings), items, folds, {dimension: phrase}, judging.options.levels(wording), elements
         )
     )
 
