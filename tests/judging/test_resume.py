@@ -16,7 +16,7 @@ from kedro_project import ROOT
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 
 ITEMS = 10
-REQUESTS = ITEMS * (1 + 2 + 3 + 3 + 4 * 2)  # extraction, three questions, three summaries and the merge
+MOST = ITEMS * (1 + 2 + 3 + 3 + 4 * 2)  # extraction, three questions, the summary of each that is scored, and the merge
 
 
 def start(url: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -30,7 +30,8 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path, 0.03) as server:
         assert start(server.url, tmp_path / "whole").wait(120) == 0
         whole = pd.read_parquet(tmp_path / "whole/transcripts.parquet")
-        assert len(whole) == REQUESTS
+        n_requests = len(whole)
+        assert 0.8 * MOST < n_requests <= MOST
 
     (tmp_path / "again").mkdir()
     with serving(tmp_path / "again", 0.03) as server:
@@ -47,11 +48,11 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
             process.wait()
             kills += 1
             stored = len(store)
-            assert 0 < stored < REQUESTS
+            assert 0 < stored < n_requests
         assert start(server.url, folder).wait(120) == 0
         asked, answered = server.counted("asked"), server.counted("answered")
     again = pd.read_parquet(folder / "transcripts.parquet")
     pd.testing.assert_frame_equal(again, whole)
-    assert len(answered) == REQUESTS
+    assert len(answered) == n_requests
     assert set(answered.values()) == {1}  # nothing was made, or paid for, twice
-    assert sum(asked.values()) - REQUESTS <= kills * 8  # asked again is only what was in flight
+    assert sum(asked.values()) - n_requests <= kills * 8  # asked again is only what was in flight

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from pydantic import SecretStr
 
+from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.openai import Chat
 from t2i_eval_kedro.judging.cache import Keys, known_answer
@@ -104,7 +105,8 @@ def _made_up(request: Request) -> str:
             f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
         )
     if request.response_schema is not None:
-        return max(map(str, json_schema(request.response_schema)["properties"]["score"]["enum"]), key=len)
+        levels = json_schema(request.response_schema)["properties"]["score"]["enum"]
+        return max((str(level) for level in levels if level != NOT_APPLICABLE), key=len)
     # As many bytes as the longest answer has tokens: what quotes it counts at least so many in the upper bound, which takes a
     # byte for a token, and a quarter of them in the expectation.
     return (_SENTENCE * (request.max_tokens // len(_SENTENCE) + 1))[: request.max_tokens]

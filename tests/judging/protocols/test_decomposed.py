@@ -84,10 +84,40 @@ def test_an_extraction_without_questions_ends_the_chain_unparsed(wording: Wordin
 
 
 def test_an_unreadable_score_downstream_is_not_imputed(compact: Wording) -> None:
-    backend = Scripted(**{"attributes/1/score": "good"})
+    more = f"{EXTRACTION}\nattributes | cat | Is there a cat?"
+    backend = Scripted(extract=more, **{"attributes/1/score": "good"})
     run(compact, backend)
     summary = next(r for r in backend.asked if r.step == "summary/attributes/explain")
-    assert "n/a" in summary.messages[0].text
+    assert "n/a 7" in summary.messages[0].text
+
+
+def test_an_aspect_without_a_question_is_null_with_its_reason_and_costs_no_request(wording: Wording) -> None:
+    backend = Scripted(extract=EXTRACTION.rpartition("\n")[0])
+    judged = run(wording, backend)
+    steps = [request.step for request in backend.asked]
+    assert not [step for step in steps if "relations" in step]
+    assert scores(judged)["relations"][1] == MISSING
+    assert scores(judged)["overall"] == scores(judged)["attributes"]
+    reason = judged.scores.set_index("dimension").loc["relations", "explanation"]
+    assert reason == "the prompt raises no question about relations"
+    merge = next(request for request in backend.asked if request.step == "merge/score")
+    assert merge.context["summaries"]["relations"]["score"] == "n/a"
+    assert merge.context["summaries"]["attributes"]["score"] == "7"
+
+
+def test_an_aspect_whose_scores_are_unread_or_do_not_apply_is_null_too(wording: Wording) -> None:
+    backend = Scripted(**{"attributes/1/score": "good", "relations/2/score": "n/a"})
+    judged = run(wording, backend)
+    assert {name: status for name, (_, status) in scores(judged).items()} == {
+        "appearance": OK,
+        "attributes": UNPARSED,
+        "relations": MISSING,
+        "overall": OK,
+    }
+    assert "good" in judged.scores.set_index("dimension").loc["attributes", "explanation"]
+    nothing = run(wording, Scripted(**{f"{aspect}_2": "n/a" for aspect in ("appearance", "attributes", "relations")}))
+    assert {status for _, status in scores(nothing).values()} == {MISSING}
+    assert len(nothing.transcripts) == 1 + 2 + 3 + 3
 
 
 def test_a_failed_answer_stops_its_item_alone(compact: Wording) -> None:
@@ -109,7 +139,7 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
     assert list(said.transcripts["step"]) == [request.step for request in backend.asked]
     last = said.transcripts.iloc[-1]
     assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
-    assert (last["answer"], last["protocol"], last["prompt_version"]) == ("7", "decomposed", "decomposed@1/compact@1")
+    assert (last["answer"], last["protocol"], last["prompt_version"]) == ("7", "decomposed", "decomposed@2/compact@1")
 
 
 def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:

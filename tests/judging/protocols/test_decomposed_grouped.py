@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped, parse_group
-from t2i_eval_kedro.schema import OK
+from t2i_eval_kedro.schema import OK, UNPARSED
 
 EXTRACTION = """appearance | cat | Is the cat well drawn?
 attributes | cat | Is there a cat?
@@ -47,7 +47,7 @@ def test_the_questions_are_asked_together_and_the_rest_as_ever(
     # Numbers count within the call: the second attribute is the third question of all, or the second of its aspect.
     assert ("it is white Score: 2" in summary) is True
     assert ("so it is" in summary) is False
-    assert protocol.label == f"decomposed_{'by_aspect' if by_aspect else 'flat'}@1/full@2"
+    assert protocol.label == f"decomposed_{'by_aspect' if by_aspect else 'flat'}@2/full@2"
 
 
 def test_lines_of_another_form_and_contradictions_are_left_out() -> None:
@@ -76,9 +76,13 @@ def test_of_a_damaged_answer_the_whole_and_unambiguous_lines_are_read() -> None:
         check()
 
 
-def test_a_question_without_a_line_does_not_apply(load_wording) -> None:
+def test_a_question_without_a_line_has_no_score(load_wording) -> None:
     protocol = DecomposedGrouped(load_wording("full"), by_aspect=False)
-    answers = {"extract": Answer(EXTRACTION), "all/answers": Answer("1 | yes | fine | 9")}
-    summaries = protocol.requests(EvaluationItem("i", "p", "i.png"), answers)
-    relations = next(request for request in summaries if request.aspect == "relations")
-    assert "Score: n/a" in relations.messages[0].text
+    answers = {"extract": Answer(EXTRACTION), "all/answers": Answer("1 | yes | fine | 9\n2 | yes | it is there | 9")}
+    item = EvaluationItem("i", "p", "i.png")
+    summaries = protocol.requests(item, answers)
+    assert [request.aspect for request in summaries] == ["appearance", "attributes"]
+    assert "Score: n/a" in summaries[1].messages[0].text
+    relations = protocol.verdict(item, answers).scores["relations"]
+    assert (relations.value, relations.status) == (None, UNPARSED)
+    assert "no line about it" in relations.explanation

@@ -14,7 +14,7 @@ from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.wording import Wording
 
 TASK = "conversation"
-VERSION = 1
+VERSION = 2
 
 
 class Conversation:

@@ -2,8 +2,11 @@
 
 Source: T2I-Eval (arXiv 2411.15488), section 3 and the released evaluation code, in the form "coarse granularity, several
 stages, separate aspects". For every request with a score there are two: an explanation first, then in a new chat the score
-alone. Where the subject has a reference image, it is shown when appearance is scored. The overall score is an answer, not a mean. What is ours: the line format of the extraction, which carries the
-entities with each question, so that no names have to be matched afterwards.
+alone. Where the subject has a reference image, it is shown when appearance is scored. The overall score is an answer, not a mean.
+
+What is ours: the line format of the extraction, which carries the entities with each question, so that no names have to be
+matched afterwards; and that an aspect which no question scores is not summed up. The released code asks for a summary all the
+same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 OVERALL = "overall"
-VERSION = 1
+VERSION = 2
 
 
 class Decomposed:
@@ -48,11 +51,12 @@ class Decomposed:
         waiting = self._next_of_questions(subject, answers, questions)
         if waiting:
             return waiting
-        asked = [self._next_of_summary(subject, answers, aspect, questions) for aspect in ASPECTS]
+        supported = [aspect for aspect in ASPECTS if self._unsupported(answers, questions, aspect) is None]
+        asked = [self._next_of_summary(subject, answers, aspect, questions) for aspect in supported]
         waiting = [request for request in asked if request is not None]
-        if waiting:
+        if waiting or not supported:
             return waiting
-        merge = self._next_of_merge(subject, answers)
+        merge = self._next_of_merge(subject, answers, supported)
         return [] if merge is None else [merge]
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
@@ -65,9 +69,35 @@ class Decomposed:
             failures = [answer.text for answer in answers.values() if answer.status != OK]
             if failures:
                 return Score(None, FAILED, failures[0])
-            return Score(None, UNPARSED, "the extraction holds no question")
+            questions = parse_questions(answers["extract"].text) if "extract" in answers else ()
+            if not questions:
+                return Score(None, UNPARSED, "the extraction holds no question")
+            reasons = {aspect: self._unsupported(answers, questions, aspect) for aspect in ASPECTS}
+            own = reasons.get(step.removeprefix("summary/"))
+            unread = [reason for reason in reasons.values() if reason is not None and reason.status == UNPARSED]
+            return own or next(iter(unread), Score.not_applicable("no question has a score"))
         explanation = answers[f"{step}/explain"].text
         return parse_score(answers[f"{step}/score"], self.wording, explanation)
+
+    def _unsupported(self, answers: Mapping[str, Answer], questions: Sequence[Question], aspect: str) -> Score | None:
+        """The null of an aspect that no question scores, with its reason; None where one does."""
+        scores = [
+            self._question_score(answers, questions, i)
+            for i, question in enumerate(questions)
+            if question.aspect == aspect
+        ]
+        if any(score.value is not None for score in scores):
+            return None
+        if not scores:
+            return Score.not_applicable(f"the prompt raises no question about {aspect}")
+        unread = [score for score in scores if score.status == UNPARSED]
+        if unread:
+            return Score(None, UNPARSED, f"no question about {aspect} has a score, the first: {unread[0].explanation}")
+        return Score.not_applicable(f"no question about {aspect} applies")
+
+    def _question_score(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> Score:
+        """The score of one question that has been answered."""
+        return parse_score(answers[f"{questions[number].aspect}/{number}/score"], self.wording)
 
     def _level(self, answers: Mapping[str, Answer], step: str) -> str:
         """The score of ``step`` as the wording writes it; an unreadable one counts as not applicable downstream."""
@@ -149,12 +179,16 @@ class Decomposed:
             return self._request(subject, f"{base}/score", "summary_2", aspect, "summary_2", context)
         return None
 
-    def _next_of_merge(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Request | None:
+    def _next_of_merge(
+        self, subject: EvaluationItem, answers: Mapping[str, Answer], supported: Sequence[str]
+    ) -> Request | None:
         summaries = {
             aspect: {
                 "score": self._level(answers, f"summary/{aspect}/score"),
                 "explanation": answers[f"summary/{aspect}/explain"].text,
             }
+            if aspect in supported
+            else {"score": NOT_APPLICABLE, "explanation": "(nothing to score)"}
             for aspect in ASPECTS
         }
         context: dict[str, object] = {"prompt": subject.prompt, "aspect": OVERALL, "summaries": summaries}

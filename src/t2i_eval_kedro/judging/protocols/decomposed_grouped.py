@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.answers import NOT_APPLICABLE
-from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request
+from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request, Score
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.parsing import Question, parse_score
 from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.schema import UNPARSED
 
-VERSION = 1
+VERSION = 2
 ALL = "all"
 TASK = "answer_group"
 
@@ -55,17 +56,24 @@ class DecomposedGrouped(Decomposed):
         ]
 
     def _finding(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> dict[str, str]:
-        question = questions[number]
-        group = self._group(question)
-        position = sum(self._group(other) == group for other in questions[: number + 1])
-        answer, explanation, level = parse_group(answers[self._step(group)].text).get(position, ("", "", ""))
+        answer, explanation, level = self._line(answers, questions, number)
         score = parse_score(Answer(level), self.wording).value
         return {
-            "question": question.text,
+            "question": questions[number].text,
             "answer": answer,
             "explanation": explanation,
             "score": NOT_APPLICABLE if score is None else self.wording.level(score),
         }
+
+    def _question_score(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> Score:
+        level = self._line(answers, questions, number)[2]
+        return parse_score(Answer(level), self.wording) if level else Score(None, UNPARSED, "no line about it")
+
+    def _line(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> tuple[str, str, str]:
+        """Answer, explanation and score of one question; empty where the answer has no line about it."""
+        group = self._group(questions[number])
+        position = sum(self._group(other) == group for other in questions[: number + 1])
+        return parse_group(answers[self._step(group)].text).get(position, ("", "", ""))
 
     def _group(self, question: Question) -> str:
         return question.aspect if self.by_aspect else ALL
