@@ -375,9 +375,11 @@ def test_a_users_own_folder_is_a_benchmark(tmp_path: Path) -> None:
     scores = mine.scores.set_index("judge")
     assert scores["higher_is_better"].to_dict() == {"fid": False, "clip": True}
     assert scores["status"].to_dict() == {"fid": "ok", "clip": "unparsed"}
-    assert mine.preferences["label"].tolist() == ["a"]
+    assert mine.preferences["label"].tolist() == ["a", "a"]
     assert mine.element_ratings["label"].fillna(-1).tolist() == [1, -1, 1]
     found = kinds(mine)
     assert (found["bad_path"], found["incomplete_item"], found["scale_conflict"]) == (1, 1, 1)
     assert found["not_joined"] == 2  # a rating of no item, a label of no element
-    assert found["unreadable_cell"] == 4
+    assert found["unreadable_cell"] == 2  # a scale, a label
+    assert found["preferences_of_an_item_with_itself"] == 1
+    assert mine.excluded == {"ratings": 4, "scores": 1, "preferences": 1}

@@ -49,7 +49,8 @@ class Benchmark:
 
     ``scores`` and ``element_scores`` hold recorded metrics (``judge`` is the metric's name, ``dimension`` is ""
     where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
-    images that passed the checks as (key, encoded image), each time it is called. ``issues`` says what is wrong with
+    images that passed the checks as (key, encoded image), each time it is called. ``excluded`` counts, by table, the rows of the raw files
+    that are not used, whether they stand in the table as nulls or not at all. ``issues`` says what is wrong with
     the raw files.
     """
 
@@ -67,6 +68,7 @@ class Benchmark:
     element_scores: pd.DataFrame = field(default_factory=schema.ELEMENT_SCORES.empty)
     transcripts: pd.DataFrame = field(default_factory=schema.TRANSCRIPTS.empty)
     synthetic: bool = False
+    excluded: dict[str, int] = field(default_factory=dict)
     images: Callable[[], Iterator[tuple[str, bytes]]] = no_images
 
 
@@ -100,12 +102,14 @@ class Builder:
         self._image_of: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         self._prompt_ids: dict[str, str] = {}
+        self.excluded: dict[str, int] = {}
 
     def add(self, table: str, where: object = "", **row: object) -> bool:
         """Add one row to ``table``; ``False`` where its key stood before and the row was excluded."""
         key = tuple(row.get(name) for name in schema.TABLES[table].key)
         if key in self._keys[table]:
-            self.issues.add(
+            self.exclude(
+                table,
                 "duplicate_row",
                 where or " ".join(map(str, key)),
                 f"key of table '{table}' stands twice",
@@ -116,6 +120,11 @@ class Builder:
         for column, values in self._columns[table].items():
             values.append(row.get(column))
         return True
+
+    def exclude(self, table: str, kind: str, where: object, detail: str, action: str, count: int = 1) -> None:
+        """Record an issue that costs ``count`` rows of ``table``, which :attr:`Benchmark.excluded` counts."""
+        self.issues.add(kind, where, detail, action, count)
+        self.excluded[table] = self.excluded.get(table, 0) + count
 
     def prompt_id(self, prompt: str) -> str:
         """An identifier for the text ``prompt``, for files that have none: "p0", "p1" and so on as texts are met."""
@@ -191,7 +200,7 @@ class Builder:
         if problem:
             scale = f"{dimension.scale_min:g} to {dimension.scale_max:g}"
             detail = f"{dimension.name} of {item_id} by {rater_id}: {raw!r:.80} (scale {scale})"
-            self.issues.add(problem, where, detail, "rating excluded")
+            self.exclude("ratings", problem, where, detail, "rating excluded")
         added = self.add(
             "ratings",
             where,
@@ -220,7 +229,7 @@ class Builder:
         """Add one recorded score (run 0); one that is no number is kept as a null with the status ``unparsed``."""
         value = number(raw)
         if value is None:
-            self.issues.add("unreadable_score", where, f"{judge} of {item_id}: {raw!r:.80}", "kept as null")
+            self.exclude("scores", "unreadable_score", where, f"{judge} of {item_id}: {raw!r:.80}", "kept as null")
         status = schema.OK if value is not None else schema.UNPARSED
         self.score_row(where, item_id, judge, dimension, value, status, higher_is_better, explanation, protocol)
 
@@ -278,6 +287,7 @@ class Builder:
             dimensions=self.dimensions,
             issues=self.issues.frame(),
             synthetic=synthetic,
+            excluded=self.excluded,
             images=image_source(self._files, good, rewrite),
             **tables,
         )

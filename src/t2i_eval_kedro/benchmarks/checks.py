@@ -15,7 +15,7 @@ import pandas as pd
 
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.files import DataIssues
-from t2i_eval_kedro.benchmarks.splits import UNUSED, normalised
+from t2i_eval_kedro.benchmarks.splits import UNUSED, near_form, normalised
 
 WARNING = "warning"
 MEAN_RATER = "mean"
@@ -58,7 +58,7 @@ def check_splits(items: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     issues = DataIssues()
     joined = splits.merge(items[["item_id", "prompt"]], on="item_id", how="left")
     for name, rows in joined[joined["fold"] != UNUSED].groupby("split_name"):
-        folds = rows.groupby(rows["prompt"].map(normalised))["fold"].nunique()
+        folds = rows.groupby(rows["prompt"].map(near_form))["fold"].nunique()
         _several(
             issues, "prompt_in_two_folds", f"split {name}", list(folds.index[folds > 1]), "prompts are in two folds"
         )
@@ -98,11 +98,25 @@ def _items(benchmark: Benchmark, issues: DataIssues) -> None:
     _several(issues, "no_rating", "items", [i for i in items["item_id"] if i not in rated], "items have no rating")
     texts = items["prompt"].map(normalised)
     known = items["generator"] != UNKNOWN_GENERATOR
-    twice = pd.DataFrame({"text": texts, "generator": items["generator"]})[known].duplicated()
-    twins = list(items.loc[known, "item_id"][twice])
-    _several(issues, "duplicate_item", "items", twins, "items are of a prompt and generator that stood before")
+    cells = pd.DataFrame({"text": texts, "generator": items["generator"]})[known]
+    sizes = cells.value_counts()
+    if len(sizes) > 1 and sizes.min() == sizes.max() > 1:  # by design: several seeds
+        detail = f"{sizes.max()} images of each prompt by each generator (such as seeds)"
+        issues.add("several_images", "items", detail, WARNING, len(cells))
+    else:
+        twins = list(items.loc[known, "item_id"][cells.duplicated()])
+        _several(issues, "duplicate_item", "items", twins, "items are of a prompt and generator that stood before")
     ids = items.groupby(texts)["prompt_id"].nunique()
     _several(issues, "duplicate_prompt", "items", list(ids.index[ids > 1]), "prompts stand under several identifiers")
+    forms = pd.DataFrame({"form": items["prompt"].map(near_form), "text": texts}).drop_duplicates()
+    near = forms[forms["form"].duplicated(keep=False)].groupby("form")["text"].first()
+    _several(
+        issues,
+        "near_duplicate_prompt",
+        "items",
+        list(near),
+        "prompts differ from another in articles, accents or punctuation alone",
+    )
     counts = items[known].groupby("generator")["prompt_id"].nunique()
     for generator, count in counts[counts < counts.max()].items():
         detail = f"{count} prompts where another generator has {counts.max()}"

@@ -6,6 +6,7 @@ needs turning (EXIF orientation) or converting (CMYK) is written anew as PNG; an
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -124,18 +125,23 @@ def check_files(
         The good keys in the order of ``files``, and those among them that must be written anew.
     """
 
-    def check(path: Path) -> bool | str:
+    def check(path: Path) -> tuple[bool | str, bytes]:
         try:
-            return check_image(path.read_bytes(), limits)
+            data = path.read_bytes()
+            return check_image(data, limits), hashlib.sha256(data).digest()
         except BadImage as error:
-            return str(error)
+            return str(error), b""
         except OSError as error:
-            return f"cannot be read ({error.strerror})"
+            return f"cannot be read ({error.strerror})", b""
 
     good: list[str] = []
     rewrite: set[str] = set()
+    first: dict[bytes, tuple[str, Path]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for key, verdict in zip(files, pool.map(check, files.values()), strict=True):
+        for (key, path), (verdict, digest) in zip(files.items(), pool.map(check, files.values()), strict=True):
+            twin, twin_path = first.setdefault(digest, (key, path)) if digest else (key, path)
+            if twin_path != path:
+                issues.add("identical_image", key, f"the same file as {twin}", "warning")
             if isinstance(verdict, str):
                 issues.add("bad_image", key, verdict, "image excluded")
                 continue

@@ -1,7 +1,8 @@
 """Splits of a benchmark's items: by prompt, so that no prompt is in two folds, and by generator.
 
 Prompts are the same when their texts are the same after Unicode normalisation, case folding and the removal of repeated
-blanks and outer punctuation, under whatever identifier they stand; all texts of one prompt identifier stay together.
+blanks and outer punctuation, under whatever identifier they stand. All texts of one prompt identifier stay together, and so do texts that
+differ in articles, accents, punctuation or invisible characters alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 BY_PROMPT, BY_GENERATOR = "prompt", "generator"
 UNUSED = "unused"
+ARTICLES = frozenset({"a", "an", "the"})
 TRAINING_FOLDS = ("train", "validation")
 """What a student learns from and is stopped by; every other fold is not shown to it."""
 
@@ -28,8 +30,20 @@ def normalised(prompt: str) -> str:
     return text.strip(" .,;:!?\"'") or text
 
 
+def near_form(prompt: str) -> str:
+    """The form under which prompts that differ in articles, accents, punctuation, hyphens or invisible characters are one."""
+    text = unicodedata.normalize("NFKD", prompt.replace("\u2019", "'")).casefold()
+    text = "".join(c for c in text if not unicodedata.combining(c) and unicodedata.category(c) != "Cf")
+    text = "".join(c if c.isalnum() else "" if c == "'" else " " for c in text)
+    return " ".join(word for word in text.split() if word not in ARTICLES) or normalised(prompt)
+
+
 def prompt_groups(items: pd.DataFrame) -> pd.Series:
-    """For each row of ``items`` its group of prompts, named by the first of its normalised texts in order."""
+    """For each row of ``items`` its group of prompts, named by the first of its normalised texts in order.
+
+    A group holds all texts of one identifier and all texts of one :func:`near_form`, so that no fold sees another's prompt
+    with a comma more.
+    """
     texts = items["prompt"].map(normalised)
     parent: dict[str, str] = {text: text for text in texts}
 
@@ -39,10 +53,12 @@ def prompt_groups(items: pd.DataFrame) -> pd.Series:
             text = parent[text]
         return text
 
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    forms = dict(zip(texts, items["prompt"].map(near_form), strict=True))
     for prompt_id, text in zip(items["prompt_id"], texts, strict=True):
-        a, b = sorted((root(text), root(first.setdefault(prompt_id, text))))
-        parent[b] = a
+        for key in (("id", prompt_id), ("form", forms[text])):
+            a, b = sorted((root(text), root(first.setdefault(key, text))))
+            parent[b] = a
     return texts.map(root)
 
 

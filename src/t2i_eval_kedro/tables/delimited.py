@@ -55,6 +55,7 @@ def read_text_table(
     optional: Collection[str] = (),
     mapping: TableMapping | None = None,
     max_unreadable: float = 0.05,
+    every_column: bool = False,
 ) -> TextTable:
     """The columns ``required`` and those of ``optional`` that are there, as text.
 
@@ -64,6 +65,7 @@ def read_text_table(
         required: columns that must be there; one that ``mapping`` maps to null is not read.
         optional: columns that may be there.
         mapping: other names of columns, and columns that are to be made into rows.
+        every_column: keep all other columns too.
         max_unreadable: fraction of rows with too few or too many cells from which reading stops.
 
     Raises:
@@ -96,6 +98,8 @@ def read_text_table(
         )
     kept = {ours: column for ours, column in theirs.items() if column in header}
     kept |= {column: column for column in mapping.wide}
+    if every_column:
+        kept |= {column: column for column in header if column and column not in kept.values()}
     cells: dict[str, pd.Series] = {}
     for ours, column in kept.items():
         text = frame.iloc[:, header.index(column)].astype("str")

@@ -66,7 +66,7 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     frame["item_id"] = repaired(frame["item_id"], settings.id_rules, table.name)
     if "case" in settings.id_rules:
         frame["dimension"] = frame["dimension"].str.casefold()
-    return table, _numbers(table, settings)
+    return table, rating_numbers(table, settings)
 
 
 def to_long(table: TextTable, wide: list[str], name: str) -> TextTable:
@@ -83,7 +83,12 @@ def to_long(table: TextTable, wide: list[str], name: str) -> TextTable:
     return TextTable(table.name, long[there].reset_index(drop=True), lines[there], table.notes, table.columns)
 
 
-def _numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
+def rating_numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
+    """The numbers of ``table``, which has all of :data:`COLUMNS`.
+
+    Raises:
+        T2IEvalError: they cannot be understood without a setting, or too many are unusable.
+    """
     text = table.frame
     report: dict[str, int] = {}
     notes = list(table.notes)

@@ -50,8 +50,12 @@ def read(raw: Path) -> Benchmark:
         if not item(row["image_key"], row["#"]):
             continue
         if row["dimension"] not in DIMENSIONS:
-            out.issues.add(
-                "unreadable_cell", row["#"], f"dimension {row['dimension']!r:.40} is not known", "rating excluded"
+            out.exclude(
+                "ratings",
+                "unreadable_cell",
+                row["#"],
+                f"dimension {row['dimension']!r:.40} is not known",
+                "rating excluded",
             )
             continue
         out.rating(row["image_key"], row["user_ID"], DIMENSIONS[row["dimension"]], row["rating"], row["#"])
@@ -61,8 +65,12 @@ def read(raw: Path) -> Benchmark:
         ):
             key = f"{row['model']}/{row['img_id'].rpartition('.')[0]}"
             if row["metric"] not in HIGHER_IS_BETTER:
-                out.issues.add(
-                    "unreadable_cell", row["#"], f"metric {row['metric']!r:.40} is not known", "score excluded"
+                out.exclude(
+                    "scores",
+                    "unreadable_cell",
+                    row["#"],
+                    f"metric {row['metric']!r:.40} is not known",
+                    "score excluded",
                 )
             elif item(key, row["#"]):
                 out.score(

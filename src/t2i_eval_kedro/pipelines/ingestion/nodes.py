@@ -73,7 +73,7 @@ class IngestionSettings(BaseModel):
         split: of the prompts into folds.
         shapes: the embedded benchmark.
         max_bad_images: images that cannot be read and are excluded before the run stops.
-        max_bad_ratings: share of ratings that are off the scale or unreadable before the run stops.
+        max_bad_ratings: fraction of the rows of ratings, scores or preferences that cannot be used before the run stops.
         strict: end with an error, once everything is written, where anything at all was excluded.
         force: ingest again where nothing has changed since the last time.
     """
@@ -165,9 +165,17 @@ def _stop_if_too_bad(read: Benchmark, settings: IngestionSettings) -> None:
             f"{len(bad_images)} images of benchmark '{read.name}' cannot be used, the first {first['where']}: "
             f"{first['detail']}; repair them, or exclude them with ingestion.max_bad_images={len(bad_images)}."
         )
-    bad_ratings = int(read.ratings["score"].isna().sum())
-    if bad_ratings > settings.max_bad_ratings * len(read.ratings):
-        raise T2IEvalError(
-            f"{bad_ratings} of {len(read.ratings)} ratings of benchmark '{read.name}' are off the scale or unreadable; "
-            f"correct them, or raise ingestion.max_bad_ratings above {bad_ratings / len(read.ratings):.3f}."
-        )
+    used = {
+        "ratings": int(read.ratings["score"].notna().sum()),
+        "scores": int(read.scores["score"].notna().sum()),
+        "preferences": len(read.preferences),
+    }
+    for table, kept in used.items():
+        bad = read.excluded.get(table, 0)
+        if bad > settings.max_bad_ratings * (bad + kept):
+            listed = read.issues[read.issues["action"].str.contains("excluded|null", regex=True)]
+            example = f", the first at {listed['where'].iloc[0]}: {listed['detail'].iloc[0]}" if len(listed) else ""
+            raise T2IEvalError(
+                f"{bad} of {bad + kept} {table} of benchmark '{read.name}' are off the scale, unreadable or of no item{example}; "
+                f"correct them, or raise ingestion.max_bad_ratings above {bad / (bad + kept):.3f}."
+            )
