@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,33 @@ def test_one_prompt_is_one_text_and_real_photographs_have_no_generator():
     assert found.prompts == 2
     assert found.generators == ("g0", "g1")
     assert found.generator.tolist() == [0, 1, 0, -1]
+
+
+def test_one_very_long_prompt_does_not_cost_its_length_for_every_item():
+    rows = [
+        {
+            "item_id": f"i{k}",
+            "benchmark": "b",
+            "prompt_id": f"p{k}",
+            "prompt": "x" * 100_000 if k == 0 else f"text {k}",
+            "generator": "g",
+        }
+        for k in range(2000)
+    ]
+    table = schema.ITEMS.frame(rows)
+    ratings = schema.RATINGS.frame([rating(f"i{k}", "r", k % 5 + 1) for k in range(2000)])
+    scores = schema.SCORES.frame([score("i0", 1.0)])
+    tracemalloc.start()
+    found = build(table, ratings, scores)["overall"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.prompts == 2000
+    assert peak < 1e8  # text of fixed width would take 800 MB
+
+
+def test_runs_are_kept_beside_their_mean():
+    found = sample([score("i0", 1.0), score("i0", 2.0, run=1), score("i1", 5.0), score("i1", None, "unparsed", run=1)])[
+        "overall"
+    ]
+    np.testing.assert_array_equal(found.runs["e"][:2], [[1, 2], [5, np.nan]])
+    assert sample([score("i0", 1.0)])["overall"].runs == {}

@@ -283,3 +283,40 @@ def test_the_corrected_vqascore_accuracy_takes_its_threshold_from_other_prompts(
     assert vqascore_accuracy(scores, ratings, prompt, "corrected")["accuracy"] == 0
     assert vqascore_accuracy(scores[:3], ratings[:3])["accuracy"] == 1
     assert vqascore_accuracy(scores[3:], ratings[3:])["accuracy"] == 1
+
+
+def test_an_incomplete_judge_has_coverage_and_its_agreement_with_the_worst_score_for_the_rest(wide):
+    items, ratings, scores = FRAMES
+    part = scores.copy()
+    # The judge answers only the images that people like: left out are those where it might be wrong.
+    low = set(wide.index[wide["gold"] < wide["gold"].median()])
+    silent = (part["judge"] == "fair") & part["item_id"].isin(low)
+    part.loc[silent, "score"], part.loc[silent, "status"] = np.nan, "failed"
+    out = summarise(items, ratings, part, n_resamples=50)
+    found = out["completeness"]["fair"]["overall"]
+    kept = ~wide.index.isin(low)
+    assert found["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
+    assert found["n_unscored"] == (~kept).sum()
+    filled = wide["fair"].where(kept, wide["fair"][kept].min())
+    assert found["unscored_as_worst"]["spearman"]["value"] == pytest.approx(spearman(filled, wide["gold"]), abs=1e-6)
+    judged = out["evaluators"]["fair"]["overall"]["spearman"]["value"]
+    assert judged == pytest.approx(spearman(wide["fair"][kept], wide["gold"][kept]), abs=1e-6)
+    assert out["completeness"]["good"]["overall"]["coverage"] == 1
+
+
+def test_the_spread_over_runs_of_a_judge(wide):
+    items, ratings, scores = FRAMES
+    rng = np.random.default_rng(1)
+    one = scores[scores["judge"] == "good"]
+    runs = [one.assign(run=run, score=one["score"] + 0.8 * rng.normal(size=len(one))) for run in range(3)]
+    out = summarise(
+        items, ratings, schema.SCORES.check(pd.concat([*runs, scores[scores["judge"] != "good"]])), n_resamples=50
+    )
+    found = out["runs"]["good"]["overall"]
+    by_run = [spearman(r.set_index("item_id")["score"].loc[wide.index], wide["gold"]) for r in runs]
+    assert found["spearman"]["by_run"] == pytest.approx(by_run, abs=1e-6)
+    assert found["spearman"]["mean"] == pytest.approx(np.mean(by_run), abs=1e-6)
+    assert found["spearman"]["standard_deviation"] == pytest.approx(np.std(by_run, ddof=1), abs=1e-6)
+    assert found["score_standard_deviation"] == pytest.approx(0.8, abs=0.06)
+    assert set(out["runs"]) == {"good"}
+    assert out["evaluators"]["good"]["overall"]["spearman"]["value"] > found["spearman"]["mean"]

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from t2i_eval_kedro.statistics import correlation
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 
@@ -81,3 +82,13 @@ def test_the_logistic_straightens_a_bent_scale():
 
 def test_rmse():
     assert correlation.rmse(np.array([1.0, 2, 3]), np.array([1.0, 2, 5])) == pytest.approx(np.sqrt(4 / 3))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e160, 1e307])
+def test_pearson_does_not_depend_on_the_unit(unit):
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(1, 9, 50), rng.normal(size=50)
+    expected = stats.pearsonr(x, y).statistic
+    assert correlation.pearson(x * unit, y) == pytest.approx(expected, abs=1e-12)
+    one = Weights(np.ones((1, 50), dtype=np.int64))
+    assert pooled_statistics(x * unit, y, np.arange(50), one)["pearson"][0] == pytest.approx(expected, abs=1e-12)

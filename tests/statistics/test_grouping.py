@@ -72,3 +72,15 @@ def test_labels_may_overlap_and_may_be_absent():
     groups = Groups.by_labels([["a", "b"], [], ["b", "b"]])
     assert groups.names == ("a", "b")
     assert [m.tolist() for m in groups.members] == [[0], [0, 2]]
+
+
+def test_large_groups_equal_scipy():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 50, 5000).astype(float), rng.integers(0, 5, 5000).astype(float)
+    groups = Groups(("small", "large"), (np.arange(100), np.arange(100, 5000)))
+    found = statistics_within_groups(x, y, groups)
+    for k, m in enumerate(groups.members):
+        assert found["spearman"][k] == pytest.approx(stats.spearmanr(x[m], y[m]).statistic, abs=1e-12)
+        assert found["kendall_b"][k] == pytest.approx(stats.kendalltau(x[m], y[m]).statistic, abs=1e-12)
+        assert found["pearson"][k] == pytest.approx(stats.pearsonr(x[m], y[m]).statistic, abs=1e-12)
+        assert found["pairwise_accuracy"][k] == pytest.approx(correlation.pairwise_accuracy(x[m], y[m]), abs=1e-12)

@@ -60,3 +60,20 @@ def test_p_values_of_two_equal_generators_are_one_half():
 def test_rank_probabilities_share_ties_out():
     found = ranking.rank_probabilities(np.array([[3.0, 2, 1], [1.0, 1, 0], [np.nan, 1, 0]]))
     np.testing.assert_allclose(found, [[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("unit", [1e-14, 1e-160, 1e160])
+def test_agreement_of_means_does_not_depend_on_the_unit_of_the_scores(unit):
+    rng = np.random.default_rng(0)
+    a, b = np.round(rng.normal(size=(20, 9)), 1), np.round(rng.normal(size=(20, 9)), 1)
+    plain, scaled = ranking.compare_means(a, b), ranking.compare_means(a * unit, b)
+    for name in ("kendall_b", "spearman", "pearson", "pairwise_accuracy"):
+        np.testing.assert_allclose(getattr(scaled, name), getattr(plain, name), atol=1e-12, err_msg=name)
+    np.testing.assert_array_equal(ranking.rank_probabilities(a * unit), ranking.rank_probabilities(a))
+    one, other = (ranking.kendall_over_generators(v, b[0], 50, 0) for v in (a[0], a[0] * unit))
+    np.testing.assert_allclose(one, other)
+
+
+def test_means_that_differ_by_rounding_only_are_ties():
+    judge = np.array([[0.1 + 0.2, 0.3, 0.0, 1e-17]])
+    assert ranking.compare_means(judge, np.array([[1.0, 1, 0, 0]])).pairwise_accuracy[0] == 1

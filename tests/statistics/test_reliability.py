@@ -13,6 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from t2i_eval_kedro.statistics import reliability
 from t2i_eval_kedro.statistics.correlation import pearson
+from t2i_eval_kedro.statistics.pooled import Weights
 
 # Shrout and Fleiss (1979), table 2: 6 targets, 4 judges.
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
@@ -127,14 +128,14 @@ def test_undefined_coefficients_are_nan():
 def test_the_noise_ceiling_is_what_the_truth_reaches(unidentified, statistic):
     truth, table = simulated()
     reached = np.corrcoef(truth, table.mean(axis=1))[0, 1]
-    assert reliability.noise_ceiling(table, statistic, unidentified) == pytest.approx(reached, abs=0.03)
+    assert reliability.noise_ceiling(table, statistic, unidentified)[0] == pytest.approx(reached, abs=0.03)
 
 
 def test_the_noise_ceiling_is_the_root_of_the_spearman_brown_reliability():
     table = likert(60, 3, seed=4)
     single = np.mean([stats.pearsonr(table[:, a], table[:, b])[0] for a, b in itertools.combinations(range(3), 2)])
     expected = np.sqrt(3 * single / (1 + 2 * single))
-    assert reliability.noise_ceiling(table, "pearson", False) == pytest.approx(expected, abs=1e-12)
+    assert reliability.noise_ceiling(table, "pearson", False)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_leave_one_out_baseline_of_rater_and_judge_equals_a_plain_computation():
@@ -153,3 +154,39 @@ def test_a_judge_that_is_one_more_rater_reaches_the_leave_one_out_baseline():
     of_rater, of_judge = reliability.leave_one_rater_out(table, "pearson", judge)
     assert of_rater.mean() == pytest.approx(of_judge.mean(), abs=0.02)
     assert of_judge.mean() < pearson(judge, table.mean(axis=1))
+
+
+def test_weighted_kappa_takes_the_distances_of_the_ratings_not_of_their_ranks():
+    # Nobody used 3 and 4: 2 and 5 are three points apart, as are 1 and 4.
+    x, y = np.array([1.0, 1, 2, 2, 5, 5, 2, 1]), np.array([1.0, 2, 2, 5, 5, 2, 1, 1])
+    weight = (x[:, None] - y[None, :]) ** 2
+    expected = 1 - np.diag(weight).mean() / weight.mean()
+    assert reliability.weighted_kappas(np.column_stack([x, y]))[0] == pytest.approx(expected, abs=1e-12)
+    ranks = 1 - np.mean([0, 1, 0, 1, 0, 1, 1, 0]) / np.mean(
+        (stats.rankdata(x, "dense")[:, None] - stats.rankdata(y, "dense")[None, :]) ** 2
+    )
+    assert abs(ranks - expected) > 0.05
+
+
+def test_constant_and_reversed_raters_are_told_from_noisy_ones():
+    _, table = simulated(60, 4)
+    table[:, 2] = 3.0
+    assert reliability.constant_raters(table).tolist() == [False, False, True, False]
+    table[:, 3] *= -1
+    assert reliability.reversed_raters(table).tolist() == [False, False, False, True]
+    noise = np.random.default_rng(8).normal(size=(60, 4))
+    assert not reliability.reversed_raters(noise).any()
+
+
+def test_reliability_under_weights_equals_the_items_written_out():
+    table = likert(30, 3, seed=7)
+    table[::4, 1] = np.nan
+    row, counts = np.repeat(np.arange(10), 3), np.random.default_rng(0).integers(0, 3, (6, 10))
+    for statistic in ("pearson", "spearman"):
+        found = reliability.single_reliability(table, statistic, False, row, Weights(counts))
+        for k, weights in enumerate(counts):
+            copies = np.repeat(table, weights[row], axis=0)
+            assert found[k] == pytest.approx(reliability.single_reliability(copies, statistic, False)[0], abs=1e-9)
+    found = reliability.single_reliability(table, "pearson", True, row, Weights(counts))
+    for k, weights in enumerate(counts):
+        assert found[k] == pytest.approx(reliability.icc(np.repeat(table, weights[row], axis=0)).one, abs=1e-9)

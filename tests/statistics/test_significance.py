@@ -101,3 +101,12 @@ def test_rank_clusters():
     values = {"a": 0.9, "b": 0.8, "c": 0.5, "d": 0.4}
     p = {("a", "b"): 0.5, ("a", "c"): 0.01, ("c", "b"): 0.2, ("c", "d"): 0.001}
     assert tests.rank_clusters(values, p) == {"a": 1, "b": 1, "c": 2, "d": 3}
+
+
+def test_the_test_does_not_depend_on_the_unit_of_the_scores():
+    rng = np.random.default_rng(0)
+    y, a, b = (rng.normal(size=60) for _ in range(3))
+    permutation = tests.PairedPermutation(tests.random_exchanges(12, 30, 0))
+    plain, scaled = (permutation.pooled(a * unit, b, y, np.repeat(np.arange(12), 5)) for unit in (1.0, 1e160))
+    for name, values in plain.items():
+        np.testing.assert_allclose(scaled[name], values, atol=1e-12, err_msg=name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from t2i_eval_kedro.statistics.ties import best_threshold, pairs_within_groups, tie_calibrated
+from t2i_eval_kedro.statistics.ties import best_threshold, limited_groups, pairs_within_groups, tie_calibrated
 
 
 def accuracy(x, y, threshold):
@@ -59,3 +62,30 @@ def test_one_prompt_alone_cannot_be_calibrated():
     found = tie_calibrated(np.array([1.0, 2]), np.array([1.0, 2]), (np.array([0, 1]),))
     assert np.isnan(found.by_prompt).all()
     assert found.thresholds == ()
+
+
+def test_all_items_are_compared_below_the_limit_and_a_random_part_above_it():
+    groups = (np.arange(5), np.arange(5, 105), np.arange(105, 405))
+    assert limited_groups(groups, 0) == (groups, None)
+    limited, most = limited_groups(groups, 0, pairs=3000)
+    assert most is not None
+    assert [len(m) for m in limited] == [5, min(most, 100), most]
+    pairs = [len(m) * (len(m) - 1) // 2 for m in limited]
+    assert 2900 < sum(pairs) <= 3000
+    for whole, part in zip(groups, limited, strict=True):
+        assert len(set(part)) == len(part)
+        assert set(part) <= set(whole)
+
+
+def test_twenty_thousand_items_under_one_prompt_need_little_memory():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=20_020)
+    x = y + rng.normal(size=len(y))
+    tracemalloc.start()
+    found = tie_calibrated(x, y, (np.arange(20_000), np.arange(20_000, 20_020)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e9  # all 200 million pairs at once would take 13 GB
+    assert found.items is not None
+    # Continuous values have no ties, so the accuracy of the sample estimates that of all pairs: (tau + 1) / 2.
+    assert found.by_prompt[0] == pytest.approx((stats.kendalltau(x[:20_000], y[:20_000]).statistic + 1) / 2, abs=0.01)

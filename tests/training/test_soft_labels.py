@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.training.soft_labels import corrected, published
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/golden/deqa_soft_label.json").read_text())["rows"]
@@ -43,3 +44,9 @@ def test_the_corrected_form_is_a_distribution_with_the_mean(levels: int, place: 
 def test_the_corrected_form_is_mirrored_with_the_mean(place: float, std: float) -> None:
     mean = 1 + 10 * place
     np.testing.assert_allclose(corrected(mean, std, 11), corrected(12 - mean, std, 11)[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(3.0, float("nan")), (float("nan"), 1.0), (3.0, -1.0), (3.0, float("inf"))])
+def test_a_mean_or_spread_that_is_not_a_number_is_refused_not_searched_for_ever(mean: float, std: float) -> None:
+    with pytest.raises(T2IEvalError, match="needs a finite mean"):
+        corrected(mean, std)

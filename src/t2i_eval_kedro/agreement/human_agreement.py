@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.ratings import valid_ratings
 from t2i_eval_kedro.statistics import reliability
-from t2i_eval_kedro.statistics.estimates import Json, estimate, round_or_none
-from t2i_eval_kedro.statistics.kernels import Floats
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, round_or_none
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights
 
 UNIDENTIFIED_RATERS = frozenset({"tifa160", "genai_bench"})
 """Benchmarks with unidentified raters: a column of ratings is a slot, not one person throughout."""
@@ -17,13 +21,24 @@ UNIDENTIFIED_RATERS = frozenset({"tifa160", "genai_bench"})
 CEILING_STATISTICS = ("spearman", "pearson")
 """Statistics that have a noise ceiling and a leave-one-rater-out baseline."""
 
+CEILING_RESAMPLES = 200
+"""Most bootstrap resamples of a noise ceiling: every pair of raters has a correlation of its own in each."""
 
-def rating_table(ratings: pd.DataFrame, sample: RatedItems) -> Floats:
-    """``(items, raters)`` ratings of one dimension in the order of the sample; NaN where missing or off the scale."""
+MAX_CEILING_PAIRS = 300
+"""Most pairs of raters for which a noise ceiling has an interval."""
+
+
+def rating_frame(ratings: pd.DataFrame, sample: RatedItems) -> pd.DataFrame:
+    """Ratings of one dimension: items (in the order of the sample) x raters; NaN where missing or off the scale."""
     kept = valid_ratings(ratings[ratings["dimension"] == sample.dimension])
     kept = kept[kept["item_id"].isin(sample.item_ids)]
     wide = kept.pivot(index="item_id", columns="rater_id", values="score").sort_index(axis=1)
-    return np.asarray(wide.reindex(list(sample.item_ids)).to_numpy(dtype=float))
+    return wide.reindex(list(sample.item_ids)).astype(float)
+
+
+def rating_table(ratings: pd.DataFrame, sample: RatedItems) -> Floats:
+    """``(items, raters)`` of :func:`rating_frame`."""
+    return np.asarray(rating_frame(ratings, sample).to_numpy(dtype=float))
 
 
 def rater_agreement(table: Floats, unidentified: bool) -> Json:
@@ -63,18 +78,65 @@ def rater_agreement(table: Floats, unidentified: bool) -> Json:
     }
 
 
-def noise_ceiling(table: Floats, unidentified: bool) -> Json:
-    """The noise ceiling of each statistic, and the single-rater reliability that it is computed from."""
-    reason = _no_raters(table)
+def noise_ceiling(
+    table: Floats,
+    raters: Sequence[str],
+    unidentified: bool,
+    prompt: Ints | None = None,
+    weights: Weights | None = None,
+    confidence: float = 0.95,
+) -> Json:
+    """The noise ceiling of each statistic with its interval over prompts, and the single-rater reliability behind it.
+
+    A rater who gave one value to all items has no correlation with anyone: such raters are left out and named. There is no
+    ceiling where a rater orders the items against the others, or where the raters do not agree.
+
+    Args:
+        table: ``(items, raters)`` ratings, NaN where missing.
+        raters: names of the columns.
+        unidentified: whether columns are slots that cannot be told apart.
+        prompt: ``(items,)`` index of each item's prompt; without it there is no interval.
+        weights: weights of prompts, ``(1 + B, P)``: all ones, then the bootstrap resamples.
+        confidence: confidence level of the interval.
+    """
+    constant = np.zeros(table.shape[1], dtype=bool) if unidentified else reliability.constant_raters(table)
+    against = np.zeros(table.shape[1], dtype=bool) if unidentified else reliability.reversed_raters(table)
+    kept = table[:, ~constant]
+    reason = _no_raters(kept)
+    if reason and constant.any():
+        reason = f"{reason}, without {_named(raters, constant)}"
+    if against.any():
+        reason = (
+            f"{_named(raters, against)} ordered the items against the other raters; if the scale was reversed, correct "
+            "the ratings"
+        )
+    pairs = kept.shape[1] * (kept.shape[1] - 1) // 2
+    interval = prompt is not None and weights is not None and (unidentified or pairs <= MAX_CEILING_PAIRS)
+    rows = Weights(weights.table[: 1 + CEILING_RESAMPLES]) if interval and weights is not None else None
     out: Json = {}
     for name in CEILING_STATISTICS:
         if reason:
             out[name] = {"value": None, "reason": reason}
             continue
-        single = reliability.single_reliability(table, name, unidentified)
-        value = reliability.noise_ceiling(table, name, unidentified)
-        out[name] = estimate(value, "the raters' agreement is not defined", single_rater_reliability=single)
+        row = prompt if interval else None
+        single = float(reliability.single_reliability(kept, name, unidentified)[0])
+        values = reliability.noise_ceiling(kept, name, unidentified, row, rows)
+        why = None
+        if not single > 0:
+            why = "the raters do not agree: their single-rater reliability is "
+            why += f"{single:.2f}" if np.isfinite(single) else "not defined"
+        if interval:
+            out[name] = bootstrap_estimate(values, confidence, why, single_rater_reliability=single)
+        else:
+            out[name] = estimate(float("nan") if why else float(values[0]), why, single_rater_reliability=single)
+        if constant.any():
+            out[name]["note"] = f"without {_named(raters, constant)}, who gave one value to every item"
     return out
+
+
+def _named(raters: Sequence[str], chosen: npt.NDArray[np.bool_]) -> str:
+    names = [name for name, is_chosen in zip(raters, chosen, strict=True) if is_chosen]
+    return f"rater {names[0]}" if len(names) == 1 else f"raters {', '.join(names)}"
 
 
 def add_attenuation_correction(figures: Json, limits: Json) -> None:

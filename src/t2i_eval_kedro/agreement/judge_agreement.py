@@ -99,6 +99,51 @@ class JudgeAgreement:
             out[name] = bootstrap_estimate(resampled, confidence, reason, n=len(self.x), n_prompts=prompts)
         return out
 
+    def completeness(self) -> Json:
+        """How complete the judge's scores are, and what its agreement is when an item without a score has its worst one.
+
+        ``coverage`` is the fraction of rated items with a score; ``unscored_as_worst`` has the headline statistics over all
+        rated items. Beside the agreement over what was judged they show whether a judge gains by leaving items out.
+        """
+        scores, gold = self.sample.scores[self.name], self.sample.gold
+        fraction = len(self.x) / len(gold) if len(gold) else float("nan")
+        filled = np.where(self.kept, scores, self.x.min() if len(self.x) else np.nan)
+        reason = correlation.undefined(filled, gold) if len(self.x) else "no item has both a score and a rating"
+        values = {
+            name: float("nan") if reason else correlation.STATISTIC_FUNCTIONS[name](filled, gold) for name in HEADLINE
+        }
+        return {
+            "coverage": round_or_none(fraction),
+            "n_unscored": len(gold) - len(self.x),
+            "unscored_as_worst": {name: estimate(value, reason, n=len(gold)) for name, value in values.items()},
+        }
+
+    def over_runs(self) -> Json | None:
+        """Mean and spread of the headline statistics over the judge's runs; None where it has one run.
+
+        ``mean`` and ``standard_deviation`` (divisor runs - 1) are over runs, each on the items that it scored;
+        ``score_standard_deviation`` is the root mean variance of an item's scores over runs, in the judge's units.
+        """
+        runs = self.sample.runs.get(self.name)
+        if runs is None:
+            return None
+        out: Json = {"n_runs": runs.shape[1]}
+        for name in HEADLINE:
+            values = []
+            for scores in runs.T:
+                kept = np.isfinite(scores)
+                values.append(correlation.STATISTIC_FUNCTIONS[name](scores[kept], self.sample.gold[kept]))
+            defined = np.array([v for v in values if math.isfinite(v)])
+            out[name] = {
+                "mean": round_or_none(float(defined.mean())) if len(defined) else None,
+                "standard_deviation": round_or_none(float(defined.std(ddof=1))) if len(defined) > 1 else None,
+                "by_run": [round_or_none(v) for v in values],
+            }
+        number = np.isfinite(runs).sum(axis=1)
+        repeated = runs[number > 1]
+        spread = float(np.sqrt(np.nanvar(repeated, axis=1, ddof=1).mean())) if len(repeated) else float("nan")
+        return out | {"score_standard_deviation": round_or_none(spread)}
+
     def _reason(self, name: str) -> str | None:
         if name == "rmse":
             low, high = self.sample.scale
@@ -126,6 +171,10 @@ class JudgeAgreement:
                 resampled, confidence, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum())
             )
             out[name] = entry | _average(mean.fisher, mean.groups, mean.suppressed, mean.undefined)
+        if calibrated.items is not None:
+            out["pairwise_accuracy_tie_calibrated"]["note"] = (
+                f"on at most {calibrated.items} items a prompt, drawn at random"
+            )
         out["pairwise_accuracy_tie_calibrated"]["thresholds"] = [round_or_none(t) for t in calibrated.thresholds]
         return out
 

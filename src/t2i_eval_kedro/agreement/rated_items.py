@@ -40,6 +40,7 @@ class RatedItems:
         scale: lowest and highest rating allowed.
         scores: judge -> ``(n,)`` oriented scores, NaN where there is none.
         counts: judge -> status -> number of rated items.
+        runs: judge with several runs -> ``(n, runs)`` oriented scores, NaN where there is none.
         prompts: number of prompts.
     """
 
@@ -53,6 +54,7 @@ class RatedItems:
     prompts: int
     scores: dict[str, Floats] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    runs: dict[str, Floats] = field(default_factory=dict)
 
 
 def build(
@@ -83,15 +85,15 @@ def build(
     generator = np.array([-1 if r else index[g] for g, r in zip(items["generator"], real, strict=True)], dtype=np.int64)
     place = pd.Series(np.arange(len(items)), index=items["item_id"])
     judged = oriented_scores(scores[scores["item_id"].isin(items["item_id"])])
+    several_runs = scores["run"].nunique() > 1
     out: dict[str, RatedItems] = {}
     for dimension, rows in mean_ratings(ratings[ratings["item_id"].isin(items["item_id"])]).groupby(
         "dimension", sort=True
     ):
         at = np.sort(place.loc[rows["item_id"]].to_numpy())
         ordered = rows.set_index("item_id").loc[items["item_id"].iloc[at]]
-        prompt, _ = pd.factorize(
-            prompt_names[at], sort=True
-        )  # an array of fixed width would cost the longest prompt per item
+        # By object: an array of fixed-width text would take the longest prompt's length for every item.
+        prompt = pd.factorize(prompt_names[at].astype(object), sort=True)[0].astype(np.int64)
         sample = RatedItems(
             dimension=str(dimension),
             item_ids=tuple(ordered.index),
@@ -103,6 +105,8 @@ def build(
             prompts=int(prompt.max()) + 1,
         )
         _add_scores(sample, judged, missing)
+        if several_runs:
+            _add_runs(sample, scores)
         out[sample.dimension] = sample
     return out
 
@@ -157,6 +161,21 @@ def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> N
         counts = rows["status"].fillna(MISSING).value_counts()
         sample.counts[name] = {status: int(counts.get(status, 0)) for status in STATUSES}
         sample.scores[name] = _fill(rows["score"].to_numpy(dtype=float), missing, name, sample)
+
+
+def _add_runs(sample: RatedItems, scores: pd.DataFrame) -> None:
+    names = evaluator_names(scores)
+    for name in sample.scores:
+        rows = scores[(names == name) & scores["item_id"].isin(sample.item_ids)]
+        rows = rows[rows["dimension"] == (sample.dimension if (rows["dimension"] == sample.dimension).any() else "")]
+        if rows["run"].nunique() < 2:
+            continue
+        sign = np.where(rows["higher_is_better"].astype(bool), 1.0, -1.0)
+        usable = (rows["status"] == OK) & rows["score"].notna()
+        wide = rows.assign(score=(rows["score"] * sign).where(usable)).pivot(
+            index="item_id", columns="run", values="score"
+        )
+        sample.runs[name] = wide.reindex(list(sample.item_ids)).to_numpy(dtype=float)
 
 
 def _fill(values: Floats, missing: Missing, name: str, sample: RatedItems) -> Floats:

@@ -6,6 +6,8 @@
 | judges | evaluator's name -> {judge, protocol}; the protocol of a recorded metric is null |
 | evaluators | name -> dimension -> statistic -> {value, low, high, n, ...}, over all items |
 | counts | name -> dimension -> response status -> number of rated items |
+| completeness | name -> dimension -> coverage, and the agreement when an item without a score has the worst one |
+| runs | name -> dimension -> mean and spread over the runs of a judge that has several |
 | within_group | prompt, generator, skill -> name -> dimension -> statistic averaged over groups, and the groups |
 | ranking | name -> dimension -> agreement of the generators' ranking |
 | intervals | name -> dimension -> statistic -> intervals for new generators, raters, prompts and generators |
@@ -95,18 +97,21 @@ def summarise(
         },
         **{key: {} for key in ("evaluators", "counts")},
         "within_group": {key: {} for key in ("prompt", "generator", *(["skill"] if any(tags.values()) else []))},
-        **{key: {} for key in ("ranking", "intervals")},
+        **{key: {} for key in ("completeness", "runs", "ranking", "intervals")},
         "significance": [],
         **{key: {} for key in ("ranks", "raters", "noise_ceiling", "leave_one_rater_out")},
     }
     requested = None if pairs is None else list(pairs)
     for dimension, sample in samples.items():
-        table = human_agreement.rating_table(ratings, sample)
+        frame = human_agreement.rating_frame(ratings, sample)
+        table = np.asarray(frame.to_numpy(dtype=float))
         out["data"][dimension] = _describe(sample, table)
         out["raters"][dimension] = human_agreement.rater_agreement(table, slots)
-        out["noise_ceiling"][dimension] = human_agreement.noise_ceiling(table, slots)
         resamples = resample_counts(sample.prompts, n_resamples, seed)
         weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), resamples]))
+        out["noise_ceiling"][dimension] = human_agreement.noise_ceiling(
+            table, [str(name) for name in frame.columns], slots, sample.prompt, weights, confidence
+        )
         signs = np.random.default_rng(seed + 2).choice([-1.0, 1.0], size=(n_resamples, sample.prompts))
         judged = {name: JudgeAgreement.of(sample, name, weights) for name in sample.scores}
         for name, judge in judged.items():
@@ -117,8 +122,12 @@ def summarise(
                 "counts": sample.counts[name],
                 "ranking": judge.ranking(confidence, seed, signs),
                 "intervals": judge.intervals(confidence, seed, None if slots else table),
+                "completeness": judge.completeness(),
                 "leave_one_rater_out": human_agreement.leave_one_out_baseline(table, sample.scores[name]),
             }
+            over_runs = judge.over_runs()
+            if over_runs is not None:
+                sections["runs"] = over_runs
             for key, section in sections.items():
                 out[key].setdefault(name, {})[dimension] = section
             grouped = {

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy import optimize, special, stats
 
-from t2i_eval_kedro.statistics.kernels import Floats, RankSums, lanes, plan, rank_sums
+from t2i_eval_kedro.statistics.kernels import Floats, RankSums, lanes, plan, rank_sums, unit_scaled
 
 
 def undefined(scores: Floats, ratings: Floats) -> str | None:
@@ -31,8 +31,9 @@ def pearson(scores: Floats, ratings: Floats) -> float:
     """Pearson's product-moment correlation, sum of centred products over the root of the product of centred squares."""
     if undefined(scores, ratings):
         return float("nan")
-    x, y = scores - scores.mean(), ratings - ratings.mean()
-    # Scaled first, so that squares of very small or very large deviations neither vanish nor overflow.
+    # Scaled first, so that neither the sum nor the squares of very small or very large values vanish or overflow.
+    x, y = unit_scaled(scores), unit_scaled(ratings)
+    x, y = x - x.mean(), y - y.mean()
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
     return float(np.clip((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), -1.0, 1.0))
 

@@ -20,6 +20,9 @@ from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 GROUPED_STATISTICS = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
 """The statistics that are computed within groups."""
 
+MAX_VISITED = 2000
+"""Most items of a group whose pairs are visited one by one."""
+
 MIN_GROUP = 3
 """Default number of items below which a group is suppressed."""
 
@@ -82,8 +85,19 @@ class Average:
 def statistics_within_groups(x: Floats, y: Floats, groups: Groups) -> dict[str, Floats]:
     """Each of :data:`GROUPED_STATISTICS` within each group, ``(G,)``; NaN where undefined.
 
-    Every pair of items of a group is visited once: made for many small groups.
+    Every pair of items of a small group is visited once; large groups are sorted instead.
     """
+    large = [g for g, m in enumerate(groups.members) if len(m) > MAX_VISITED]
+    if large:
+        small = tuple(m[:0] if len(m) > MAX_VISITED else m for m in groups.members)
+        out = statistics_within_groups(x, y, Groups(groups.names, small))
+        one = Weights(np.ones((1, 1), dtype=np.int64))
+        for g in large:
+            m = groups.members[g]
+            values = pooled_statistics(x[m], y[m], np.zeros(len(m), dtype=np.int64), one, GROUPED_STATISTICS)
+            for name, by_group in out.items():
+                by_group[g] = values[name][0]
+        return out
     sizes = np.array([len(m) for m in groups.members], dtype=np.int64)
     starts = np.r_[0, np.cumsum(sizes)]
     order = np.concatenate(groups.members) if len(groups.members) else np.zeros(0, dtype=np.int64)

@@ -113,6 +113,11 @@ class RankSums:
         return np.where(least > 1, tau, np.nan)
 
 
+def unit_scaled(values: Floats) -> Floats:
+    """``values`` divided by a power of two, which is exact, so that the largest is between 0.5 and 1."""
+    return np.asarray(np.ldexp(values, -int(np.frexp(np.abs(values).max(initial=0.0))[1])))
+
+
 def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
     """Sort the pairs ``(x, y)`` once.
 

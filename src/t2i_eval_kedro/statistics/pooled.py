@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from t2i_eval_kedro.statistics.kernels import Floats, Ints, lanes, plan, rank_sums
+from t2i_eval_kedro.statistics.kernels import Floats, Ints, lanes, plan, rank_sums, unit_scaled
 
 POOLED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "rmse", "pairwise_accuracy")
 """The statistics that :func:`pooled_statistics` knows."""
@@ -80,18 +80,21 @@ def _moments(x: Floats, y: Floats, row: Ints, weights: Weights) -> dict[str, Flo
         return dict.fromkeys(("pearson", "rmse"), np.full(weights.n_weightings, np.nan))
     # Centred and scaled over the whole sample, so that no weighting loses digits to a large mean.
     u, v = _standard(x), _standard(y)
+    difference = x - y
+    largest = np.abs(difference).max() or 1.0  # scaled, so that its square does not overflow
     n, su, sv, suu, svv, suv, square = weights.sums(
-        np.column_stack([np.ones_like(x), u, v, u * u, v * v, u * v, (x - y) ** 2]), row
+        np.column_stack([np.ones_like(x), u, v, u * u, v * v, u * v, (difference / largest) ** 2]), row
     ).T
     with np.errstate(divide="ignore", invalid="ignore"):
         top, left, right = suv - su * sv / n, suu - su * su / n, svv - sv * sv / n
         # Rounding leaves a trace of variance where a resample holds one value only.
         tiny = 1e-12 * n
         r = np.where((left > tiny) & (right > tiny), top / np.sqrt(left) / np.sqrt(right), np.nan)
-        return {"pearson": np.clip(r, -1, 1), "rmse": np.where(n > 0, np.sqrt(square / n), np.nan)}
+        return {"pearson": np.clip(r, -1, 1), "rmse": np.where(n > 0, largest * np.sqrt(square / n), np.nan)}
 
 
 def _standard(values: Floats) -> Floats:
+    values = unit_scaled(values)  # so that the sum does not overflow
     centred = values - values.mean()
     largest = np.abs(centred).max()
-    return np.asarray(centred / largest) if largest > 0 else centred
+    return np.asarray(centred / largest) if largest > 0 else np.asarray(centred)

@@ -10,6 +10,7 @@ from scipy import stats
 from t2i_eval_kedro.statistics.bootstrap import resample_counts
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.statistics.ties import snap_ties
 
 MIN_GENERATORS = 8
 """Fewer generators than this are too few to say anything about new generators: no permutation, no bootstrap of generators."""
@@ -47,9 +48,9 @@ def generator_means(values: Floats, generator: Ints, generators: int, row: Ints,
 
 def compare_means(judge: Floats, people: Floats) -> SystemAgreement:
     """Agreement of ``(weightings, G)`` means of the judge with those of people."""
+    judge, people = snap_ties(judge), snap_ties(people)
     first, second = np.triu_indices(judge.shape[1], 1)
-    a = np.sign(np.round(judge[:, first] - judge[:, second], 12))
-    b = np.sign(np.round(people[:, first] - people[:, second], 12))
+    a, b = np.sign(judge[:, first] - judge[:, second]), np.sign(people[:, first] - people[:, second])
     with np.errstate(divide="ignore", invalid="ignore"):
         tau = (a * b).sum(axis=1) / np.sqrt((a != 0).sum(axis=1)) / np.sqrt((b != 0).sum(axis=1))
         accuracy = np.where(np.isnan(a).any(axis=1), np.nan, (a == b).mean(axis=1) if len(first) else np.nan)
@@ -57,15 +58,21 @@ def compare_means(judge: Floats, people: Floats) -> SystemAgreement:
 
 
 def _ranks(means: Floats) -> Floats:
-    return np.asarray(stats.rankdata(np.round(means, 12), axis=1), dtype=float)
+    return np.asarray(stats.rankdata(means, axis=1), dtype=float)
 
 
 def _rows(a: Floats, b: Floats) -> Floats:
     """Pearson's correlation of each row of ``a`` with that of ``b``."""
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    a, b = _centred(a), _centred(b)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(scale > 1e-300, (a * b).sum(axis=1) / scale, np.nan)
+        return np.asarray((a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
+
+
+def _centred(rows: Floats) -> Floats:
+    """Each row minus its mean, divided by the largest deviation: squares neither vanish nor overflow; NaN if constant."""
+    deviation = rows - rows.mean(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(deviation / np.abs(deviation).max(axis=1, keepdims=True, initial=0.0))
 
 
 def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Floats) -> Floats:
@@ -111,7 +118,7 @@ def kendall_over_generators(judge: Floats, people: Floats, resamples: int, seed:
     """Kendall's tau-b of ``(G,)`` means under a bootstrap of the generators, ``(resamples,)``."""
     counts = Weights(resample_counts(len(judge), resamples, seed))
     rows = np.arange(len(judge))
-    return pooled_statistics(np.round(judge, 12), np.round(people, 12), rows, counts, ("kendall_b",))["kendall_b"]
+    return pooled_statistics(snap_ties(judge), snap_ties(people), rows, counts, ("kendall_b",))["kendall_b"]
 
 
 def rank_probabilities(means: Floats) -> Floats:
@@ -125,8 +132,9 @@ def rank_probabilities(means: Floats) -> Floats:
     out = np.zeros((size, size))
     if len(kept) == 0:
         return np.full((size, size), np.nan)
-    best = stats.rankdata(-np.round(kept, 12), axis=1, method="min").astype(int) - 1
-    worst = stats.rankdata(-np.round(kept, 12), axis=1, method="max").astype(int) - 1
+    lowest = -snap_ties(kept)
+    best = stats.rankdata(lowest, axis=1, method="min").astype(int) - 1
+    worst = stats.rankdata(lowest, axis=1, method="max").astype(int) - 1
     for rank in range(size):
         at_rank = (best <= rank) & (rank <= worst)
         out[:, rank] = (at_rank / (worst - best + 1)).sum(axis=0)

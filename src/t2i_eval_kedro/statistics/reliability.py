@@ -14,11 +14,13 @@ from typing import Literal
 
 import krippendorff
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
 from t2i_eval_kedro.statistics.correlation import pearson, spearman
-from t2i_eval_kedro.statistics.kernels import Floats
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import keep_ties
 
 MIN_COMMON = 5
@@ -62,7 +64,8 @@ def fleiss(table: Floats) -> float:
 def weighted_kappas(table: Floats) -> Floats:
     """Cohen's kappa with quadratic weights of every pair of raters with enough common items, ``(pairs,)``.
 
-    Distances are those of the sorted distinct ratings, which are equally spaced on a Likert scale.
+    The weights are squared differences of the ratings themselves (Cohen 1968), also where a point of the scale was never
+    used: 1, 2 and 5 are not equally spaced.
     """
     values = np.unique(table[np.isfinite(table)])
     out = []
@@ -73,7 +76,12 @@ def weighted_kappas(table: Floats) -> Floats:
         counts = np.zeros((len(values), len(values)))
         np.add.at(counts, (np.searchsorted(values, table[both, a]), np.searchsorted(values, table[both, b])), 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out.append(float(cohens_kappa(counts, wt="quadratic", return_results=False)) if len(values) > 1 else np.nan)
+            kappa = (
+                cohens_kappa(counts, weights=values, wt="quadratic", return_results=False)
+                if len(values) > 1
+                else np.nan
+            )
+        out.append(float(kappa))
     return np.array(out)
 
 
@@ -104,48 +112,109 @@ def icc(table: Floats) -> Icc:
     return Icc(one, agreement, _ratio(between - error, between + (k - 1) * error))
 
 
-def spearman_brown(reliability: float, raters: float) -> float:
-    """Reliability of the mean of ``raters`` ratings, ``k r / (1 + (k - 1) r)``; 0 where one has none."""
-    return raters * reliability / (1 + (raters - 1) * reliability) if reliability > 0 else 0.0
+def spearman_brown(reliability: Floats, raters: float) -> Floats:
+    """Reliability of the mean of ``raters`` ratings, ``k r / (1 + (k - 1) r)``; NaN where one rater has none (r <= 0)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(reliability > 0, raters * reliability / (1 + (raters - 1) * reliability), np.nan)
 
 
-def single_reliability(table: Floats, statistic: str, unidentified: bool) -> float:
-    """Single-rater reliability: how well one rater's ratings predict another's.
+def single_reliability(
+    table: Floats, statistic: str, unidentified: bool, row: Ints | None = None, weights: Weights | None = None
+) -> Floats:
+    """Single-rater reliability: how well one rater's ratings predict another's, ``(weightings,)``.
 
     The mean correlation of all pairs of raters, weighted by their common items; for unidentified slots ICC(1), of the
     ratings for Pearson and of their mid-ranks among all ratings for Spearman.
+
+    Args:
+        table: ``(n, raters)`` ratings, NaN where missing.
+        statistic: ``spearman`` or ``pearson``.
+        unidentified: whether the columns are slots that cannot be told apart.
+        row: ``(n,)`` weight row of each item; by default all items share one.
+        weights: table of weightings; by default one of all ones.
     """
+    row = np.zeros(len(table), dtype=np.int64) if row is None else row
+    weights = Weights(np.ones((1, int(row.max(initial=0)) + 1), dtype=np.int64)) if weights is None else weights
     if unidentified:
         values = table
         if statistic == "spearman":
             values = np.full_like(table, np.nan)
             values[np.isfinite(table)] = stats.rankdata(table[np.isfinite(table)])
-        return icc(values).one
-    function = _function(statistic)
-    correlations, weight = [], []
+        return _icc_one(values, row, weights)
+    total, size = np.zeros(weights.n_weightings), np.zeros(weights.n_weightings)
     for a, b in combinations(range(table.shape[1]), 2):
         both = np.isfinite(table[:, a]) & np.isfinite(table[:, b])
-        value = function(table[both, a], table[both, b]) if both.sum() >= MIN_COMMON else float("nan")
-        if np.isfinite(value):
-            correlations.append(value)
-            weight.append(both.sum())
-    return float(np.average(correlations, weights=weight)) if correlations else float("nan")
+        if both.sum() < MIN_COMMON:
+            continue
+        value = pooled_statistics(table[both, a], table[both, b], row[both], weights, (statistic,))[statistic]
+        common = weights.sums(np.ones((int(both.sum()), 1)), row[both])[:, 0]
+        total += np.where(np.isfinite(value), value * common, 0.0)
+        size += np.where(np.isfinite(value), common, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total / size)
 
 
-def noise_ceiling(table: Floats, statistic: str, unidentified: bool) -> float:
+def _icc_one(table: Floats, row: Ints, weights: Weights) -> Floats:
+    """ICC(1) under every weighting, as in :func:`icc`."""
+    number = np.isfinite(table).sum(axis=1)
+    kept = number >= 2
+    if kept.sum() < 2:
+        return np.full(weights.n_weightings, np.nan)
+    values, number = table[kept] - np.nanmean(table[kept]), number[kept].astype(float)
+    means = np.nanmean(values, axis=1)
+    inside = np.nansum((values - means[:, None]) ** 2, axis=1)
+    columns = [np.ones_like(number), number, number**2, number * means, number * means**2, inside]
+    n, total, squares, first, second, within = weights.sums(np.column_stack(columns), row[kept]).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between, within = (second - first**2 / total) / (n - 1), within / (total - n)
+        each = (total - squares / total) / (n - 1)
+        bottom = between + (each - 1) * within
+        return np.where(bottom > 0, (between - within) / bottom, np.nan)
+
+
+def noise_ceiling(
+    table: Floats, statistic: str, unidentified: bool, row: Ints | None = None, weights: Weights | None = None
+) -> Floats:
     """The highest correlation with the mean of these raters that a judge can expect: the root of that mean's
-    reliability.
+    reliability, ``(weightings,)``; NaN where the raters do not agree.
 
     ``sqrt(k r / (1 + (k - 1) r))`` with the reliability r of one rater and k the harmonic mean of the number of ratings
     an item. A judge that knew what an unlimited number of such raters would say on average would reach it (Spearman
-    1904); for Spearman's rho it is an approximation.
+    1904); for Spearman's rho it is an approximation. Arguments as for :func:`single_reliability`.
     """
     number = np.isfinite(table).sum(axis=1)
     number = number[number > 0]
-    single = single_reliability(table, statistic, unidentified)
-    if len(number) == 0 or not np.isfinite(single):
-        return float("nan")
-    return float(np.sqrt(spearman_brown(single, len(number) / (1 / number).sum())))
+    single = single_reliability(table, statistic, unidentified, row, weights)
+    return np.asarray(np.sqrt(spearman_brown(single, len(number) / (1 / number).sum() if len(number) else 1.0)))
+
+
+def constant_raters(table: Floats) -> npt.NDArray[np.bool_]:
+    """``(raters,)`` whether a rater rated enough items and gave one value to all of them."""
+    number = np.isfinite(table).sum(axis=0)
+    largest, lowest = (
+        f(np.where(np.isfinite(table), table, -s * np.inf), axis=0) for f, s in ((np.max, 1), (np.min, -1))
+    )
+    return np.asarray((number >= MIN_COMMON) & (largest == lowest))
+
+
+def reversed_raters(table: Floats, alpha: float = 0.01) -> npt.NDArray[np.bool_]:
+    """``(raters,)`` whether a rater's Spearman correlation with the mean of the others is significantly negative.
+
+    One-sided, by Fisher's transform with the standard error ``1.03 / sqrt(n - 3)`` (Fieller, Hartley and Pearson 1957).
+    Items are taken as independent, which errs on the side of naming a rater.
+    """
+    out = np.zeros(table.shape[1], dtype=bool)
+    for r in range(table.shape[1]):
+        others = np.delete(table, r, axis=1)
+        kept = np.isfinite(table[:, r]) & np.isfinite(others).any(axis=1)
+        n = int(kept.sum())
+        if n < MIN_COMMON:
+            continue
+        value = spearman(table[kept, r], keep_ties(np.nanmean(others[kept], axis=1)))
+        out[r] = np.isfinite(value) and np.arctanh(max(value, -0.999999)) < -stats.norm.isf(alpha) * 1.03 / np.sqrt(
+            n - 3
+        )
+    return out
 
 
 def leave_one_rater_out(table: Floats, statistic: str, judge: Floats | None = None) -> tuple[Floats, Floats]:

@@ -22,15 +22,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums
+from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums, unit_scaled
 from t2i_eval_kedro.statistics.prompt_permutation import ExchangeTable, exchanged_sums
 
 
 def one_scale(values: Floats, statistic: str) -> Floats:
     """Scores as mid-ranks, or as z-scores for Pearson's correlation, so that two judges' scores can be exchanged."""
     if statistic == "pearson":
-        spread = values.std()
-        return np.asarray((values - values.mean()) / spread) if spread > 0 else np.zeros_like(values)
+        values = unit_scaled(values)
+        deviation = values - values.mean()
+        largest = np.abs(deviation).max(initial=0.0)
+        if largest == 0:
+            return np.zeros_like(values)
+        deviation = deviation / largest  # first, so that squares neither vanish nor overflow
+        return np.asarray(deviation / np.sqrt((deviation * deviation).mean()))
     return np.asarray(stats.rankdata(values), dtype=float)
 
 

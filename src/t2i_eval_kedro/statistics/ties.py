@@ -16,6 +16,9 @@ from t2i_eval_kedro.statistics.kernels import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 
+MAX_PAIRS = 5_000_000
+"""Most pairs of items that are compared at once; beyond it items are sampled, so that memory stays linear in items."""
+
 
 def keep_ties(means: Floats) -> Floats:
     """``means`` rounded to 40 binary digits (about 12 decimal ones), at any scale.
@@ -26,6 +29,16 @@ def keep_ties(means: Floats) -> Floats:
     return np.asarray(np.ldexp(np.round(np.ldexp(fraction, 40)), exponent - 40))
 
 
+def snap_ties(means: Floats) -> Floats:
+    """``means`` rounded to 12 decimals of the largest absolute value among them, so that rounding makes no order.
+
+    Unlike :func:`keep_ties` it also takes a mean of 0 and one of 1e-17 as equal where others are near 1.
+    """
+    largest = np.nanmax(np.abs(means), initial=0.0)
+    exponent = int(np.frexp(largest)[1])  # a power of two, so that scaling is exact
+    return np.asarray(np.round(np.ldexp(means, -exponent), 12))
+
+
 @dataclass(frozen=True)
 class TieCalibrated:
     """Accuracy of the pairs of items of one prompt, after tie calibration.
@@ -33,10 +46,34 @@ class TieCalibrated:
     Attributes:
         by_prompt: ``(P,)`` accuracy within each prompt, NaN where it has fewer than 2 items.
         thresholds: the threshold of each fold, in the judge's own units.
+        items: most items of a group that were compared; None where all were.
     """
 
     by_prompt: Floats
     thresholds: tuple[float, ...]
+    items: int | None = None
+
+
+def limited_groups(groups: tuple[Ints, ...], seed: int, pairs: int = MAX_PAIRS) -> tuple[tuple[Ints, ...], int | None]:
+    """``groups`` with at most ``pairs`` pairs in all, and the most items of a group; None where nothing was left out.
+
+    Where there are more, every larger group is replaced by a random sample of its items, without replacement.
+    """
+    sizes = np.array([len(m) for m in groups], dtype=np.int64)
+
+    def total(most: int) -> int:
+        kept = np.minimum(sizes, most)
+        return int((kept * (kept - 1) // 2).sum())
+
+    largest = int(sizes.max(initial=0))
+    if total(largest) <= pairs:
+        return groups, None
+    low, high = 2, largest  # total(low) may exceed the limit where there are very many groups: two items are the least
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= pairs else (low, middle)
+    rng = np.random.default_rng(seed)
+    return tuple(np.sort(rng.choice(m, low, replace=False)) if len(m) > low else m for m in groups), low
 
 
 def pairs_within_groups(groups: tuple[Ints, ...]) -> tuple[Ints, Ints, Ints]:
@@ -81,7 +118,8 @@ def tie_calibrated(x: Floats, y: Floats, groups: tuple[Ints, ...], folds: int = 
         folds: number of folds; 2 or more.
         seed: random seed that assigns the prompts to folds.
     """
-    first, second, owner = pairs_within_groups(groups)
+    compared, most = limited_groups(groups, seed)
+    first, second, owner = pairs_within_groups(compared)
     accuracy = np.full(len(groups), np.nan)
     fold = np.random.default_rng(seed).permutation(len(groups)) % folds
     pairs = np.bincount(owner, minlength=len(groups))
@@ -93,11 +131,11 @@ def tie_calibrated(x: Floats, y: Floats, groups: tuple[Ints, ...], folds: int = 
     for k in range(folds):
         in_fold = fold[owner] == k
         if in_fold.all() or not in_fold.any():
-            return TieCalibrated(accuracy, ())
+            return TieCalibrated(accuracy, (), most)
         threshold, _ = best_threshold(distance[~in_fold], agrees[~in_fold], tied[~in_fold], weight[~in_fold])
         right = np.where(distance <= threshold, tied, agrees)
         sums = np.bincount(owner[in_fold], weights=right[in_fold], minlength=len(groups))
         scored = (fold == k) & (pairs > 0)
         accuracy[scored] = sums[scored] / pairs[scored]
         thresholds.append(threshold)
-    return TieCalibrated(accuracy, tuple(thresholds))
+    return TieCalibrated(accuracy, tuple(thresholds), most)

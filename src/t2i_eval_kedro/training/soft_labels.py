@@ -23,6 +23,8 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from scipy.stats import norm
 
+from t2i_eval_kedro.errors import T2IEvalError
+
 Floats = npt.NDArray[np.float64]
 
 _NARROW = 0.2  # standard deviation, in steps, below which the published form takes the two neighbouring levels
@@ -56,7 +58,16 @@ def published(mean: float, std: float, levels: int = 5, density: Literal["cdf", 
 
 
 def corrected(mean: float, std: float, levels: int = 5) -> Floats:
-    """Soft label, ``(levels,)``, that sums to one and has the given mean; arguments as of :func:`published`."""
+    """Soft label, ``(levels,)``, that sums to one and has the given mean; arguments as for :func:`published`.
+
+    Raises:
+        T2IEvalError: the mean or the standard deviation is not a finite number, or the latter is negative.
+    """
+    if not (np.isfinite(mean) and np.isfinite(std) and std >= 0):
+        raise T2IEvalError(
+            f"A soft label needs a finite mean and a standard deviation of 0 or more, not {mean} and {std}; an item with one "
+            "rating has no standard deviation: leave it out or give its spread."
+        )
     values = np.arange(1.0, levels + 1)
     if not 1 < mean < levels:
         return np.asarray((values == np.clip(mean, 1, levels)).astype(float))
