@@ -92,7 +92,9 @@ def compare_variants(
         values = np.full((len(names), 1 + n_resamples), np.nan) if reason else resampled(names, rows)
         size = {"n": int(rows.sum()), "n_prompts": len(np.unique(sample.prompt[rows]))}
         by_seed = [round_or_none(value) for value in values[:, 0]]
-        figures[variant] = bootstrap_estimate(over_seeds(values), confidence, reason, **size) | {"by_seed": by_seed}
+        figures[variant] = bootstrap_estimate(over_seeds(values), confidence, size["n_prompts"], reason, **size) | {
+            "by_seed": by_seed
+        }
     differences: list[Json] = []
     for a, b in pairs:
         rows = scored((*variants[a], *variants[b]), a)
@@ -104,7 +106,10 @@ def compare_variants(
             differences.append({"a": a, "b": b} | nothing | {"n": int(rows.sum()), "reason": reason})
             continue
         entry = bootstrap_estimate(
-            over_seeds(resampled(variants[a], rows) - resampled(variants[b], rows)), confidence, n=int(rows.sum())
+            over_seeds(resampled(variants[a], rows) - resampled(variants[b], rows)),
+            confidence,
+            len(np.unique(sample.prompt[rows])),
+            n=int(rows.sum()),
         )
         null = np.mean(
             [
@@ -117,7 +122,11 @@ def compare_variants(
         )
         difference = float(entry["value"])
         p, _ = tests.p_value(difference, null)
-        differences.append({"a": a, "b": b, "difference": entry.pop("value")} | entry | {"p": round_or_none(p)})
+        differences.append(
+            {"a": a, "b": b, "difference": entry.pop("value")}
+            | entry
+            | {"p": round_or_none(p) if len(np.unique(sample.prompt[rows])) >= tests.MIN_PROMPTS else None}
+        )
     tested = [entry for entry in differences if entry["p"] is not None]
     for entry, adjusted in zip(tested, tests.holm([entry["p"] for entry in tested]), strict=True):
         entry["p_holm"] = round_or_none(adjusted)

@@ -105,12 +105,13 @@ def noise_ceiling(
     reason = _no_raters(kept)
     if reason and constant.any():
         reason = f"{reason}, without {_named(raters, constant)}"
-    if against.any():
+    if 0 < 2 * against.sum() < table.shape[1]:  # where most do, they simply do not agree
         reason = (
             f"{_named(raters, against)} ordered the items against the other raters; if the scale was reversed, correct "
             "the ratings"
         )
     pairs = kept.shape[1] * (kept.shape[1] - 1) // 2
+    prompts = 0 if prompt is None else len(np.unique(prompt[np.isfinite(kept).any(axis=1)]))
     interval = prompt is not None and weights is not None and (unidentified or pairs <= MAX_CEILING_PAIRS)
     rows = Weights(weights.table[: 1 + CEILING_RESAMPLES]) if interval and weights is not None else None
     out: Json = {}
@@ -126,7 +127,7 @@ def noise_ceiling(
             why = "the raters do not agree: their single-rater reliability is "
             why += f"{single:.2f}" if np.isfinite(single) else "not defined"
         if interval:
-            out[name] = bootstrap_estimate(values, confidence, why, single_rater_reliability=single)
+            out[name] = bootstrap_estimate(values, confidence, prompts, why, single_rater_reliability=single)
         else:
             out[name] = estimate(float("nan") if why else float(values[0]), why, single_rater_reliability=single)
         if constant.any():

@@ -11,7 +11,7 @@ import numpy as np
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.statistics import correlation, inference_targets, ranking
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval
-from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, round_or_none
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, no_interval, round_or_none
 from t2i_eval_kedro.statistics.grouping import (
     GROUPED_STATISTICS,
     MIN_GROUP,
@@ -79,6 +79,11 @@ class JudgeAgreement:
         )
 
     @property
+    def n_prompts(self) -> int:
+        """Number of prompts with an item that has a rating and a score."""
+        return int((self.sizes > 0).sum())
+
+    @property
     def undefined(self) -> str | None:
         """Why no correlation is defined, or None."""
         return correlation.undefined(self.x, self.y)
@@ -86,7 +91,6 @@ class JudgeAgreement:
     def overall(self, confidence: float) -> Json:
         """Every statistic over all items, with its interval over prompts."""
         out: Json = {}
-        prompts = int((self.sizes > 0).sum())
         for name in REPORTED_STATISTICS:
             reason, resampled = self._reason(name), self.resampled.get(name, np.zeros(1))
             if name == "pearson_logistic" and not reason:
@@ -96,7 +100,9 @@ class JudgeAgreement:
                     reason = "the logistic fit did not converge"
                 else:
                     resampled = pooled_statistics(mapped, self.y, self.prompt, self.weights, ("pearson",))["pearson"]
-            out[name] = bootstrap_estimate(resampled, confidence, reason, n=len(self.x), n_prompts=prompts)
+            out[name] = bootstrap_estimate(
+                resampled, confidence, self.n_prompts, reason, n=len(self.x), n_prompts=self.n_prompts
+            )
         return out
 
     def completeness(self) -> Json:
@@ -168,7 +174,7 @@ class JudgeAgreement:
             resampled = resampled_average(by_prompt, self.sizes >= min_group, self.weights.table)
             reason = None if mean.groups else "no prompt has enough different scores and ratings"
             entry = bootstrap_estimate(
-                resampled, confidence, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum())
+                resampled, confidence, mean.groups, reason, n=int(self.sizes[present & (self.sizes >= min_group)].sum())
             )
             out[name] = entry | _average(mean.fisher, mean.groups, mean.suppressed, mean.undefined)
         if calibrated.items is not None:
@@ -191,11 +197,14 @@ class JudgeAgreement:
             point = average(table[0] if len(large) else np.zeros(0), sizes[large], name, min_group)
             mean = table[:, defined].mean(axis=1) if defined.any() else np.full(len(table), np.nan)
             reason = None if defined.any() else "no group has enough different scores and ratings"
-            entry = bootstrap_estimate(mean, confidence, reason, n=int(sizes[large].sum()))
+            entry = bootstrap_estimate(mean, confidence, self.n_prompts, reason, n=int(sizes[large].sum()))
             out[name] = entry | _average(point.fisher, point.groups, len(sizes) - len(large), point.undefined)
             for column, group in enumerate(chosen.names):
                 out["groups"][group][name] = bootstrap_estimate(
-                    table[:, column], confidence, n=int(sizes[large[column]])
+                    table[:, column],
+                    confidence,
+                    len(np.unique(self.prompt[chosen.members[column]])),
+                    n=int(sizes[large[column]]),
                 )
         return out
 
@@ -216,7 +225,7 @@ class JudgeAgreement:
         )
         system = ranking.compare_means(judge, people)
         out: Json = {
-            name: bootstrap_estimate(getattr(system, name), confidence, n=len(used))
+            name: bootstrap_estimate(getattr(system, name), confidence, self.n_prompts, n=len(used))
             for name in (*HEADLINE, "pairwise_accuracy")
         }
         sides = [ranking.order_p_values(v, generator, len(used), self.prompt, signs) for v in (self.x, self.y)]
@@ -240,7 +249,7 @@ class JudgeAgreement:
         if len(judge) < ranking.MIN_GENERATORS:
             return {"over_generators": _no_interval(len(judge))}
         resampled = ranking.kendall_over_generators(judge, people, self.weights.n_weightings - 1, seed)
-        return {"over_generators": _interval(resampled, confidence)}
+        return {"over_generators": _interval(resampled, confidence, len(judge))}
 
     def intervals(self, confidence: float, seed: int, raters: Floats | None) -> Json:
         """Intervals of the headline statistics for other inference targets than new prompts.
@@ -271,30 +280,37 @@ class JudgeAgreement:
                     HEADLINE,
                 ),
             ),
-            "raters": (
-                "the raters cannot be told apart"
-                if raters is None
-                else "only one rater"
-                if raters.shape[1] < 2
-                else None,
-                lambda: inference_targets.over_raters(
-                    self.x,
-                    np.zeros((0, 0)) if raters is None else raters[self.kept],
-                    inference_targets.RATER_RESAMPLES,
-                    seed,
-                    HEADLINE,
-                ),
-            ),
         }
         for target, (reason, compute) in targets.items():
             values = compute() if enough and reason is None else {}
             for name in HEADLINE:
                 out[name][target] = (
-                    _interval(values[name], confidence)
+                    _interval(values[name], confidence, total)
                     if values
                     else {"low": None, "high": None, "reason": reason or self.undefined}
                 )
+        reason = self.undefined or _no_rater_interval(raters)
+        bounds = (
+            {}
+            if reason or raters is None
+            else inference_targets.over_raters(self.x, raters[self.kept], confidence, HEADLINE)
+        )
+        for name in HEADLINE:
+            low, high = bounds.get(name, (float("nan"), float("nan")))
+            out[name]["raters"] = {"low": round_or_none(low), "high": round_or_none(high)}
+            if not math.isfinite(low):
+                out[name]["raters"]["reason"] = reason or "the statistic is not defined without one of the raters"
         return out
+
+
+def _no_rater_interval(raters: Floats | None) -> str | None:
+    if raters is None:
+        return "the raters cannot be told apart"
+    number = int(np.isfinite(raters).any(axis=0).sum())
+    if number < 2:
+        return "only one rater"
+    least = inference_targets.MIN_RATERS
+    return f"{number} raters are too few for an interval over raters (at least {least})" if number < least else None
 
 
 def skill_groups(judged: JudgeAgreement, skills: Mapping[str, Iterable[str]]) -> Groups:
@@ -312,10 +328,10 @@ def _average(fisher: float, groups: int, suppressed: int, undefined: int) -> Jso
     }
 
 
-def _interval(resampled: Floats, confidence: float) -> Json:
-    low, high = percentile_interval(resampled, confidence)
+def _interval(resampled: Floats, confidence: float, generators: int) -> Json:
+    low, high = percentile_interval(resampled, confidence, generators)
     if not math.isfinite(low):
-        return {"low": None, "high": None, "reason": "the statistic is undefined in too many of the resamples"}
+        return {"low": None, "high": None, "reason": no_interval(generators, "generators")}
     return {"low": round_or_none(low), "high": round_or_none(high)}
 
 

@@ -39,7 +39,9 @@ def element_metrics(
         metrics = element_labels(predicted.to_numpy(dtype=float)[kept], gold.to_numpy(dtype=float)[kept], row, weights)
         reason = None if kept.any() else "no element has both a label and a score"
         out[str(name)] = {
-            metric: bootstrap_estimate(getattr(metrics, metric), confidence, reason, n=int(kept.sum()))
+            metric: bootstrap_estimate(
+                getattr(metrics, metric), confidence, weights.table.shape[1], reason, n=int(kept.sum())
+            )
             for metric in ("accuracy", "precision", "recall", "f1")
         } | {"n_unscored": int((~kept).sum())}
     return out
@@ -100,7 +102,9 @@ def _hits(
         used = np.isfinite(values)
         total, number = weights.sums(np.column_stack([values[used], np.ones(used.sum())]), row[kept][used]).T
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[name] = bootstrap_estimate(total / number, confidence, reason, n=int(used.sum()))
+            out[name] = bootstrap_estimate(
+                total / number, confidence, len(np.unique(row[kept][used])), reason, n=int(used.sum())
+            )
     return out
 
 

@@ -104,7 +104,11 @@ def _entry(gap: Floats, null: Floats, confidence: float, size: Mapping[str, int]
     if not math.isfinite(gap[0]):
         reason = "no prompt has a defined statistic for both judges"
         return {"difference": None, "low": None, "high": None, "p": None, **size, "reason": reason}
-    entry = bootstrap_estimate(gap, confidence, None, **size)
+    entry = bootstrap_estimate(gap, confidence, size["n_prompts"], None, **size)
+    if size["n_prompts"] < tests.MIN_PROMPTS:
+        few = f"no p-value: {size['n_prompts']} prompts are too few (at least {tests.MIN_PROMPTS})"
+        reason = "; ".join(filter(None, (entry.get("reason"), few)))
+        return {"difference": entry.pop("value")} | entry | {"p": None, "reason": reason}
     p, error = tests.p_value(float(gap[0]), null)
     return (
         {"difference": entry.pop("value")} | entry | {"p": round_or_none(p), "p_standard_error": round_or_none(error)}

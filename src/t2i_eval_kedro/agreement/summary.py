@@ -89,7 +89,7 @@ def summarise(
             "confidence": confidence,
             "seed": seed,
             "missing_policy": missing,
-            "interval": "percentile bootstrap over prompts",
+            "interval": "expanded percentile bootstrap over prompts",
         },
         "data": {},
         "judges": {

@@ -1,4 +1,4 @@
-"""Resampling of whole groups (prompts, generators, raters) and percentile intervals.
+"""Resampling of whole groups (prompts, generators) and percentile intervals.
 
 A resample is a count for every group: how often it was drawn with replacement. One table of resamples serves every
 judge, so that differences between judges are paired.
@@ -7,11 +7,16 @@ judge, so that differences between judges are paired.
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 
 MAX_UNDEFINED_FRACTION = 0.05
 """An interval is withheld where the statistic is undefined in more than this fraction of the resamples."""
+
+MIN_GROUPS = 5
+"""Fewest groups for an interval. Simulated coverage at nominal 95% (``perf/coverage.py``): 52% for 2 groups, 82% for 3, 90% to
+94% for 4, 94% to 97% from 5 on."""
 
 
 def resample_counts(groups: int, resamples: int, seed: int) -> Ints:
@@ -23,13 +28,22 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Ints:
     return np.bincount(picked.ravel(), minlength=resamples * groups).reshape(resamples, groups)
 
 
-def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of ``(resamples,)`` values; NaN twice where too many of them are undefined.
+def percentile_interval(values: Floats, confidence: float, groups: int) -> tuple[float, float]:
+    """The expanded percentile interval of ``(resamples,)`` values; NaN twice where there is none.
 
-    Efron and Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3.
+    The plain percentile interval is too narrow where few groups are resampled: it leaves out the factor
+    ``sqrt(G / (G - 1))`` and takes normal quantiles for Student's t. The expanded one reads the quantiles at
+    ``Phi(-t sqrt(G / (G - 1)))`` with t of G - 1 degrees of freedom (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", section 4.1.4); from about 50 groups on the two agree.
+
+    Args:
+        values: statistic in each resample, NaN where undefined.
+        confidence: confidence level, such as 0.95.
+        groups: number G of groups that were resampled; below :data:`MIN_GROUPS` there is no interval.
     """
     usable = values[np.isfinite(values)]
-    if len(usable) == 0 or len(usable) < (1 - MAX_UNDEFINED_FRACTION) * len(values):
+    if groups < MIN_GROUPS or len(usable) == 0 or len(usable) < (1 - MAX_UNDEFINED_FRACTION) * len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(usable, [(1 - confidence) / 2, (1 + confidence) / 2])
+    tail = special.ndtr(-special.stdtrit(groups - 1, (1 + confidence) / 2) * np.sqrt(groups / (groups - 1)))
+    low, high = np.quantile(usable, [tail, 1 - tail])
     return float(low), float(high)

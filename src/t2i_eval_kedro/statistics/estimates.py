@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from t2i_eval_kedro.statistics.bootstrap import percentile_interval
+from t2i_eval_kedro.statistics.bootstrap import MIN_GROUPS, percentile_interval
 from t2i_eval_kedro.statistics.kernels import Floats
 
 DIGITS = 6
@@ -27,11 +27,23 @@ def estimate(value: float, reason: str | None = None, **more: float | int) -> Js
     return out
 
 
-def bootstrap_estimate(resampled: Floats, confidence: float, reason: str | None = None, **more: float | int) -> Json:
-    """An estimate and its percentile interval, from ``(1 + B,)`` values: the estimate, then the bootstrap resamples."""
+def no_interval(groups: int, unit: str = "prompts") -> str:
+    """Why a bootstrap of ``groups`` groups gives no interval."""
+    if groups < MIN_GROUPS:
+        return f"{groups} {unit} are too few (at least {MIN_GROUPS})"
+    return "the statistic is undefined in too many of the resamples"
+
+
+def bootstrap_estimate(
+    resampled: Floats, confidence: float, groups: int, reason: str | None = None, **more: float | int
+) -> Json:
+    """An estimate and its percentile interval, from ``(1 + B,)`` values: the estimate, then the bootstrap resamples
+    of ``groups`` groups."""
     value = float("nan") if reason else float(resampled[0])
-    low, high = percentile_interval(resampled[1:], confidence) if math.isfinite(value) else (float("nan"), float("nan"))
+    low, high = (
+        percentile_interval(resampled[1:], confidence, groups) if math.isfinite(value) else (float("nan"), float("nan"))
+    )
     out = estimate(value, reason, low=low, high=high, **more)
     if out["value"] is not None and out["low"] is None:
-        out["reason"] = "no interval: the statistic is undefined in too many of the resamples"
+        out["reason"] = f"no interval: {no_interval(groups)}"
     return out

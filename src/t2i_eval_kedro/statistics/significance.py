@@ -25,6 +25,9 @@ from scipy import stats
 from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums, unit_scaled
 from t2i_eval_kedro.statistics.prompt_permutation import ExchangeTable, exchanged_sums
 
+MIN_PROMPTS = 6
+"""Fewest prompts for a p-value: with 5, no two-sided p of a permutation of prompts can be below 2 / 2^5 = 0.0625."""
+
 
 def one_scale(values: Floats, statistic: str) -> Floats:
     """Scores as mid-ranks, or as z-scores for Pearson's correlation, so that two judges' scores can be exchanged."""

@@ -109,7 +109,7 @@ def agreement_with_people(items: pd.DataFrame, ratings: pd.DataFrame, scores: pd
                 counts = resample_counts(sample.prompts, DRAWS, 0)
                 weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), counts]))
                 drawn = pooled_statistics(given[used], sample.gold[used], sample.prompt[used], weights, ("spearman",))
-                low, high = percentile_interval(drawn["spearman"][1:])
+                low, high = percentile_interval(drawn["spearman"][1:], 0.95, len(np.unique(sample.prompt[used])))
                 figures = [_figure(value) for value in (drawn["spearman"][0], low, high)]
                 rows.append(
                     {"aspect": dimension, "items": int(used.sum())}

@@ -106,7 +106,9 @@ def with_agreement(card: str, summary: Mapping[str, Any], judge_name: str) -> st
         for dimension, statistics in summary["evaluators"].get(name, {}).items():
             figure = statistics["spearman"]
             if figure["value"] is not None:
-                shown = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+                shown = f"{figure['value']:.3f}"
+                if figure["low"] is not None:
+                    shown += f" [{figure['low']:.3f}, {figure['high']:.3f}]"
                 lines.append(f"| {protocol} | {dimension} | {shown} | {figure['n']} |")
     _, _, after = rest.partition("\n## ")
     return f"{before}{heading}\n\n" + "\n".join(lines) + (f"\n\n## {after}" if after else "\n")
