@@ -131,7 +131,13 @@ def stopwatch() -> Iterator[dict[str, float]]:
 def ours(examples: pd.DataFrame, images: Images, settings: SFTSettings) -> tuple[float, int]:
     """The loss of the last steps, and the examples that were trained on."""
     with TemporaryDirectory() as folder:
-        curve = train_sft(examples, images, ModelSettings(model=str(TINY), device="cpu"), settings, Path(folder) / "a")
+        curve = train_sft(
+            examples,
+            images,
+            ModelSettings.model_validate(parameters()["model"] | {"model": str(TINY), "device": "cpu"}),
+            settings,
+            Path(folder) / "a",
+        )
     return float(curve["loss"].dropna().iloc[-1]), STEPS * settings.batch_size
 
 

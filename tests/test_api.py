@@ -15,6 +15,7 @@ import pytest
 from kedro_project import ROOT
 from pages import outside
 from PIL import Image
+from plain_settings import settings_of
 from scipy.stats import spearmanr
 
 from t2i_eval_kedro import agreement, api, load_judge, read_benchmark
@@ -199,7 +200,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clone") / "data" / "06_models"
     root.mkdir(parents=True)
     (root / "tiny_vlm").symlink_to(TINY)
-    base = ModelSettings(model=str(TINY), dtype="float32")
+    base = settings_of(ModelSettings, model=str(TINY), dtype="float32")
     torch.manual_seed(0)
     model = get_peft_model(base.load(), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     examples = pd.DataFrame({"task": ["score"]})

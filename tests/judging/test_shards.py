@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from plain_settings import settings_of
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
@@ -29,7 +30,7 @@ from t2i_eval_kedro.pipelines.judging.nodes import on_ray
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
-MODEL = ModelSettings(model=str(Path(__file__).parents[2] / "data/06_models/tiny_vlm"), device="cpu")
+MODEL = settings_of(ModelSettings, model=str(Path(__file__).parents[2] / "data/06_models/tiny_vlm"), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from plain_settings import settings_of
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import check_adapter, encode, fingerprint, load_model, load_processor, render
@@ -18,8 +19,10 @@ ASK = [{"role": "user", "text": "Score it.", "images": ["3"]}]
 @pytest.fixture(scope="module")
 def adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter") / "sft"
-    settings = SFTSettings(max_steps=1, batch_size=2, eval_examples=0, lora=LoraSettings(r=2, alpha=4))
-    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, folder)
+    settings = settings_of(
+        SFTSettings, max_steps=1, batch_size=2, eval_examples=0, lora=settings_of(LoraSettings, r=2, alpha=4)
+    )
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), settings, folder)
     return folder
 
 

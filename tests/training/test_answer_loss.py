@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from plain_settings import settings_of
 from trl.trainer.sft_config import SFTConfig
 
 from t2i_eval_kedro.models.loading import load_model, load_processor
@@ -145,6 +146,10 @@ def test_a_training_draws_only_what_has_a_frequency(
     messages = examples["messages"].where(~absent, examples["messages"].str.replace('"10"', '"none"'))
     frequency = (~absent).astype(float).where(examples["fold"] == "train")
     drawn = EXAMPLES.check(examples.assign(messages=messages, frequency=frequency))
-    settings = SFTSettings(max_steps=6, batch_size=16, eval_examples=0, lora=LoraSettings(r=2, alpha=4))
-    curve = train_sft(drawn, pictures, ModelSettings(model=str(base_model), device="cpu"), settings, tmp_path / "a")
+    settings = settings_of(
+        SFTSettings, max_steps=6, batch_size=16, eval_examples=0, lora=settings_of(LoraSettings, r=2, alpha=4)
+    )
+    curve = train_sft(
+        drawn, pictures, settings_of(ModelSettings, model=str(base_model), device="cpu"), settings, tmp_path / "a"
+    )
     assert curve["step"].max() == 6

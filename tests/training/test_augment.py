@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from plain_settings import settings_of
 from random_model import Pictures
 
 from t2i_eval_kedro.models.loading import load_processor
@@ -89,9 +90,16 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_images(base_model: Path, e
                 raise KeyboardInterrupt
             return super().image(key)
 
-    model = ModelSettings(model=str(base_model), device="cpu")
-    settings = SFTSettings(
-        max_steps=8, batch_size=4, save_steps=1, eval_examples=0, image_cache_mb=0, augment=0.8, lora=LoraSettings(r=2)
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    settings = settings_of(
+        SFTSettings,
+        max_steps=8,
+        batch_size=4,
+        save_steps=1,
+        eval_examples=0,
+        image_cache_mb=0,
+        augment=0.8,
+        lora=settings_of(LoraSettings, r=2),
     )
     whole, cut, work = tmp_path / "whole", tmp_path / "cut", tmp_path / "work"
     images = {str(n): noise() for n in range(11)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from plain_settings import settings_of
 from random_model import LEVELS
 
 from t2i_eval_kedro.datasets.adapter import check_folder
@@ -18,7 +19,8 @@ from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
-SETTINGS = GRPOSettings(
+SETTINGS = settings_of(
+    GRPOSettings,
     max_steps=4,
     prompts_per_step=4,
     generations=4,
@@ -37,10 +39,20 @@ def parse(answer: str) -> float | None:
 @pytest.fixture(scope="module")
 def sft_adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "sft"
-    settings = SFTSettings(
-        max_steps=30, batch_size=22, eval_examples=0, lora=LoraSettings(r=8, alpha=16, score_tokens=True)
+    settings = settings_of(
+        SFTSettings,
+        max_steps=30,
+        batch_size=22,
+        eval_examples=0,
+        lora=settings_of(LoraSettings, r=8, alpha=16, score_tokens=True),
     )
-    train_sft(examples[examples["task"] == "score"], pictures, ModelSettings(model=str(base_model)), settings, folder)
+    train_sft(
+        examples[examples["task"] == "score"],
+        pictures,
+        settings_of(ModelSettings, model=str(base_model)),
+        settings,
+        folder,
+    )
     return folder
 
 
@@ -49,7 +61,7 @@ def trained(
     base_model: Path, examples, pictures, sft_adapter: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("trained") / "grpo"
-    model = ModelSettings(model=str(base_model))
+    model = settings_of(ModelSettings, model=str(base_model))
     return folder, train_grpo(examples, pictures, model, sft_adapter, SETTINGS, parse, folder)
 
 
@@ -76,7 +88,13 @@ def test_a_sum_of_rewards_is_drawn_part_by_part(
 ) -> None:
     settings = SETTINGS.model_copy(update={"max_steps": 2, "rewards": {"rank": 1.0, "diversity": 0.25, "format": 0.0}})
     curve = train_grpo(
-        examples, pictures, ModelSettings(model=str(base_model)), sft_adapter, settings, parse, tmp_path / "a"
+        examples,
+        pictures,
+        settings_of(ModelSettings, model=str(base_model)),
+        sft_adapter,
+        settings,
+        parse,
+        tmp_path / "a",
     )
     assert list(curve.columns[-2:]) == ["reward_rank", "reward_diversity"]
     total = curve["reward_rank"] + 0.25 * curve["reward_diversity"]
@@ -103,7 +121,11 @@ def test_cut_off_or_not_the_same_seed_gives_the_same_bytes(
     trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
 ) -> None:
     folder, curve = trained
-    model, checkpoints, out = ModelSettings(model=str(base_model)), tmp_path / "checkpoints", tmp_path / "a"
+    model, checkpoints, out = (
+        settings_of(ModelSettings, model=str(base_model)),
+        tmp_path / "checkpoints",
+        tmp_path / "a",
+    )
     settings = SETTINGS.model_copy(update={"save_steps": 2})
     answers = 0
 
@@ -141,7 +163,7 @@ def test_scores_move_towards_people_s_and_away_from_their_reverse(
     base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
 ) -> None:
     """Rewards that read the score's mirror image, or no score at all, would fail one of the two."""
-    model = ModelSettings(model=str(base_model), device="cpu")
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
     settings = SETTINGS.model_copy(
         update={"max_steps": 12, "prompts_per_step": 11, "generations": 8, "batch_size": 88, "learning_rate": 3e-3}
     )
@@ -160,4 +182,12 @@ def test_without_scores_there_is_nothing_to_train_on(
 ) -> None:
     others = examples[examples["task"] != "score"]
     with pytest.raises(T2IEvalError, match="task 'score'"):
-        train_grpo(others, pictures, ModelSettings(model=str(base_model)), sft_adapter, SETTINGS, parse, tmp_path / "a")
+        train_grpo(
+            others,
+            pictures,
+            settings_of(ModelSettings, model=str(base_model)),
+            sft_adapter,
+            SETTINGS,
+            parse,
+            tmp_path / "a",
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from plain_settings import settings_of
 from safetensors.numpy import load_file
 
 from t2i_eval_kedro.datasets.adapter import check_folder
@@ -21,7 +22,8 @@ from t2i_eval_kedro.training.trainers import per_process
 # Sums of float32 in another order; measured: up to 3e-6, where a step is 3e-3. It holds inside an epoch: at its end, two processes are given some examples
 # again where their number does not divide evenly.
 TOLERANCE = 1e-5
-SETTINGS = SFTSettings(
+SETTINGS = settings_of(
+    SFTSettings,
     max_steps=5,
     batch_size=8,
     gradient_accumulation_steps=2,
@@ -29,7 +31,7 @@ SETTINGS = SFTSettings(
     logging_steps=2,
     save_steps=3,
     eval_examples=8,
-    lora=LoraSettings(r=4, alpha=8),
+    lora=settings_of(LoraSettings, r=4, alpha=8),
 )
 
 
@@ -48,8 +50,10 @@ def store(pictures, tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
 
 
 def train(base_model: Path, examples, store: ImageStore, folder: Path, **launch: object) -> tuple[Path, pd.DataFrame]:
-    job = SFTJob(model=ModelSettings(model=str(base_model), device="cpu"), settings=SETTINGS, data_note="Made up.")
-    return run(job, examples, store, LaunchSettings(**launch), folder)
+    job = SFTJob(
+        model=settings_of(ModelSettings, model=str(base_model), device="cpu"), settings=SETTINGS, data_note="Made up."
+    )
+    return run(job, examples, store, settings_of(LaunchSettings, **launch), folder)
 
 
 @pytest.mark.slow
@@ -78,11 +82,11 @@ def test_what_ends_the_processes_is_said_in_one_sentence(
     with pytest.raises(T2IEvalError, match=r"no file '/nowhere\.yml' \(launch\.accelerate\)"):
         train(base_model, examples, store, tmp_path / "none", accelerate="/nowhere.yml")
     with pytest.raises(ValueError, match="need the address of the first"):
-        LaunchSettings(machines=2)
+        settings_of(LaunchSettings, machines=2)
 
 
 def test_the_command_of_each_machine(tmp_path: Path) -> None:
-    launch = LaunchSettings(processes=8, machines=2, address="10.0.0.1")
+    launch = settings_of(LaunchSettings, processes=8, machines=2, address="10.0.0.1")
     first, other = command(launch, tmp_path), command(launch, tmp_path, "1")
     assert [a for a, b in zip(first, other, strict=True) if a != b] == ["--machine_rank=0"]
     assert {"--num_processes=16", "--num_machines=2", "--main_process_ip=10.0.0.1", "--multi_gpu"} <= set(first)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from plain_settings import settings_of
 from random_model import Pictures, build_model
 
 from t2i_eval_kedro.errors import T2IEvalError
@@ -26,8 +27,13 @@ from t2i_eval_kedro.training.sft import train_sft
 CONF = Path(__file__).parents[2] / "conf" / "base"
 TINY = Path(__file__).parents[2] / "data/06_models/tiny_vlm"  # 96 wide
 ASK = [{"role": "user", "text": "rate overall", "images": ["3"]}]
-SETTINGS = SFTSettings(
-    max_steps=16, batch_size=8, logging_steps=4, eval_examples=0, lora=LoraSettings(r=4, alpha=8, score_tokens=True)
+SETTINGS = settings_of(
+    SFTSettings,
+    max_steps=16,
+    batch_size=8,
+    logging_steps=4,
+    eval_examples=0,
+    lora=settings_of(LoraSettings, r=4, alpha=8, score_tokens=True),
 )
 
 
@@ -38,7 +44,7 @@ def parse(answer: str) -> float | None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
     folder = build_model(tmp_path_factory.mktemp("model") / "tiny-llava", width=128)
-    return ModelSettings(model=str(folder), device="cpu", quantize="4bit")
+    return settings_of(ModelSettings, model=str(folder), device="cpu", quantize="4bit")
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +105,14 @@ def test_the_adapter_is_not_merged_into_4_bits(trained: tuple[Path, pd.DataFrame
 def test_grpo_goes_on_from_it(
     trained: tuple[Path, pd.DataFrame], model: ModelSettings, examples, pictures, tmp_path: Path
 ) -> None:
-    settings = GRPOSettings(
-        max_steps=1, logging_steps=1, prompts_per_step=4, generations=4, batch_size=16, max_completion_length=3
+    settings = settings_of(
+        GRPOSettings,
+        max_steps=1,
+        logging_steps=1,
+        prompts_per_step=4,
+        generations=4,
+        batch_size=16,
+        max_completion_length=3,
     )
     curve = train_grpo(examples, pictures, model, trained[0], settings, parse, tmp_path / "grpo")
     assert curve["step"].tolist() == [1]
@@ -149,7 +161,13 @@ def test_without_bitsandbytes_the_extra_is_named(base_model: Path, monkeypatch: 
 def test_a_model_in_4_bits_is_not_sharded(model: ModelSettings, examples, pictures, tmp_path: Path) -> None:
     job = SFTJob(model=model, settings=SETTINGS, data_note="Made up.")
     with pytest.raises(T2IEvalError, match="4-bit base model cannot be sharded"):
-        run(job, examples, pictures, LaunchSettings(accelerate="conf/gpu/accelerate/fsdp2.yml"), tmp_path / "sft")
+        run(
+            job,
+            examples,
+            pictures,
+            settings_of(LaunchSettings, accelerate="conf/gpu/accelerate/fsdp2.yml"),
+            tmp_path / "sft",
+        )
 
 
 def test_a_model_that_names_no_text_model_is_refused(base_model: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from plain_settings import settings_of
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
@@ -46,7 +47,7 @@ def tables(wording: Wording) -> Sources:
 
 @pytest.fixture(scope="module")
 def build(tables: Sources, wording: Wording) -> Callable[..., pd.DataFrame]:
-    return lambda **dials: build_examples(tables, PHRASES, Levels(wording), ExampleSettings(**dials))
+    return lambda **dials: build_examples(tables, PHRASES, Levels(wording), settings_of(ExampleSettings, **dials))
 
 
 def test_nothing_is_taught_of_the_test_fold(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
@@ -162,7 +163,7 @@ def test_skills_are_answered_by_the_median_option(tables: Sources, wording: Word
         ratings=ratings,
         elements=elements.assign(question="The face? 0: bad; 4: good.", parents=None),
     )
-    examples = build_examples(own, {face: "face"}, Levels(wording), ExampleSettings(tasks=("skills",)))
+    examples = build_examples(own, {face: "face"}, Levels(wording), settings_of(ExampleSettings, tasks=("skills",)))
     assert list(examples["completion"]) == ["1", "2"]
     assert examples["messages"].str.contains("0: bad; 4: good.").all()
 
@@ -199,7 +200,7 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
     tables: Sources, wording: Wording
 ) -> None:
     levels = ProtocolOptions(categories=True).levels(wording)
-    examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"]))
+    examples = build_examples(tables, PHRASES, levels, settings_of(ExampleSettings, tasks=["score"]))
     item = tables.items.set_index("item_id").loc[examples["item_id"].iloc[0]]
     skills = set(tables.elements.loc[tables.elements["prompt_id"] == item["prompt_id"], "skill"])
     text = json.loads(examples["messages"].iloc[0])[0]["text"]
@@ -213,7 +214,7 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
 @pytest.mark.parametrize("vocabulary", ["words", "yes_no"])
 def test_soft_labels_are_over_the_words_of_the_vocabulary(tables: Sources, wording: Wording, vocabulary: str) -> None:
     levels = Levels(wording, vocabulary=vocabulary)
-    examples = build_examples(tables, PHRASES, levels, ExampleSettings(tasks=["score"], soft="corrected"))
+    examples = build_examples(tables, PHRASES, levels, settings_of(ExampleSettings, tasks=["score"], soft="corrected"))
     probabilities = json.loads(examples["soft_label"].iloc[0])
     assert list(probabilities) == list(levels.vocabulary.levels)
     assert sum(probabilities.values()) == pytest.approx(1)

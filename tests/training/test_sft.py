@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from plain_settings import settings_of
 from random_model import Pictures
 from test_answer_loss import mean_cross_entropy
 
@@ -24,7 +25,14 @@ from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import score_tokens, train_sft
 
-SHORT = SFTSettings(max_steps=6, batch_size=8, logging_steps=2, eval_examples=8, lora=LoraSettings(r=4, alpha=8))
+SHORT = settings_of(
+    SFTSettings,
+    max_steps=6,
+    batch_size=8,
+    logging_steps=2,
+    eval_examples=8,
+    lora=settings_of(LoraSettings, r=4, alpha=8),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +40,9 @@ def trained(
     base_model: Path, examples, pictures, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("trained") / "sft"
-    curve = train_sft(examples, pictures, ModelSettings(model=str(base_model)), SHORT, folder, data_note="Made up.")
+    curve = train_sft(
+        examples, pictures, settings_of(ModelSettings, model=str(base_model)), SHORT, folder, data_note="Made up."
+    )
     return folder, curve
 
 
@@ -109,7 +119,7 @@ def test_the_code_on_the_card_loads_the_adapter(
 def test_the_code_on_the_card_takes_the_revision_and_says_where_code_is_run(
     base_model: Path, examples, pictures, tmp_path: Path
 ) -> None:
-    base = ModelSettings(model=str(base_model), revision="0" * 40, trust_remote_code=True)
+    base = settings_of(ModelSettings, model=str(base_model), revision="0" * 40, trust_remote_code=True)
     one = SHORT.model_copy(update={"max_steps": 1, "eval_examples": 0})
     train_sft(examples, pictures, base, one, tmp_path / "a")
     code = loading_code((tmp_path / "a" / "README.md").read_text())
@@ -120,7 +130,7 @@ def test_the_same_seed_gives_the_same_bytes(
     trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures, tmp_path: Path
 ) -> None:
     folder, _ = trained
-    model = ModelSettings(model=str(base_model))
+    model = settings_of(ModelSettings, model=str(base_model))
     train_sft(examples, pictures, model, SHORT, tmp_path / "again", data_note="Made up.")
     for name in sorted(path.name for path in folder.iterdir()):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
@@ -213,14 +223,14 @@ def test_the_loss_is_that_of_trl(base_model: Path, examples, pictures, tmp_path:
 def test_no_training_fold_is_named(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     held_out = examples[examples["fold"] == "validation"]
     with pytest.raises(T2IEvalError, match="fold 'train'"):
-        train_sft(held_out, pictures, ModelSettings(model=str(base_model)), SHORT, tmp_path / "a")
+        train_sft(held_out, pictures, settings_of(ModelSettings, model=str(base_model)), SHORT, tmp_path / "a")
 
 
 def test_long_examples_are_left_out_and_counted(
     base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = SHORT.model_copy(update={"max_length": 28, "max_steps": 1, "eval_examples": 0})
-    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), settings, tmp_path / "a")
     assert "44 of 88 examples are longer than 28 tokens" in caplog.text
     kept = json.loads((tmp_path / "a" / "settings.json").read_text())["data"]["examples"]
     assert kept == {"score": 44}
@@ -229,7 +239,7 @@ def test_long_examples_are_left_out_and_counted(
 def test_a_loss_that_is_no_number_stops(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30, "logging_steps": 1})
     with pytest.raises(T2IEvalError, match=r"not a finite number at step \d+ of 6; lower the learning rate"):
-        train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+        train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), settings, tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
 
@@ -252,14 +262,20 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_no_number(
         T2IEvalError, match=r"not a finite number at step 3 of 6.* the last good checkpoint is in '.*work'"
     ):
         train_sft(
-            examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a", checkpoint_dir=work
+            examples,
+            pictures,
+            settings_of(ModelSettings, model=str(base_model)),
+            settings,
+            tmp_path / "a",
+            checkpoint_dir=work,
         )
     assert {path.name for path in work.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
 
 
 def test_training_stops_early_and_keeps_the_best(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     """With a learning rate that undoes what was learned, the validation loss rises from the first step on."""
-    settings = SFTSettings(
+    settings = settings_of(
+        SFTSettings,
         max_steps=12,
         batch_size=8,
         learning_rate=0.5,
@@ -267,14 +283,16 @@ def test_training_stops_early_and_keeps_the_best(base_model: Path, examples, pic
         eval_steps=1,
         eval_examples=8,
         patience=2,
-        lora=LoraSettings(r=2, alpha=4),
+        lora=settings_of(LoraSettings, r=2, alpha=4),
     )
-    curve = train_sft(examples, pictures, ModelSettings(model=str(base_model), device="cpu"), settings, tmp_path / "a")
+    curve = train_sft(
+        examples, pictures, settings_of(ModelSettings, model=str(base_model), device="cpu"), settings, tmp_path / "a"
+    )
     losses = curve.set_index("step")["validation_loss"].dropna()
     stopped, best = int(losses.index[-1]), int(losses.idxmin())
     assert stopped == best + 2 < 12
     one = settings.model_copy(update={"max_steps": best, "patience": None})
-    train_sft(examples, pictures, ModelSettings(model=str(base_model), device="cpu"), one, tmp_path / "b")
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model), device="cpu"), one, tmp_path / "b")
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
 
@@ -282,9 +300,9 @@ def test_training_stops_early_and_keeps_the_best(base_model: Path, examples, pic
 def test_the_vision_tower_can_be_left_alone(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    lora = LoraSettings(r=2, alpha=2, vision=False)
+    lora = settings_of(LoraSettings, r=2, alpha=2, vision=False)
     settings = SHORT.model_copy(update={"lora": lora, "max_steps": 1, "eval_examples": 0})
-    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), settings, tmp_path / "a")
     with safe_open(tmp_path / "a" / "adapter_model.safetensors", "pt") as weights:
         names = list(weights.keys())
     assert names
@@ -296,8 +314,10 @@ def test_the_embeddings_of_the_levels_can_be_trained(base_model: Path, examples,
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    settings = SHORT.model_copy(update={"lora": LoraSettings(r=2, alpha=2, score_tokens=True), "eval_examples": 0})
-    train_sft(examples, pictures, ModelSettings(model=str(base_model)), settings, tmp_path / "a")
+    settings = SHORT.model_copy(
+        update={"lora": settings_of(LoraSettings, r=2, alpha=2, score_tokens=True), "eval_examples": 0}
+    )
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), settings, tmp_path / "a")
     trained = load_model(base_model, adapter=tmp_path / "a", merge=True, device="cpu")
     changed = trained.get_input_embeddings().weight - load_model(base_model, device="cpu").get_input_embeddings().weight
     levels = score_tokens(examples, load_processor(base_model))
@@ -310,13 +330,14 @@ def test_the_embeddings_of_the_levels_can_be_trained(base_model: Path, examples,
         assert torch.equal(trained.get_output_embeddings().weight, trained.get_input_embeddings().weight)
 
 
-CHECKPOINTED = SFTSettings(
+CHECKPOINTED = settings_of(
+    SFTSettings,
     max_steps=60,
     batch_size=8,
     logging_steps=2,
     save_steps=4,
     eval_examples=0,
-    lora=LoraSettings(r=4, alpha=8, dropout=0.1),
+    lora=settings_of(LoraSettings, r=4, alpha=8, dropout=0.1),
 )
 SCRIPT = """
 import sys
@@ -325,8 +346,8 @@ from pathlib import Path
 here = Path({this!r}).parent
 sys.path[:0] = [str(here), str(here.parent)]
 from random_model import make_pictures
-from test_sft import CHECKPOINTED, ModelSettings, train_sft
-train_sft(pd.read_parquet({examples!r}), make_pictures(), ModelSettings(model={model!r}), CHECKPOINTED, Path({out!r}),
+from test_sft import CHECKPOINTED, ModelSettings, settings_of, train_sft
+train_sft(pd.read_parquet({examples!r}), make_pictures(), settings_of(ModelSettings, model={model!r}), CHECKPOINTED, Path({out!r}),
           checkpoint_dir=Path({checkpoints!r}))
 """
 
@@ -349,7 +370,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base_model: Path, examples, pict
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert not cut.exists()
-    model = ModelSettings(model=str(base_model))
+    model = settings_of(ModelSettings, model=str(base_model))
     train_sft(examples, pictures, model, CHECKPOINTED, cut, checkpoint_dir=checkpoints)
     train_sft(examples, pictures, model, CHECKPOINTED, whole)
     for path in whole.iterdir():
@@ -364,7 +385,7 @@ TRUNCATED = ("trainer_state.json", "optimizer.pt", "adapter_model.safetensors", 
 def test_a_truncated_checkpoint_is_not_resumed(
     base_model: Path, examples, pictures, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    model = ModelSettings(model=str(base_model), device="cpu")
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
     settings = CHECKPOINTED.model_copy(update={"max_steps": 3, "save_steps": 1})
     work, interrupted, undisturbed = tmp_path / "work", tmp_path / "interrupted", tmp_path / "undisturbed"
 
@@ -394,9 +415,9 @@ def test_checkpoints_of_another_run_are_not_used(
     checkpoints = tmp_path / "checkpoints"
     (checkpoints / "checkpoint-4").mkdir(parents=True)
     (checkpoints / "run.json").write_text("another")
-    train_sft(examples, pictures, ModelSettings(model=str(base_model)), SHORT, tmp_path / "a")
+    train_sft(examples, pictures, settings_of(ModelSettings, model=str(base_model)), SHORT, tmp_path / "a")
     settings = SHORT.model_copy(update={"save_steps": 4})
-    model = ModelSettings(model=str(base_model))
+    model = settings_of(ModelSettings, model=str(base_model))
     train_sft(examples, pictures, model, settings, tmp_path / "b", checkpoint_dir=checkpoints)
     assert "belong to another run and are deleted" in caplog.text
     weights = "adapter_model.safetensors"

@@ -60,13 +60,13 @@ class JudgingSettings(BaseModel):
     wording: str
     wordings: dict[str, WordingSettings]
     protocols: list[Annotated[str, AfterValidator(known)]]
-    options: ProtocolOptions = Field(default_factory=ProtocolOptions)
+    options: ProtocolOptions
     similarity: SimilaritySettings
-    fold: str = "test"
-    batch_size: int = Field(64, ge=1)
-    answers: str | None = None
-    backend: Literal["transformers", "vllm"] = "transformers"
-    ray_workers: int = Field(0, ge=0)
+    fold: str
+    batch_size: int = Field(ge=1)
+    answers: str | None
+    backend: Literal["transformers", "vllm"]
+    ray_workers: int = Field(ge=0)
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:
         """The chosen wording from ``templates``, ``<wording>/<template>`` -> jinja source.

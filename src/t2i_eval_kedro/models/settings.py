@@ -14,7 +14,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Settings(BaseModel):
-    """Settings that Kedro reads from ``params:``: frozen, and a name that is not declared is refused."""
+    """Settings that Kedro reads from ``params:``: frozen, and a name that is not declared is refused.
+
+    No field has a default: the values stand in ``conf/base``, and nowhere else.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,13 +38,13 @@ class ModelSettings(Settings):
     """
 
     model: str
-    name: str | None = None
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    quantize: Literal["4bit"] | None = None
-    device: Literal["auto", "cpu"] = "auto"
-    trust_remote_code: bool = False
-    licence: str = "unknown"
+    name: str | None
+    revision: str | None
+    dtype: Literal["float32", "bfloat16", "float16"]
+    quantize: Literal["4bit"] | None
+    device: Literal["auto", "cpu"]
+    trust_remote_code: bool
+    licence: str
 
     @model_validator(mode="after")
     def _pinned(self) -> ModelSettings:
@@ -72,9 +75,9 @@ def portable_name(settings: ModelSettings) -> str:
     """What an adapter calls its base model: no path of this machine.
 
     Example:
-        >>> portable_name(ModelSettings(model="data/06_models/tiny_vlm"))
+        >>> portable_name(ModelSettings.model_construct(model="data/06_models/tiny_vlm", name=None))
         'tiny_vlm'
-        >>> portable_name(ModelSettings(model="Qwen/Qwen2.5-VL-7B-Instruct"))
+        >>> portable_name(ModelSettings.model_construct(model="Qwen/Qwen2.5-VL-7B-Instruct", name=None))
         'Qwen/Qwen2.5-VL-7B-Instruct'
     """
     if settings.name:

@@ -24,12 +24,12 @@ class LoraSettings(Settings):
             adapters reads them.
     """
 
-    r: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = "all-linear"
-    vision: bool = True
-    score_tokens: bool = False
+    r: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    target_modules: str | tuple[str, ...]
+    vision: bool
+    score_tokens: bool
 
 
 class LaunchSettings(Settings):
@@ -44,11 +44,11 @@ class LaunchSettings(Settings):
             model.
     """
 
-    processes: int = Field(default=1, ge=1)
-    machines: int = Field(default=1, ge=1)
-    address: str | None = None
-    port: int = Field(default=29500, ge=1, le=65535)
-    accelerate: str | None = None
+    processes: int = Field(ge=1)
+    machines: int = Field(ge=1)
+    address: str | None
+    port: int = Field(ge=1, le=65535)
+    accelerate: str | None
 
     @model_validator(mode="after")
     def _reachable(self) -> LaunchSettings:
@@ -79,15 +79,15 @@ class _Optimisation(Settings):
     """
 
     learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
-    warmup_steps: int | float = Field(default=0, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    gradient_checkpointing: bool = False
-    logging_steps: int = Field(default=10, ge=1)
-    save_steps: int = Field(default=0, ge=0)
-    checkpoints_kept: int = Field(default=2, ge=1)
-    seed: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    warmup_steps: int | float = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    gradient_checkpointing: bool
+    logging_steps: int = Field(ge=1)
+    save_steps: int = Field(ge=0)
+    checkpoints_kept: int = Field(ge=1)
+    seed: int = Field(ge=0)
 
 
 class SFTSettings(_Optimisation):
@@ -112,19 +112,18 @@ class SFTSettings(_Optimisation):
         lora: rank, scale and place of the adapter.
     """
 
-    learning_rate: float = Field(default=3e-3, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    group_by_length: bool = False
-    eval_steps: int = Field(default=0, ge=0)
-    eval_examples: int = Field(default=256, ge=0)
-    patience: int | None = Field(default=None, ge=1)
-    augment: float = Field(default=0.0, ge=0, le=1)
-    image_cache_mb: int = Field(default=512, ge=0)
-    max_length: int | None = Field(default=None, ge=1)
-    lora: LoraSettings = LoraSettings()
+    max_steps: int | None = Field(ge=1)
+    epochs: float | None = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    gradient_accumulation_steps: int = Field(ge=1)
+    group_by_length: bool
+    eval_steps: int = Field(ge=0)
+    eval_examples: int = Field(ge=0)
+    patience: int | None = Field(ge=1)
+    augment: float = Field(ge=0, le=1)
+    image_cache_mb: int = Field(ge=0)
+    max_length: int | None = Field(ge=1)
+    lora: LoraSettings
 
     @model_validator(mode="after")
     def _one_length(self) -> SFTSettings:
@@ -157,21 +156,19 @@ class GRPOSettings(_Optimisation):
         tolerance: error that the binary reward still pays, as a fraction of the scale.
     """
 
-    learning_rate: float = Field(default=5e-4, gt=0)
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
-    max_steps: int = Field(default=90, ge=1)
-    prompts_per_step: int = Field(default=32, ge=1)
-    generations: int = Field(default=8, ge=2)
-    batch_size: int = Field(default=256, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
-    max_completion_length: int = Field(default=8, ge=1)
-    beta: float = Field(default=0.0, ge=0)
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
-    rewards: dict[str, float] = Field(default_factory=lambda: {"gaussian": 1.0})
-    own_rewards: dict[str, float] = Field(default_factory=dict)
-    sigma: float = Field(default=0.2, gt=0)
-    tolerance: float = Field(default=0.1, ge=0)
+    max_steps: int = Field(ge=1)
+    prompts_per_step: int = Field(ge=1)
+    generations: int = Field(ge=2)
+    batch_size: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    max_completion_length: int = Field(ge=1)
+    beta: float = Field(ge=0)
+    scale_rewards: Literal["group", "batch", "none"]
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"]
+    rewards: dict[str, float]
+    own_rewards: dict[str, float]
+    sigma: float = Field(gt=0)
+    tolerance: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _known_rewards(self) -> GRPOSettings:
@@ -206,16 +203,14 @@ class ExampleSettings(Settings):
         seed: random seed of the noise and of the choice of prompts.
     """
 
-    tasks: tuple[Task, ...] = Field(default=("subtasks", "score"), min_length=1)
-    scores: Literal["auto", "people"] = "auto"
-    soft: Literal["published", "corrected"] | None = None
-    variance_weight: bool = False
-    perturbation: float = Field(default=0.0, ge=0)
-    prompt_fraction: float = Field(
-        default=1.0, gt=0, le=1, validation_alias=AliasChoices("prompt_fraction", "prompt_share")
-    )
-    leave_out: tuple[str, ...] = ()
-    seed: int = Field(default=0, ge=0)
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    scores: Literal["auto", "people"]
+    soft: Literal["published", "corrected"] | None
+    variance_weight: bool
+    perturbation: float = Field(ge=0)
+    prompt_fraction: float = Field(gt=0, le=1, validation_alias=AliasChoices("prompt_fraction", "prompt_share"))
+    leave_out: tuple[str, ...]
+    seed: int = Field(ge=0)
 
 
 class RebalancingSettings(Settings):
@@ -228,7 +223,7 @@ class RebalancingSettings(Settings):
         seed: random seed of the resampling.
     """
 
-    method: Literal["official", "oversample", "undersample", "weighted", "none"] = "official"
-    repeats: dict[str, int] = Field(default_factory=dict)
-    split_pairs: bool = False
-    seed: int = Field(default=0, ge=0)
+    method: Literal["official", "oversample", "undersample", "weighted", "none"]
+    repeats: dict[str, int]
+    split_pairs: bool
+    seed: int = Field(ge=0)

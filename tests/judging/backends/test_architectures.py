@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from architectures import ARCHITECTURES, images_only, save
 from PIL import Image
+from plain_settings import settings_of
 from transformers.utils import is_torchvision_available
 
 from t2i_eval_kedro.errors import T2IEvalError
@@ -103,8 +104,10 @@ def test_training_makes_its_answers_more_probable(folders, name: str, tmp_path: 
         }
         for image, answer in answers.items()
     ]
-    settings = SFTSettings(max_steps=10, batch_size=2, eval_examples=0, lora=LoraSettings(r=4, alpha=8))
-    model = ModelSettings(model=str(folders[name]), device="cpu")
+    settings = settings_of(
+        SFTSettings, max_steps=10, batch_size=2, eval_examples=0, lora=settings_of(LoraSettings, r=4, alpha=8)
+    )
+    model = settings_of(ModelSettings, model=str(folders[name]), device="cpu")
     train_sft(EXAMPLES.frame(rows), Store(), model, settings, tmp_path / "adapter")
     before, after = (
         judge(folders[name], requests, adapter=adapter, batch_size=8) for adapter in (None, tmp_path / "adapter")

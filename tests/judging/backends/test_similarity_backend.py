@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from plain_settings import settings_of
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from t2i_eval_kedro.errors import T2IEvalError
@@ -58,7 +59,7 @@ SUBJECTS = [
 
 
 def scores(folder: Path, **settings: Any) -> dict[str, tuple[float | None, str]]:
-    backend = SimilarityBackend(SimilaritySettings(model=str(folder), device="cpu", **settings), Store())
+    backend = SimilarityBackend(settings_of(SimilaritySettings, model=str(folder), device="cpu", **settings), Store())
     said = judge(SUBJECTS, Similarity(), backend, name="clip_similarity").scores
     return {row.item_id: (row.score, row.explanation) for row in said.itertuples()}
 
@@ -89,7 +90,7 @@ def test_the_prefix_stands_before_the_prompt(folder: Path) -> None:
 
 
 def test_a_long_text_is_cut_off_and_counted_and_a_bad_image_costs_itself(folder: Path) -> None:
-    backend = SimilarityBackend(SimilaritySettings(model=str(folder), device="cpu"), Store())
+    backend = SimilarityBackend(settings_of(SimilaritySettings, model=str(folder), device="cpu"), Store())
     asked = [
         Request("1", "similarity", "similarity", "", (ChatMessage("user", text, images),), 1)
         for text, images in (("x" * 60, ("red",)), ("", ("red",)), ("cat", ("gone",)), ("cat", ()), ("قطة", ("red",)))
@@ -101,7 +102,7 @@ def test_a_long_text_is_cut_off_and_counted_and_a_bad_image_costs_itself(folder:
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(T2IEvalError, match="holds no config"):
-        SimilarityBackend(SimilaritySettings(model=str(tmp_path)), Store())
+        SimilarityBackend(settings_of(SimilaritySettings, model=str(tmp_path)), Store())
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(T2IEvalError, match="cannot be loaded"):
-        SimilarityBackend(SimilaritySettings(model=str(tmp_path)), Store())
+        SimilarityBackend(settings_of(SimilaritySettings, model=str(tmp_path)), Store())

@@ -40,11 +40,11 @@ class SimilaritySettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    processor: str | None = None
-    prefix: str = ""
-    revision: str | None = None
-    device: str = "auto"
-    batch_size: int = Field(32, ge=1)
+    processor: str | None
+    prefix: str
+    revision: str | None
+    device: str
+    batch_size: int = Field(ge=1)
 
 
 class Similarity:

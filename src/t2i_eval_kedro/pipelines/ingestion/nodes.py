@@ -37,7 +37,7 @@ class SplitSettings(BaseModel):
     validation: float = Field(ge=0, le=1)
     test: float = Field(gt=0, le=1)
     seed: int = Field(ge=0)
-    leave_out: list[str] = Field(default_factory=list)
+    leave_out: list[str]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -58,8 +58,8 @@ class SampleSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompts: int | None = Field(default=None, ge=1)
-    dimensions: dict[str, float] = Field(default_factory=dict)
+    prompts: int | None = Field(ge=1)
+    dimensions: dict[str, float]
     seed: int = Field(ge=0)
     time_limit: float = Field(ge=0)
     gap: float = Field(ge=0, lt=1)
