@@ -72,7 +72,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "soft": None,
         "variance_weight": False,
         "perturbation": 0.0,
-        "prompt_share": 1.0,
+        "prompt_fraction": 1.0,
         "leave_out": (),
         "seed": 0,
     },
