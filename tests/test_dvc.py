@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.runner import SequentialRunner
 from kedro_project import ROOT
 
-from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml, sources
+import t2i_eval_kedro
+from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml
 from t2i_eval_kedro.config import ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -133,15 +140,42 @@ def test_a_study_is_a_matrix_whose_cells_share_ingestion_and_teacher(project: Pa
     ]
 
 
-def test_sources_are_what_is_imported_and_no_more() -> None:
-    found = sources(["t2i_eval_kedro.pipelines.meta_evaluation.nodes"], ROOT)
-    assert "src/t2i_eval_kedro/agreement/published.csv" in found
-    assert "src/t2i_eval_kedro/statistics/kernels.py" in found
-    assert not any("training" in path or "benchmarks/tifa160" in path for path in found)
-    assert all((ROOT / path).exists() for path in found)
-    assert "src/t2i_eval_kedro/training/answer_loss.py" in sources(
-        ["t2i_eval_kedro.pipelines.sft.nodes"], ROOT
-    )  # lazily
+class Tracer(SequentialRunner):
+    """Runs a pipeline and notes which files of the package have code that was executed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executed: set[str] = set()
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        def note(frame: FrameType, event: str, argument: object) -> None:
+            if event == "call":
+                self.executed.add(frame.f_code.co_filename)
+
+        threading.setprofile(note)
+        sys.setprofile(note)
+        try:
+            return super().run(*arguments, **options)
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+
+
+@pytest.mark.slow
+def test_a_stage_depends_on_all_code_that_it_runs(project: Path) -> None:
+    """Every pipeline, for real, in the test environment: what ran is in the parts of the package that its stage names."""
+    package = Path(t2i_eval_kedro.__file__).parent
+    for name in (name for name in pipelines if name in NAMES):  # in their order
+        tracer = Tracer()
+        with KedroSession.create(project, env="test") as session:
+            session.run(pipeline_names=[name], runner=tracer)
+        ran = {Path(path).relative_to(package) for path in tracer.executed if Path(path).is_relative_to(package)}
+        deps = {
+            path.removeprefix("src/t2i_eval_kedro/") for path in DVC["stages"][name]["deps"] if path.startswith("src")
+        }
+        outside = {path.as_posix() for path in ran if not covers(deps, path.as_posix())}
+        assert not outside, name
+        assert len(ran) > 3
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/base").glob("parameters*.yml")), ids=lambda path: path.name)

@@ -2,16 +2,14 @@
 
 There is a stage a pipeline for the default run, and for each study of ``parameters_ablations.yml`` one that runs the pipeline
 ``ablation_run`` over a matrix of variants and seeds. What a stage depends on is read from the project itself: the files of its pipeline's free inputs, its
-parameters, and the source files that its nodes and datasets import. The axes are variables that DVC reads from Kedro's own parameters, so
+parameters, and the parts of the package
+that its nodes and datasets import from (:mod:`t2i_eval_kedro.changes`). The axes are variables that DVC reads from Kedro's own parameters, so
 ``dvc exp run -S conf/base/parameters.yml:seed=1`` moves both.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import click
 import yaml
 from kedro.pipeline import Pipeline
 
+from t2i_eval_kedro.changes import PACKAGE, rooms
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.config import AXES, ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.datasets.atomic import atomic_file
@@ -26,7 +25,6 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, register_pipelines
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 
-PACKAGE = "t2i_eval_kedro"
 PARAMETERS = "conf/base/parameters.yml"
 VARIANTS = "conf/base/parameters_ablations.yml"
 MARKS = {axis: f"<{axis}>" for axis in AXES}
@@ -45,7 +43,7 @@ def dvc_sync(check: bool) -> None:
     path = Path("dvc.yaml")
     wanted = dvc_yaml(Path())
     if path.is_file() and path.read_text(encoding="utf-8") == wanted:
-        click.echo("dvc.yaml is as the project is.")
+        click.echo("dvc.yaml is up to date.")
     elif check:
         raise T2IEvalError(
             "dvc.yaml is not what the pipelines, the catalog and the parameters say; run `kedro dvc-sync`."
@@ -125,7 +123,7 @@ def _stage(
     settings = ",".join(f"{axis}={axes[axis]}" for axis in used)
     return {
         "cmd": f"kedro run --env=base --params={settings} --pipelines={name}",
-        "deps": [*sorted(reads), *sources(modules, root)],
+        "deps": [*sorted(reads), *(f"src/{PACKAGE}/{room}" for room in rooms(modules))],
         # However many processes train, the adapter is the same.
         "params": _params(root, groups - {"raw_root", "launch"}, overrides if "variant" in used else [])
         + ([{f"conf/base/students/{axes['student']}.yml": None}] if "student" in used else []),
@@ -173,61 +171,3 @@ def _params(root: Path, groups: set[str], overrides: list[str]) -> list[dict[str
         if keys:
             found.append({relative: keys})
     return found
-
-
-def sources(modules: Iterable[str], root: Path) -> list[str]:
-    """The source files that ``modules`` and all that they import consist of, relative to the project; whole packages as one folder.
-
-    Imports inside functions count. A package of which only a module is imported does not count itself: its ``__init__`` gathers names for
-    those who use all of it. Files that are no code (templates, tables) count with the modules beside them.
-    """
-    package = _file(PACKAGE).parent
-    reached: set[Path] = set()
-    waiting = [module for module in modules if module.split(".")[0] == PACKAGE]
-    while waiting:
-        module = waiting.pop()
-        file = _file(module)
-        if file in reached:
-            continue
-        reached.add(file)
-        waiting += _imports(file)
-    for folder in {file.parent for file in reached} - {package}:
-        reached |= {path for path in folder.rglob("*") if path.suffix in (".csv", ".css", ".jinja")}
-    return sorted(f"src/{path.relative_to(package.parent).as_posix()}" for path in _whole_folders(reached, package))
-
-
-def _file(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin)
-
-
-@cache
-def _imports(file: Path) -> tuple[str, ...]:
-    """The project's modules that a source file imports."""
-    found: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
-            modules = {name for name in (f"{node.module}.{name}" for name in names) if _is_module(name)}
-            found += modules or {node.module}
-        elif isinstance(node, ast.Import):
-            found += [name for name in names if name.split(".")[0] == PACKAGE]
-    return tuple(name for name in found if name != PACKAGE)
-
-
-def _is_module(name: str) -> bool:
-    parent, _, last = name.rpartition(".")
-    folder = _file(parent)
-    return folder.name == "__init__.py" and (
-        (folder.parent / f"{last}.py").is_file() or (folder.parent / last / "__init__.py").is_file()
-    )
-
-
-def _whole_folders(files: set[Path], package: Path) -> set[Path]:
-    """``files``, with a folder in place of its files where all its code is among them."""
-    folders = sorted({path.parent for path in package.rglob("*.py")} - {package}, key=lambda path: len(path.parts))
-    whole = [folder for folder in folders if set(folder.rglob("*.py")) <= files]
-    top = [folder for folder in whole if not any(other in folder.parents for other in whole)]
-    return {file for file in files if not any(folder in file.parents for folder in top)} | set(top)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from t2i_eval_kedro.changes import code_hash
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging import backends
@@ -87,15 +87,12 @@ def cache_answers(
         "dtype": model.dtype,
         "quantize": model.quantize,
         "backend": judging.backend,
-        "code": code_hash(),
+        "code": versioned_code(judging.backend),
     }
     return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)
 
 
-@lru_cache
-def code_hash() -> str:
-    """A hash of the modules that run a model, and the versions of the libraries below them."""
-    files = [Path(loading.__file__), *sorted(Path(backends.__file__).parent.glob("*.py"))]
-    digest = sha256(b"".join(file.read_bytes() for file in files))
-    digest.update(" ".join(version(name) for name in ("torch", "transformers", "peft")).encode())
-    return digest.hexdigest()
+def versioned_code(backend: str) -> str:
+    """The hash of the code that asks a model through ``backend``, and the versions of the libraries below it."""
+    modules = (f"{backends.__name__}.{backend}", loading.__name__)
+    return " ".join([code_hash(modules), *(version(name) for name in ("torch", "transformers", "peft"))])

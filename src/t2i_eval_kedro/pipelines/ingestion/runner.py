@@ -1,16 +1,12 @@
 """A runner that leaves ingestion out where it would make again what is there.
 
-What counts as unchanged: the names, sizes and modification times of the raw files, the parameters of ingestion, the
-project's code that reads and writes, and the sizes and modification times of every file that the last ingestion wrote. The
-content of the files is not read, as with ``make``; a file that was changed with its size and time kept is not noticed.
+Unchanged are the names, sizes and modification times of the raw files, the parameters of ingestion, the code that reads and writes, and
+the sizes and modification times of every file that the last ingestion wrote (:mod:`t2i_eval_kedro.changes`). As with ``make``, the content
+of the files is not read: one that was changed with its size and time kept is not noticed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,11 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from pluggy import PluginManager
 
-import t2i_eval_kedro
+from t2i_eval_kedro.changes import code_hash, files_state
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.ingestion.pipeline import TAG, create_pipeline
 
 RECORD = "ingestion_record"
-CODE = ("schema.py", "benchmarks", "datasets", "shapes", "pipelines/ingestion")
 
 
 class SkipUnchanged(SequentialRunner):
@@ -50,7 +45,7 @@ class SkipUnchanged(SequentialRunner):
         made_from = {
             "raw_files": raw_files,
             "parameters": settings.model_dump(mode="json", exclude={"force"}) | {"raw_root": raw_root},
-            "code": code_state(),
+            "code": code_hash(tuple(sorted(_modules(ingestion, catalog)))),
         }
         done: dict[str, Any] = {}
         if not settings.force and catalog.load(RECORD) == {"made_from": made_from, "made": files_state(outputs)}:
@@ -68,29 +63,10 @@ class SkipUnchanged(SequentialRunner):
         return done | super().run(rest, catalog, hook_manager, run_id, only_missing_outputs) if rest.nodes else done
 
 
-def files_state(paths: Iterable[Path]) -> dict[str, Any]:
-    """How many files there are at and below ``paths``, and a digest of their names, sizes and modification times."""
-    lines = []
-    for path in paths:
-        below = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-        for file in below if path.is_dir() else [path]:
-            try:
-                state = file.stat()
-            except OSError:  # not there, or a link that leads nowhere
-                continue
-            lines.append(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\n")
-    return {"files": len(lines), "sha256": hashlib.sha256("".join(sorted(lines)).encode(errors="replace")).hexdigest()}
-
-
-def code_state() -> str:
-    """A digest of the modules that reading and writing a benchmark goes through."""
-    package = Path(t2i_eval_kedro.__file__).parent
-    digest = hashlib.sha256()
-    for part in CODE:
-        path = package / part
-        for module in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(json.dumps([module.relative_to(package).as_posix(), module.read_text("utf-8")]).encode())
-    return digest.hexdigest()
+def _modules(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> set[str]:
+    """The modules of the nodes of ``pipeline`` and of the datasets that they write."""
+    datasets = (catalog.get(name) for name in pipeline.all_outputs())
+    return {node.func.__module__ for node in pipeline.nodes} | {type(data).__module__ for data in datasets}
 
 
 def _path(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
