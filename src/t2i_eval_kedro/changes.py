@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TypedDict
 
 PACKAGE = __package__
+DOORS = (f"{PACKAGE}.api",)
+"""Modules that gather names for users: what lies below them imports them for a caller's sake and runs nothing of them."""
 DATA_SUFFIXES = (".csv", ".css", ".jinja")
 """Files beside modules that count as code: tables and templates."""
 
@@ -94,8 +96,8 @@ def _file(module: str) -> Path:
 
 @cache
 def _imports(file: Path) -> tuple[str, ...]:
-    """The modules of this package that a source file imports, the package itself left out."""
-    return tuple(name for name in _named(ast.parse(file.read_text(encoding="utf-8"))) if name != PACKAGE)
+    """The modules of this package that a source file imports; the package itself and its doors are left out."""
+    return tuple(name for name in _named(ast.parse(file.read_text(encoding="utf-8"))) if name not in (PACKAGE, *DOORS))
 
 
 def _named(tree: ast.Module) -> Iterator[str]:

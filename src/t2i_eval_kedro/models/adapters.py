@@ -99,7 +99,7 @@ def save_adapter(
         data_note: a sentence on where the data comes from, such as that it is synthetic.
         weights: the model's, where ``model`` holds only this process's part of them.
     """
-    name = portable_name(base)
+    name = portable_name(base.model, base.name)
     resolved = {
         "method": method,
         "base_model": {

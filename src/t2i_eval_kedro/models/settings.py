@@ -71,16 +71,16 @@ class ModelSettings(Settings):
         return load_processor(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
 
-def portable_name(settings: ModelSettings) -> str:
-    """What an adapter calls its base model: no path of this machine.
+def portable_name(model: str, name: str | None = None) -> str:
+    """What an adapter calls its base model: ``name``, or the hub name, or the last part of a path; no path of this machine.
 
     Example:
-        >>> portable_name(ModelSettings.model_construct(model="data/06_models/tiny_vlm", name=None))
+        >>> portable_name("data/06_models/tiny_vlm")
         'tiny_vlm'
-        >>> portable_name(ModelSettings.model_construct(model="Qwen/Qwen2.5-VL-7B-Instruct", name=None))
+        >>> portable_name("Qwen/Qwen2.5-VL-7B-Instruct")
         'Qwen/Qwen2.5-VL-7B-Instruct'
     """
-    if settings.name:
-        return settings.name
-    path = Path(settings.model)
-    return path.name if path.is_dir() or len(path.parts) > 2 or path.is_absolute() else settings.model
+    if name:
+        return name
+    path = Path(model)
+    return path.name if path.is_dir() or len(path.parts) > 2 or path.is_absolute() else model
