@@ -1,10 +1,14 @@
 # Two commands: `make demo` trains and measures a judge on the embedded benchmark; `make test` runs the checks and tests.
+# `make test-fast` runs what is quick; `make coverage` runs all tests and fails below the floor of pyproject.toml.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
+# Without whole pipelines, trainings and servers.
+FAST := tests/agreement tests/datasets tests/judging/protocols tests/reporting tests/statistics tests/cli/test_params.py \
+  tests/test_answers.py tests/test_architecture.py tests/test_config.py tests/test_pages.py tests/test_words.py
 
-.PHONY: demo test lint bench install lock clean
+.PHONY: demo test test-fast coverage lint bench install lock clean
 
 demo: install
 	HF_HUB_OFFLINE=1 $(BIN)/kedro run
@@ -14,6 +18,12 @@ demo: install
 # Two workers with one thread each, because the tests of training and judging are bound by the processor.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
+
+test-fast: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal -m "not slow" $(FAST)
+
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal --cov --cov-report=term:skip-covered
 
 lint: install
 	$(BIN)/ruff check .

@@ -277,7 +277,11 @@ def _facts(study: Study, variant: str, left_out: Sequence[str]) -> dict[str, Any
     show_default=True,
     help="Number of missing runs to train at a time; 0 trains none.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="By default the study's report folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write to. Default: the report folder of the study.",
+)
 @readable_errors
 def ablations(name: str, benchmark: str | None, student: str | None, env: str, jobs: int, out: Path | None) -> None:
     """Compare the variants of a study over prompts and seeds; writes ablations.json and ablations.html."""

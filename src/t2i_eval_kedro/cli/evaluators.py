@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from t2i_eval_kedro.api import ResolvedJudge, resolve_judge
+from t2i_eval_kedro.cli.params import PARAMS_HELP, split_params
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.project import Project, evaluator_params, find_evaluator
 
@@ -21,20 +21,10 @@ EVALUATOR_HELP = (
 C = TypeVar("C", bound=Callable[..., object])
 
 
-def _split(context: click.Context, parameter: click.Parameter, value: str) -> dict[str, Any]:
-    """Kedro's own reading of ``--params``. Importing it outside of Kedro configures logging, which says so at level INFO."""
-    logging.disable(logging.INFO)
-    from kedro.framework.cli.utils import _split_params
-
-    logging.disable(logging.NOTSET)
-    params: dict[str, Any] = _split_params(context, parameter, value)
-    return params
-
-
 def project_options(command: C) -> C:
     """The options of ``kedro run`` that choose a configuration."""
     for option in (
-        click.option("--params", "params", default="", callback=_split, help="Parameters, as for kedro run."),
+        click.option("--params", "params", default="", callback=split_params, help=PARAMS_HELP),
         click.option("--env", "-e", help="Configuration environment, as for kedro run."),
     ):
         command = option(command)

@@ -20,7 +20,7 @@ from t2i_eval_kedro.training.publish import push_adapter
     type=click.Path(path_type=Path, dir_okay=False),
     help="The summary.json of the adapter's run: its agreement with people goes into the card.",
 )
-@click.option("--private", is_flag=True, help="Of a repository that is made.")
+@click.option("--private", is_flag=True, help="Make the repository private where it is created.")
 @click.option("--dry-run", is_flag=True, help="Say what would be uploaded; reach no network.")
 @readable_errors
 def push(folder: Path, repo: str, summary: Path | None, private: bool, dry_run: bool) -> None:

@@ -17,7 +17,9 @@ from t2i_eval_kedro.cli.errors import readable_errors
     show_default=True,
     help="Folder that the model is written to.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the pre-training scenes.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed for the weights and the pre-training scenes."
+)
 @readable_errors
 def build_tiny_vlm(out: Path, seed: int) -> None:
     """Pre-train the embedded tiny vision-language model on generic questions over synthetic shapes."""

@@ -25,9 +25,9 @@ class Price(BaseModel):
     """What one model costs, in the table's currency for a million tokens.
 
     Attributes:
-        input: of the request, images included.
-        cached_input: of the part of the request that the server still knew.
-        output: of the answer.
+        input: price per million prompt tokens, images included.
+        cached_input: price per million cached prompt tokens.
+        output: price per million completion tokens.
         image_base: tokens of any image.
         image_tile: tokens of each tile of 512 pixels, once the image is fitted into 2048 x 2048 and its short side into 768.
     """
@@ -52,7 +52,7 @@ class PriceTable(BaseModel):
 
     Attributes:
         as_of: that day.
-        currency: of all prices.
+        currency: currency of all prices.
         batch_factor: what a request in a batch costs, as a share of the price.
         machine_hour: one hour of the machine that trains and runs the student.
         student_seconds: that a student takes to judge one item on that machine.
@@ -130,8 +130,8 @@ def break_even(
     Args:
         costs: the account of a teacher (``teacher_costs``).
         n_learned: items that it judged in the folds that a student learns from; what it was paid for the others checks it.
-        training_seconds: of SFT and GRPO together; None where it was not measured.
-        prices: of machines.
+        training_seconds: duration of SFT and GRPO together; None where it was not measured.
+        prices: prices of machines.
 
     Returns:
         The figures, ``images`` None where distillation never pays; empty where nothing was paid to the teacher or a price

@@ -59,7 +59,7 @@ def packed_attention(
 
     Args:
         module: the attention module; it has no part in the result.
-        query: of shape (1, heads, tokens, head size), as ``key`` and ``value``.
+        query: tensor of shape (1, heads, tokens, head size), as ``key`` and ``value``.
         attention_mask: must be None; a segment's tokens see each other and nothing else.
         scaling: factor of the dot products; None for 1 / sqrt(head size).
         dropout: probability of dropping an attention weight.

@@ -29,12 +29,12 @@ class ModelSettings(Settings):
         model: folder or hub name of a model behind ``AutoModelForImageTextToText``.
         name: what an adapter calls its base model; where none is given, a hub name or the last part of a path.
         revision: branch, tag or commit of a hub name.
-        dtype: of the base model's weights; of the sums, where ``quantize`` stores the weights in fewer bits.
+        dtype: precision of the base model's weights; of the sums, where ``quantize`` stores the weights in fewer bits.
         quantize: ``4bit`` stores the linear layers of the text model in 4 bits (QLoRA, Dettmers et al., 2023, arXiv 2305.14314:
             NF4, double quantisation), for training and judging alike; needs the extra ``quantize``.
         device: ``auto`` (a GPU where there is one) or ``cpu``.
         trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
-        licence: of the base model, for the adapter's card.
+        licence: licence of the base model, for the adapter's card.
     """
 
     model: str

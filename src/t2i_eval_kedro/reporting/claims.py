@@ -63,7 +63,7 @@ class ReportContext:
         raters: number of people who rated, 0 where only means are known.
         trained: whether a judge trained here is among the evaluators.
         held_out: whether the items were kept from its training.
-        level: of the intervals.
+        level: confidence level of the intervals.
         resamples: bootstrap draws and random swaps behind intervals and p-values, 0 where unknown.
     """
 

@@ -165,7 +165,7 @@ def forest(
         label: name of the statistic.
         limits: range of the x axis, to draw several figures alike.
         title: what the figure is about, such as the dimension.
-        level: of the intervals.
+        level: confidence level of the intervals.
     """
     drawn = rows.dropna(subset=["value"]).sort_values(["value", "evaluator"]).reset_index(drop=True)
     highlight = list(drawn["highlight"]) if "highlight" in drawn else [True] * len(drawn)

@@ -28,7 +28,7 @@ def print_verdicts(verdicts: Sequence[Mapping[str, Any]], *, width: int | None =
         verdicts: each as :meth:`t2i_eval_kedro.judging.verdicts.Verdict.as_dict` gives it.
         width: columns of the terminal; by default those of the terminal that there is.
     """
-    console = Console(file=io.StringIO(), highlight=False, width=width)
+    console = Console(file=io.StringIO(), highlight=False, width=width, force_jupyter=False)
     if len(verdicts) == 1:
         (verdict,) = verdicts
         console.print(Text(f"{verdict['image']}: {verdict['prompt']}"))

@@ -329,17 +329,17 @@ def labels(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "element_columns": _ON_ELEMENTS,
-        "elements": _labelled(elements),
+        "elements": _label_rows(elements),
         "preference_columns": _ON_PREFERENCES,
-        "preferences": _labelled(preferences),
+        "preferences": _label_rows(preferences),
     }
 
 
-def _labelled(found: Mapping[Any, tuple[list[Any], int]]) -> list[dict[str, Any]]:
+def _label_rows(cells_of: Mapping[Any, tuple[list[Any], int]]) -> list[dict[str, Any]]:
     """Rows from the best to the worst by the first figure; without those that have none."""
     rows = [
         {"of": key, "n": cells[0]["n"], "missing": missing, "cells": [_figure(cell) for cell in cells]}
-        for key, (cells, missing) in found.items()
+        for key, (cells, missing) in cells_of.items()
     ]
     return sorted((row for row in rows if row["cells"][0]), key=lambda row: -row["cells"][0]["value"])
 

@@ -173,7 +173,7 @@ def pretrain(
 
     Args:
         out: folder of the checkpoint; written whole or not at all.
-        seed: of the weights, the pictures and the questions.
+        seed: random seed of the weights, the pictures and the questions.
         tower_steps: steps on dense patch labels.
         steps: steps on questions.
         numeral_steps: steps of the last stage, on questions and numerals, at half the learning rate.

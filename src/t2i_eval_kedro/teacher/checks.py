@@ -42,7 +42,7 @@ class Step:
 
     item_id: str
     question: Question
-    said: bool | None
+    judgement: bool | None
     score: float | None
 
 
@@ -73,8 +73,8 @@ class Chains:
         for item, answers in self.answers.items():
             for number, question in enumerate(parse_questions(answers.get("extract", ""))):
                 base = f"{question.aspect}/{number}"
-                said = yes_or_no(answers.get(f"{base}/answer", ""))
-                yield Step(item, question, said, self.score(item, f"{base}/score"))
+                judgement = yes_or_no(answers.get(f"{base}/answer", ""))
+                yield Step(item, question, judgement, self.score(item, f"{base}/score"))
 
 
 def check_teacher(
@@ -143,8 +143,8 @@ def _kind(task: str, answer: str, status: str, wording: Wording) -> str:
 
 def contradictions(chains: Chains) -> list[Record]:
     """Answers that speak against the score that the teacher itself gave next."""
-    plain = [step for step in chains.questions if step.said is not None and step.score is not None]
-    against = sum((step.score or 0) >= HIGH if step.said is False else (step.score or 0) <= LOW for step in plain)
+    plain = [step for step in chains.questions if step.judgement is not None and step.score is not None]
+    against = sum((step.score or 0) >= HIGH if step.judgement is False else (step.score or 0) <= LOW for step in plain)
     outside = {
         "a summary lies outside the scores that it sums up": [0, 0],
         "the overall score lies outside the aspects'": [0, 0],
@@ -241,8 +241,8 @@ def stages(
         if truth is None:
             continue
         answer_right = None
-        if step.said is not None:
-            answer_right = (step.said == (expected[prompt, element] != "no")) == truth
+        if step.judgement is not None:
+            answer_right = (step.judgement == (expected[prompt, element] != "no")) == truth
             answered.append((True, answer_right))
         if step.score is not None:
             right = (step.score > 5) == truth
@@ -259,7 +259,7 @@ def stages(
     rows = [
         {"stage": "extract", "readable": sum(bool(a.get("extract")) for a in chains.answers.values())}
         | _row("share of elements asked about", fmean(shares) if shares and known else None, None, None),
-        {"stage": "answer", "readable": sum(step.said is not None for step in chains.questions)}
+        {"stage": "answer", "readable": sum(step.judgement is not None for step in chains.questions)}
         | _compared("share right", answered, split=False),
         {"stage": "evaluate", "readable": sum(step.score is not None for step in chains.questions)}
         | _compared("share right", evaluated, split=True),

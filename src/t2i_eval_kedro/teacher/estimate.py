@@ -128,13 +128,13 @@ def estimate(settings: TeacherSettings, material: Material, wording: Wording, ph
     return total
 
 
-def sentence(found: Estimate, prices: PriceTable) -> str:
+def sentence(estimate: Estimate, prices: PriceTable) -> str:
     """The estimate for a person."""
-    if found.cost is None or found.cost_upper_bound is None:
+    if estimate.cost is None or estimate.cost_upper_bound is None:
         money = "its model has no price (teacher.prices.models)"
     else:
-        money = f"about {found.cost:.2f} {prices.currency}, at most {found.cost_upper_bound:.2f}, at the prices of {prices.as_of}"
+        money = f"about {estimate.cost:.2f} {prices.currency}, at most {estimate.cost_upper_bound:.2f}, at the prices of {prices.as_of}"
     return (
-        f"{found.items} items: {found.requests:,} requests to send ({found.known:,} are answered already), "
-        f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {money}. Nothing was sent."
+        f"{estimate.items} items: {estimate.requests:,} requests to send ({estimate.known:,} are answered already), "
+        f"{estimate.prompt_tokens:,} tokens in and {estimate.completion_tokens:,} out, {money}. Nothing was sent."
     )

@@ -40,7 +40,7 @@ class TeacherSettings(BaseModel):
         kind: ``simulated`` sees the truth of a synthetic benchmark; ``human`` are people's mean scores, without steps;
             ``openai`` is a model behind an OpenAI-compatible server; ``recorded`` are answers that the benchmark ships;
             ``auto`` is the simulated one where there is a truth to see, else the human one.
-        seed: of the simulated teacher's errors.
+        seed: random seed of the simulated teacher's errors.
         error_rate: share of questions that the simulated teacher answers wrongly.
         score_noise: standard deviation of the noise on its scores, on the scale of 0 to 10.
         runs: how often the teacher judges everything, each time with another seed; the student learns from the first.

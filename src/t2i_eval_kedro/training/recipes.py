@@ -48,7 +48,7 @@ def build_examples(
     """The table ``schema.EXAMPLES`` for the tasks of ``settings``.
 
     Args:
-        tables: of one benchmark.
+        tables: canonical tables of one benchmark.
         phrases: the rated dimensions: name -> the phrase that a judge is asked with.
         levels: how the direct score request is written.
         settings: the recipe.

@@ -61,8 +61,8 @@ def marked_counts(regions: Sequence[Sequence[Region]], width: int, height: int) 
 
     Args:
         regions: regions of each annotator; those of one annotator count once where they overlap.
-        width: of the image, in pixels.
-        height: of the image, in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
 
     Returns:
         Counts of shape (height, width), 0 to the number of annotators. Outlines belong to their region; what lies

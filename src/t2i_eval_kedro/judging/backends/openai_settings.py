@@ -12,13 +12,13 @@ class OpenAISettings(BaseModel):
 
     Attributes:
         model: name as the server knows it.
-        base_url: of the server, ending in ``/v1``; null for the environment's OPENAI_BASE_URL, else OpenAI itself.
+        base_url: address of the server, ending in ``/v1``; null for the environment's OPENAI_BASE_URL, else OpenAI itself.
         requests_per_minute: limit; null for none.
         tokens_per_minute: limit on the tokens sent and the longest answers asked for; null for none.
         in_flight: requests under way at once.
         timeout_s: seconds until an unanswered request is given up and tried again.
         retries: how often a request is tried again after a fault of the connection.
-        temperature: of sampling.
+        temperature: sampling temperature.
         seed: sent with every request; servers may ignore it.
         structured: ask for JSON after a schema where the answer has one. A server that refuses is asked in words instead.
         token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second.

@@ -276,7 +276,7 @@ def block_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
     Args:
         segments: (G, T) of :class:`Packed`.
-        dtype: of the model.
+        dtype: precision of the model.
 
     Returns:
         (G, 1, T, T), to be added to the attention scores: 0 where allowed, the lowest number where not.

@@ -30,10 +30,10 @@ class ProtocolOptions(BaseModel):
     """What protocols leave to the settings.
 
     Attributes:
-        answer_vocabulary: of ``levels``: the words that scores are given in. ``digits`` are the wording's levels, the others
+        answer_vocabulary: for ``levels``, the words that scores are given in. ``digits`` are the wording's levels, the others
             its vocabularies. Read as ``scale``, too, for one release.
-        categories: of ``levels``: name the categories of the prompt's elements in the request, where they are known.
-        dependency_propagation: of ``dsg``: how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all``
+        categories: whether ``levels`` names the categories of the prompt's elements in its request, where they are known.
+        dependency_propagation: for ``dsg``, how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all``
             the way. Read as ``zeroing``, too, for one release.
     """
 

@@ -29,7 +29,7 @@ class SimilaritySettings(BaseModel):
 
     Attributes:
         model: a folder or a hub name, such as ``openai/clip-vit-base-patch32`` or ``yuvalkirstain/PickScore_v1``.
-        processor: of another model, where the model's repository has none (PickScore:
+        processor: processor of another model, where the model's repository has none (PickScore:
             ``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``); null for the model's own.
         prefix: what stands before a prompt; ``"A photo depicts "`` for CLIPScore.
         revision: branch, tag or commit of a hub name.

@@ -69,8 +69,8 @@ class IngestionSettings(BaseModel):
     """How a benchmark is read.
 
     Attributes:
-        sample: of the prompts, before they are split.
-        split: of the prompts into folds.
+        sample: balanced sample of the prompts, before they are split.
+        split: shares of the prompts into folds.
         shapes: the embedded benchmark.
         max_bad_images: images that cannot be read and are excluded before the run stops.
         max_bad_ratings: fraction of the rows of ratings, scores or preferences that cannot be used before the run stops.
