@@ -214,7 +214,7 @@ def undefined(answers: Answers) -> list[float]:
 
 
 def test_a_reward_of_one_s_own_is_found_by_its_path() -> None:
-    chosen = rewards_of({"linear": 0.0}, sigma=0.2, tolerance=0.1, own={f"{__name__}.halves": 2.0})
+    chosen = rewards_of({"linear": 0.0}, sigma=0.2, tolerance=0.1, custom={f"{__name__}.halves": 2.0})
     assert list(chosen) == [f"{__name__}.halves"]
     assert total(chosen, Answers([1.0, None], [1.0, 1.0], ["1", "a long one"], 2)) == [1.0, 0.0]
 
@@ -228,7 +228,7 @@ def test_a_reward_of_one_s_own_is_found_by_its_path() -> None:
     ],
 )
 def test_what_is_wrong_with_a_reward_of_one_s_own_is_said(own: str, message: str) -> None:
-    chosen = rewards_of({}, sigma=0.2, tolerance=0.1, own={f"{__name__}.{own}": 1.0})
+    chosen = rewards_of({}, sigma=0.2, tolerance=0.1, custom={f"{__name__}.{own}": 1.0})
     with pytest.raises(T2IEvalError, match=message):
         total(chosen, Answers([1.0, 2.0], [1.0, 1.0], ["1", "2"], 2))
 
@@ -244,4 +244,4 @@ def test_what_is_wrong_with_a_reward_of_one_s_own_is_said(own: str, message: str
 )
 def test_a_reward_that_there_is_not_is_refused(weights: dict, own: dict, message: str) -> None:
     with pytest.raises(T2IEvalError, match=message):
-        rewards_of(weights, sigma=0.2, tolerance=0.1, own=own)
+        rewards_of(weights, sigma=0.2, tolerance=0.1, custom=own)

@@ -44,7 +44,7 @@ def parse_numbers(cells: pd.Series, name: str = "", decimal: str | None = None) 
 
     Args:
         cells: text without blanks at its ends.
-        name: of the column, for the notes.
+        name: name of the column, for the notes.
         decimal: the decimal sign, "." or ",", where it is known.
     """
     codes, found = pd.factorize(cells)

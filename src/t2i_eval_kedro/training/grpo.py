@@ -97,7 +97,9 @@ def train_grpo(
     processor = model.load_processor()
     set_seed(settings.seed)
     policy = model.load(adapter=sft_adapter, trainable=True)
-    rewards = rewards_of(settings.rewards, sigma=settings.sigma, tolerance=settings.tolerance, own=settings.own_rewards)
+    rewards = rewards_of(
+        settings.rewards, sigma=settings.sigma, tolerance=settings.tolerance, custom=settings.own_rewards
+    )
     low, high = score_range
     constant, score = best_constant_reward(train["score"], rewards, group=settings.generations, low=low, high=high)
     logger.info("The score %.3g for every image would earn %.3f.", score, constant)

@@ -168,7 +168,7 @@ def diversity_rewards(answers: Answers) -> list[float]:
 
 
 def rewards_of(
-    weights: Mapping[str, float], *, sigma: float, tolerance: float, own: Mapping[str, float] | None = None
+    weights: Mapping[str, float], *, sigma: float, tolerance: float, custom: Mapping[str, float] | None = None
 ) -> dict[str, tuple[Reward, float]]:
     """The rewards with a weight other than 0: name -> function of a step's answers, weight.
 
@@ -176,7 +176,7 @@ def rewards_of(
         weights: weight of each reward of this module, by its name.
         sigma: standard deviation of ``gaussian``, as a fraction of the scale.
         tolerance: error that ``binary`` still pays, as a fraction of the scale.
-        own: weight of each reward of the user's, by its dotted path (``package.module.function``).
+        custom: weight of each reward of the user's, by its dotted path (``package.module.function``).
 
     Raises:
         T2IEvalError: there is no such reward, or none has a weight.
@@ -194,7 +194,7 @@ def rewards_of(
         if name not in known:
             raise T2IEvalError(f"There is no reward '{name}'; the rewards are {', '.join(known)}.")
         chosen[name] = (partial(_checked, name, known[name]), weight)
-    for path, weight in (own or {}).items():
+    for path, weight in (custom or {}).items():
         chosen[path] = (partial(_checked, path, _imported(path)), weight)
     chosen = {name: entry for name, entry in chosen.items() if entry[1]}
     if not chosen:

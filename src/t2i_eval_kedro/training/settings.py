@@ -172,7 +172,7 @@ class GRPOSettings(_Optimisation):
 
     @model_validator(mode="after")
     def _known_rewards(self) -> GRPOSettings:
-        rewards_of(self.rewards, sigma=self.sigma, tolerance=self.tolerance, own=self.own_rewards)
+        rewards_of(self.rewards, sigma=self.sigma, tolerance=self.tolerance, custom=self.own_rewards)
         return self
 
     @model_validator(mode="after")
