@@ -62,6 +62,9 @@ FIELDS = st.sampled_from(
         ('{"score": ["8/5"], "reasoning": "another scale"}', 1, None, 0),
         ('{"score": [], "reasoning": "none"}', 1, None, 0),
         ('{"reasoning": "none"}', 1, None, 0),
+        ("7/10", 1, (7,), 1),
+        ("**7**", 1, (7,), 2),
+        ("<think>9?</think>\n{\"score\": [7], \"reasoning\": \"a\"}", 1, (7,), 1),
         ("score: 7 to 8", 1, None, 0),
         ("score: 7-8", 1, None, 0),
         ("I cannot judge this image.", 1, None, 0),
@@ -108,8 +111,14 @@ def test_a_damaged_score_list_is_read_as_it_was_meant_or_not_at_all() -> None:
 
 def test_a_damaged_yes_is_never_a_no() -> None:
     with mostly_reached() as reached:
+        said = st.builds(
+            "{}{}{}".format,
+            st.text(" \n*", max_size=3),
+            st.sampled_from(["yes", "Yes", "YES"]),
+            st.sampled_from(["", ".", ", the cat is black", "! It is there", " **"]),
+        )
 
-        @given(text=damaged(st.sampled_from(["yes", "Yes.", "**yes**", "Yes, the cat is black"]), most=1))
+        @given(text=damaged(said, most=1))
         def check(text: str) -> None:
             says = yes_or_no(text)
             assert says is not False or re.match(r"\W*no\b", text, re.IGNORECASE)

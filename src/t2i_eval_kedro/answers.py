@@ -26,6 +26,12 @@ _SCORE_FIELD = re.compile(
 _REASON_FIELD = re.compile(r"""["']?\breasoning["']?\s*[:=]\s*["']?(.*?)["']?\s*\}?\s*$""", re.IGNORECASE | re.DOTALL)
 _OUT_OF = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|out of)\s*(\d+)\s*")
 _OPTION = re.compile(r"\(?(-?\d+)\)?(?:[.,:;)]?\s*|[.,:;)\-]?\s+[^\d]*)")
+_THINKING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.IGNORECASE | re.DOTALL)
+_EMPHASIS = re.compile(r"^[*_`#>\s]+|[*_`\s]+$")
+_LABEL = re.compile(
+    r"(?:the\s+)?(?:final\s+|overall\s+|my\s+)?(?:score|rating|grade|answer)\s*(?:is\b|[:=-])\s*", re.IGNORECASE
+)
+_STATED = re.compile(r"(-?\d{1,4}(?:\.\d{1,6})?)(?:\s*(?:/|out\s+of)\s*(\d{1,4}))?", re.IGNORECASE)
 _YES_NO = re.compile(r"\W*(yes|no)\b(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -78,6 +84,74 @@ def chosen_option(text: str, options: Collection[int]) -> int | None:
         return None
     option = int(found[1])
     return option if option in options else None
+
+
+def without_thinking(text: str) -> str:
+    """``text`` without the closed block of reasoning that it begins with, as thinking models write one.
+
+    Example:
+        >>> without_thinking("<think>It is a cat, so 9 or 10.</think> 8")
+        '8'
+    """
+    block = _THINKING.match(text[:MAX_CHARACTERS])
+    return text[block.end() :] if block else text
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What an answer that was to be one word or number states, and nothing else.
+
+    Attributes:
+        word: the answer without what stood around it.
+        value: the number that it is; ``None`` where it is a word.
+        maximum: the number that it is out of ("7/10"), or ``None``.
+        repairs: what had to be mended to read it.
+    """
+
+    word: str
+    value: float | None = None
+    maximum: float | None = None
+    repairs: tuple[str, ...] = ()
+
+
+def read_statement(text: str) -> Statement:
+    """The one word or number that ``text`` states, after all that judges write around it is taken away.
+
+    That is, from the outside in: a block of reasoning before it, a code fence, an object ``{"score": ...}``, emphasis, a label ("Score:"),
+    a full stop. Text beside it is not taken away: which number is meant would be a guess.
+
+    Example:
+        >>> read_statement("**Score: 7/10**")
+        Statement(word='7/10', value=7.0, maximum=10.0, repairs=('emphasis around the score', 'a label before the score'))
+        >>> read_statement("7 or 8").value is None
+        True
+    """
+    repairs: list[str] = []
+
+    def mend(before: str, after: str, repair: str) -> str:
+        if after.strip() != before.strip():
+            repairs.append(repair)
+        return after.strip()
+
+    text = text[:MAX_CHARACTERS].strip()
+    text = mend(text, without_thinking(text), "reasoning before the score")
+    text = mend(text, _FENCE.sub("", text), "a code fence or delimiters around the score")
+    if text.startswith("{"):
+        document = _decoded(text)
+        stated = document.get("score") if isinstance(document, dict) else None
+        if isinstance(stated, list) and len(stated) == 1:
+            stated = stated[0]
+        if isinstance(stated, str | int | float) and not isinstance(stated, bool):
+            text = mend(text, str(stated), "an object around the score")
+    for _ in range(2):  # "**Score:** 7" and "**Score: 7**"
+        text = mend(text, _EMPHASIS.sub("", text), "emphasis around the score")
+        text = mend(text, _LABEL.sub("", text, count=1) if _LABEL.match(text) else text, "a label before the score")
+    text = text.removesuffix(".")
+    number = _STATED.fullmatch(text)
+    unique = tuple(dict.fromkeys(repairs))
+    if number is None:
+        return Statement(text, repairs=unique)
+    return Statement(text, float(number[1]), float(number[2]) if number[2] else None, unique)
 
 
 @dataclass(frozen=True)
@@ -149,8 +223,10 @@ def parse_score_list(text: str, n: int, low: float = 0, high: float = 10) -> Sco
     found = _decoded(text)
     if found is not None:
         return read_score_list(found, n, low, high)
-    bare = _FENCE.sub("", text).strip()
-    repairs = ["a code fence or delimiters around the object"] if bare != text else []
+    spoken = without_thinking(text)
+    bare = _FENCE.sub("", spoken).strip()
+    repairs = ["reasoning before the score"] if spoken != text else []
+    repairs += ["a code fence or delimiters around the object"] if bare != spoken.strip() else []
     for candidate, repair in ((bare, ""), (_outermost(bare), "text around the object")):
         for decode, broken in ((_decoded, ""), (_literal, "quotes, commas or line breaks that JSON does not allow")):
             found = decode(candidate)
@@ -162,6 +238,9 @@ def parse_score_list(text: str, n: int, low: float = 0, high: float = 10) -> Sco
                     read.scores, read.reasoning, (*repairs, *filter(None, (repair, broken)), *read.repairs)
                 )
     places = {re.sub(r"\s", "", place) for place in _SCORE_FIELD.findall(bare)}
+    stated = read_statement(bare)
+    if n == 1 and stated.value is not None and stated.maximum in (None, high) and low <= stated.value <= high:
+        return ScoreList((stated.value,), None, (*repairs, "no object around the scores", *stated.repairs))
     if len(places) != 1:
         return ScoreList(None)
     listed = _literal(re.sub(r"^(\d+(?:\.\d+)?)/10$", r'"\1/10"', places.pop()))

@@ -44,7 +44,7 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
             continue
         score = None
         if str(row.task).endswith("_2"):
-            parsed = parse_score(Answer(str(row.answer)), wording)
+            parsed = parse_score(Answer(str(row.answer)), wording, reading="strict")
             if parsed.status == schema.UNPARSED:
                 continue
             score = parsed.value
@@ -85,7 +85,7 @@ def examples_from_conversations(
         fold, last = folds.get(item), turns[-1]
         if fold not in TRAINING_FOLDS or last.step != "merge/score" or any(turn.status != schema.OK for turn in turns):
             continue
-        score = parse_score(Answer(str(last.answer)), wording)
+        score = parse_score(Answer(str(last.answer)), wording, reading="strict")
         if score.status == schema.UNPARSED:
             continue
         first = {turn.question_id: place for place, turn in reversed([*enumerate(turns)])}

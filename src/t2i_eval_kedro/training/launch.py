@@ -90,7 +90,7 @@ class GRPOJob(_Job):
         scale = self.judging.options.levels(self.judging.load_wording(self.templates)).vocabulary
 
         def parse(text: str) -> float | None:
-            return parse_score(Answer(text), scale).value
+            return parse_score(Answer(text), scale, reading="strict").value
 
         return train_grpo(
             examples,

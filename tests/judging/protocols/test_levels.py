@@ -54,7 +54,7 @@ def test_a_vocabulary_has_its_own_words_text_and_label(load_wording, name: str, 
     words = wording.vocabulary(vocabulary).levels
     assert request.candidate_tokens == words
     assert request.messages[0].text != Levels(wording).requests(SUBJECT, {})[0].messages[0].text
-    assert levels.label == f"levels_{vocabulary}@1/{name}@{wording.version}"
+    assert levels.label == f"levels_{vocabulary}@2/{name}@{wording.version}"
     halves = {words[0]: 0.5, words[-1]: 0.5}
     verdict = levels.verdict(SUBJECT, {"score/overall": Answer(words[0], probabilities=halves)})
     assert verdict.scores["overall"].value == pytest.approx(5)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+import math
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from damage import damaged, mostly_reached
@@ -10,6 +14,8 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, MAX_QUESTIONS, Question, parse_questions, parse_score
 from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures/golden/t2i_eval_scores.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -30,9 +36,74 @@ from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
         ("seven", None, UNPARSED),
     ],
 )
-def test_a_score_is_one_level_and_nothing_else(compact: Wording, text: str, value: float | None, status: str) -> None:
-    score = parse_score(Answer(text), compact)
+def test_read_strictly_a_score_is_one_level_and_nothing_else(
+    compact: Wording, text: str, value: float | None, status: str
+) -> None:
+    score = parse_score(Answer(text), compact, reading="strict")
     assert (score.value, score.status) == (value, status)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "repairs"),
+    [
+        ("7", 7, 0), ("Score: 7", 7, 1), ("score is 7.", 7, 1), ("**7**", 7, 1), ("**Score:** 7", 7, 2), ("7/10", 7, 1),
+        ("7 out of 10", 7, 1), ("8.5", 8.5, 1), ("7.0", 7, 1), ("```\n7\n```", 7, 1), ('```json\n{"score": 7}\n```', 7, 2),
+        ('{"score": ["7"]}', 7, 1), ("<think>9 or 10?</think>\n7", 7, 1), ("<think>Hm.</think> **Score: 7/10**", 7, 4),
+        ("Score: N/A", None, 1), ("-2", None, None), ("11", None, None), ("7/5", None, None), ("7 or 8", None, None),
+        ("7-8", None, None), ("8, 9", None, None), ("It is a 7", None, None), ("<think>7", None, None), ("7%", None, None),
+        ('{"score": [7, 8]}', None, None), ('{"score": true}', None, None), ('{"score": 7, "score": 8}', None, None),
+    ],
+)  # fmt: skip
+def test_read_tolerantly_what_stands_around_a_score_is_taken_away_and_counted(
+    compact: Wording, text: str, value: float | None, repairs: int | None
+) -> None:
+    score = parse_score(Answer(text), compact)
+    assert score.value == value
+    assert score.status == (OK if value is not None else UNPARSED if repairs is None else MISSING)
+    assert len(score.repairs) == (repairs or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("9", 10), ("4.5", 5), ("7/9", 70 / 9), ("7/10", 7), ("10/10", 10), ("10", None), ("9.5", None)],
+)
+def test_a_fraction_is_of_ten_or_of_the_highest_level(full: Wording, text: str, value: float | None) -> None:
+    assert parse_score(Answer(text), full).value == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("Good.", "Good"), ("**good**", "Good"), ("Rating: GOOD", "Good"), ("7", None)]
+)
+def test_a_level_that_is_a_word_is_found_in_any_case(full: Wording, text: str, level: str | None) -> None:
+    words = full.vocabulary("words")
+    assert parse_score(Answer(text), words).value == (None if level is None else words.value(level))
+
+
+@pytest.mark.parametrize("case", GOLDEN["extract"], ids=lambda case: case["text"] or "empty")
+def test_read_as_published_a_score_is_t2i_eval_s(compact: Wording, case: dict[str, Any]) -> None:
+    score = parse_score(Answer(case["text"]), compact, reading="as_published")
+    number = math.nan if case["single"] == "N/A" else float(case["single"])
+    assert score.value == (number if math.isfinite(number) else None)
+    assert (score.status == OK) == math.isfinite(number)
+
+
+def test_what_is_written_around_a_score_does_not_change_it(wording: Wording) -> None:
+    around = st.sampled_from(
+        ["{}", "**{}**", "Score: {}", "`{}`.", "```\n{}\n```", '{{"score": "{}"}}', "<think>3 or 4</think>{}"]
+    )
+    with mostly_reached() as reached:
+
+        @given(level=st.sampled_from(wording.levels), outer=around, inner=around, data=st.data())
+        def check(level: str, outer: str, inner: str, data: st.DataObject) -> None:
+            text = outer.format(inner.format(level) if "{{" not in outer else level)
+            score = parse_score(Answer(text), wording)
+            assert score.value in (wording.value(level), None)
+            reached[score.value is not None] += 1
+            broken = parse_score(Answer(data.draw(damaged(st.just(text)))), wording)
+            assert (broken.value is None) == (broken.status != OK)
+            assert broken.value is None or 0 <= broken.value <= 10
+
+        check()
 
 
 def test_an_unparsed_score_keeps_its_text(compact: Wording) -> None:
@@ -53,7 +124,7 @@ def test_a_damaged_score_is_a_level_or_nothing(wording: Wording) -> None:
 
         @given(text=damaged(stated, most=1))
         def check(text: str) -> None:
-            score = parse_score(Answer(text), wording)
+            score = parse_score(Answer(text), wording, reading="strict")
             word = text.strip().removesuffix(".")
             assert score.value == (wording.value(word) if word in wording.levels else None)
             assert score.status == (

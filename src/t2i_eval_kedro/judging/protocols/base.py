@@ -134,11 +134,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Score:
-    """One score, 0 to 10 whatever the scale of the benchmark; null unless ``status`` is ``ok``."""
+    """One score, 0 to 10 whatever the scale of the benchmark; null unless ``status`` is ``ok``.
+
+    ``repairs`` names what had to be mended before its answer could be read.
+    """
 
     value: float | None
     status: str
     explanation: str | None = None
+    repairs: tuple[str, ...] = ()
 
     @classmethod
     def not_applicable(cls, explanation: str | None = None) -> Score:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, ScoreReading, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -30,9 +30,10 @@ class Decomposed:
 
     name = "decomposed"
 
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
+    def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
+        """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
         self.wording = wording
+        self.reading: ScoreReading = reading
 
     @property
     def label(self) -> str:
@@ -62,7 +63,9 @@ class Decomposed:
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score and explanation of each aspect and of the whole."""
         steps = {aspect: f"summary/{aspect}" for aspect in ASPECTS} | {OVERALL: "merge"}
-        return Verdict({name: self._score(answers, step) for name, step in steps.items()})
+        scored = [answer for step, answer in answers.items() if step.endswith("/score")]
+        repairs = [repair for answer in scored for repair in self._parse(answer).repairs]
+        return Verdict({name: self._score(answers, step) for name, step in steps.items()}, repairs=tuple(repairs))
 
     def _score(self, answers: Mapping[str, Answer], step: str) -> Score:
         if f"{step}/score" not in answers:
@@ -77,7 +80,10 @@ class Decomposed:
             unread = [reason for reason in reasons.values() if reason is not None and reason.status == UNPARSED]
             return own or next(iter(unread), Score.not_applicable("no question has a score"))
         explanation = answers[f"{step}/explain"].text
-        return parse_score(answers[f"{step}/score"], self.wording, explanation)
+        return self._parse(answers[f"{step}/score"], explanation)
+
+    def _parse(self, answer: Answer, explanation: str | None = None) -> Score:
+        return parse_score(answer, self.wording, explanation, reading=self.reading)
 
     def _unsupported(self, answers: Mapping[str, Answer], questions: Sequence[Question], aspect: str) -> Score | None:
         """The null of an aspect that no question scores, with its reason; None where one does."""
@@ -97,12 +103,12 @@ class Decomposed:
 
     def _question_score(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> Score:
         """The score of one question that has been answered."""
-        return parse_score(answers[f"{questions[number].aspect}/{number}/score"], self.wording)
+        return self._parse(answers[f"{questions[number].aspect}/{number}/score"])
 
     def _level(self, answers: Mapping[str, Answer], step: str) -> str:
         """The score of ``step`` as the wording writes it; an unreadable one counts as not applicable downstream."""
-        value = parse_score(answers[step], self.wording).value
-        return NOT_APPLICABLE if value is None else self.wording.level(value)
+        value = self._parse(answers[step]).value
+        return NOT_APPLICABLE if value is None else self.wording.level(min(max(value, 0), 10))
 
     def _next_of_questions(
         self, subject: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request, Score
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
-from t2i_eval_kedro.judging.protocols.parsing import Question, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import UNPARSED
 
@@ -25,9 +25,9 @@ TASK = "answer_group"
 class DecomposedGrouped(Decomposed):
     """The decomposed chain, with its questions asked together."""
 
-    def __init__(self, wording: Wording, *, by_aspect: bool) -> None:
+    def __init__(self, wording: Wording, *, by_aspect: bool, reading: ScoreReading = "tolerant") -> None:
         """Ask in the words of ``wording``, one call an aspect or one for all questions."""
-        super().__init__(wording)
+        super().__init__(wording, reading=reading)
         self.by_aspect = by_aspect
         self.name = "decomposed_by_aspect" if by_aspect else "decomposed_flat"
 
@@ -57,17 +57,17 @@ class DecomposedGrouped(Decomposed):
 
     def _finding(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> dict[str, str]:
         answer, explanation, level = self._line(answers, questions, number)
-        score = parse_score(Answer(level), self.wording).value
+        score = self._parse(Answer(level)).value
         return {
             "question": questions[number].text,
             "answer": answer,
             "explanation": explanation,
-            "score": NOT_APPLICABLE if score is None else self.wording.level(score),
+            "score": NOT_APPLICABLE if score is None else self.wording.level(min(max(score, 0), 10)),
         }
 
     def _question_score(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> Score:
         level = self._line(answers, questions, number)[2]
-        return parse_score(Answer(level), self.wording) if level else Score(None, UNPARSED, "no line about it")
+        return self._parse(Answer(level)) if level else Score(None, UNPARSED, "no line about it")
 
     def _line(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> tuple[str, str, str]:
         """Answer, explanation and score of one question; empty where the answer has no line about it."""

@@ -14,12 +14,12 @@ from dataclasses import replace
 from t2i_eval_kedro.answers import NOT_APPLICABLE
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
-from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 TASK = "direct"
-VERSION = 1
+VERSION = 2
 
 
 class Direct:
@@ -27,9 +27,10 @@ class Direct:
 
     name = TASK
 
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
+    def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
+        """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
         self.wording = wording
+        self.reading: ScoreReading = reading
 
     @property
     def label(self) -> str:
@@ -66,21 +67,22 @@ class Direct:
         return self.wording.render("direct_answer", scores=said, explanation=explanation)
 
     def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
-        """The score of each dimension; strict: what is not in its place is unparsed."""
+        """The score of each dimension; what is not in its place is unparsed."""
         answer = answers.get(TASK)
         names = _ordered(subject)
         if answer is None or answer.status != OK:
             return Verdict(dict.fromkeys(names, Score(None, FAILED, answer.text if answer else "not asked")))
         parts = [part.strip() for part in re.split(r"\n| , ", answer.text, maxsplit=len(names))]
         explanation = parts[len(names)] if len(parts) > len(names) else None
-        scores = {}
+        scores, repairs = {}, list[str]()
         for place, name in enumerate(names):
-            word, _, said = parts[place].partition(" ") if place < len(parts) else ("", "", "")
-            fits = said == name.replace("_", " ")
-            scores[name] = (
-                parse_score(Answer(word), self.wording, explanation) if fits else Score(None, UNPARSED, answer.text)
-            )
-        return Verdict(scores)
+            stated = _stated(parts[place], name.replace("_", " ")) if place < len(parts) else None
+            if stated is None or (self.reading == "strict" and stated[1]):
+                scores[name] = Score(None, UNPARSED, answer.text)
+                continue
+            scores[name] = parse_score(Answer(stated[0]), self.wording, explanation, reading=self.reading)
+            repairs += [*stated[1], *scores[name].repairs]
+        return Verdict(scores, repairs=tuple(repairs))
 
 
 class DirectLevels(Direct):
@@ -104,6 +106,16 @@ class DirectLevels(Direct):
             return Verdict({name: Score(None, FAILED, answer.text if answer else "not asked")})
         expected = self.wording.vocabulary(DIGITS).expectation(answer.probabilities)
         return Verdict({name: Score(None, UNPARSED, answer.text) if expected is None else Score(expected, OK)})
+
+
+def _stated(line: str, dimension: str) -> tuple[str, tuple[str, ...]] | None:
+    """The score in a line ``<score> <dimension>``, and what had to be mended; also read is ``- **overall**: 7/10``."""
+    word, _, rest = line.partition(" ")
+    if rest == dimension:
+        return word, ()
+    plain, name = re.sub(r"\*\*|__|`", "", line).strip(" -*\t"), re.escape(dimension)
+    found = re.fullmatch(rf"(.+?)[\s:=-]+{name}|{name}\s*[:=-]\s*(.+)", plain, re.IGNORECASE)
+    return None if found is None else (found[1] or found[2], ("a line in another form",))
 
 
 def _ordered(subject: EvaluationItem) -> list[str]:

@@ -18,7 +18,7 @@ from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
-VERSION = 1
+VERSION = 2
 APPEARANCE, OVERALL = "appearance", "overall"
 DIMENSIONS = (ALIGNMENT, APPEARANCE, OVERALL)
 STEPS = {ALIGNMENT: ("holistic_sc", 1), APPEARANCE: ("holistic_pq", 2)}

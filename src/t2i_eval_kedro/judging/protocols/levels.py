@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
-from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 
 TASK = "score"
-VERSION = 1
+VERSION = 2
 
 
 class Levels:
@@ -25,18 +25,27 @@ class Levels:
 
     name = "levels"
 
-    def __init__(self, wording: Wording, *, vocabulary: str = DIGITS, categories: bool = False) -> None:
+    def __init__(
+        self,
+        wording: Wording,
+        *,
+        vocabulary: str = DIGITS,
+        categories: bool = False,
+        reading: ScoreReading = "tolerant",
+    ) -> None:
         """Ask in the words of ``wording``.
 
         Args:
             wording: the templates.
             vocabulary: name of the words that scores are given in, one of ``wording``'s answer vocabularies.
             categories: name the categories of the subject's elements in the request, where it has some.
+            reading: how a score is read where a backend gives text in place of probabilities.
         """
         self.wording = wording
         self.vocabulary = wording.vocabulary(vocabulary)
         self.template = TASK if vocabulary == DIGITS else f"{TASK}_{vocabulary}"
         self.categories = categories
+        self.reading: ScoreReading = reading
         self._variant = "_".join(
             [self.name, *([] if vocabulary == DIGITS else [vocabulary]), *(["categories"] if categories else [])]
         )
@@ -84,12 +93,13 @@ class Levels:
 
         A backend that has no probabilities to tell gives text; then the level that it states is the score.
         """
-        return Verdict({name: self._score(answers.get(f"{TASK}/{name}")) for name in subject.dimensions})
+        scores = {name: self._score(answers.get(f"{TASK}/{name}")) for name in subject.dimensions}
+        return Verdict(scores, repairs=tuple(repair for score in scores.values() for repair in score.repairs))
 
     def _score(self, answer: Answer | None) -> Score:
         if answer is None or answer.status != OK:
             return Score(None, FAILED, answer.text if answer else "not asked")
         if not answer.probabilities:
-            return parse_score(answer, self.vocabulary)
+            return parse_score(answer, self.vocabulary, reading=self.reading)
         value = self.vocabulary.expectation(answer.probabilities)
         return Score(None, UNPARSED, answer.text) if value is None else Score(value, OK)

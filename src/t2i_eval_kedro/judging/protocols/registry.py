@@ -18,7 +18,7 @@ from t2i_eval_kedro.judging.protocols.dsg import DependencyPropagation, Dsg
 from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, ScoreReading
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
 from t2i_eval_kedro.judging.protocols.similarity import Similarity
@@ -33,6 +33,8 @@ class ProtocolOptions(BaseModel):
         answer_vocabulary: for ``levels``, the words that scores are given in. ``digits`` are the wording's levels, the others
             its vocabularies. Read as ``scale``, too, for one release.
         categories: whether ``levels`` names the categories of the prompt's elements in its request, where they are known.
+        score_reading: how the scores in generated answers are read, ``tolerant``, ``strict`` or ``as_published``
+            (:func:`~t2i_eval_kedro.judging.protocols.parsing.parse_score`).
         dependency_propagation: for ``dsg``, how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all``
             the way. Read as ``zeroing``, too, for one release.
     """
@@ -43,13 +45,16 @@ class ProtocolOptions(BaseModel):
         default="digits", validation_alias=AliasChoices("answer_vocabulary", "scale")
     )
     categories: bool = False
+    score_reading: ScoreReading = "tolerant"
     dependency_propagation: DependencyPropagation = Field(
         default="direct", validation_alias=AliasChoices("dependency_propagation", "zeroing")
     )
 
     def levels(self, wording: Wording) -> Levels:
         """The protocol ``levels``, which also writes the direct score requests that students learn from."""
-        return Levels(wording, vocabulary=self.answer_vocabulary, categories=self.categories)
+        return Levels(
+            wording, vocabulary=self.answer_vocabulary, categories=self.categories, reading=self.score_reading
+        )
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,16 @@ PROTOCOLS: Mapping[str, Entry] = {
         lambda wording, options: options.levels(wording),
         candidate_tokens=lambda wording, options: options.levels(wording).vocabulary.levels,
     ),
-    "decomposed": Entry(lambda wording, options: Decomposed(wording), (OVERALL, *ASPECTS)),
-    "decomposed_flat": Entry(lambda wording, options: DecomposedGrouped(wording, by_aspect=False), (OVERALL, *ASPECTS)),
+    "decomposed": Entry(
+        lambda wording, options: Decomposed(wording, reading=options.score_reading), (OVERALL, *ASPECTS)
+    ),
+    "decomposed_flat": Entry(
+        lambda wording, options: DecomposedGrouped(wording, by_aspect=False, reading=options.score_reading),
+        (OVERALL, *ASPECTS),
+    ),
     "decomposed_by_aspect": Entry(
-        lambda wording, options: DecomposedGrouped(wording, by_aspect=True), (OVERALL, *ASPECTS)
+        lambda wording, options: DecomposedGrouped(wording, by_aspect=True, reading=options.score_reading),
+        (OVERALL, *ASPECTS),
     ),
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
     "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, _yes_no, elements=True),
@@ -95,9 +106,10 @@ PROTOCOLS: Mapping[str, Entry] = {
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
     "conversation": Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
-    "direct": Entry(lambda wording, options: Direct(wording)),
+    "direct": Entry(lambda wording, options: Direct(wording, reading=options.score_reading)),
     "direct_levels": Entry(
-        lambda wording, options: DirectLevels(wording), candidate_tokens=lambda wording, options: wording.levels
+        lambda wording, options: DirectLevels(wording, reading=options.score_reading),
+        candidate_tokens=lambda wording, options: wording.levels,
     ),
 }
 
