@@ -10,9 +10,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
-from t2i_eval_kedro.config import Axes, ExperimentConfigLoader, as_yaml, merge, overview, recipe
+from t2i_eval_kedro.config import Axes, ExperimentConfigLoader, as_yaml, merge, overview
 from t2i_eval_kedro.errors import T2IEvalError
 
 PARAMETERS = {
@@ -232,33 +231,6 @@ def test_an_overview_has_every_student_in_every_variant(conf: Conf) -> None:
     short = next(row for row in rows if (row["student"], row["variant"]) == ("small", "short"))
     assert (short["sft.max_steps"], short["sft.epochs"]) == ("100", "-")
     assert short["changed by the variant"] == "sft.max_steps=100"
-
-
-def test_a_recipe_holds_what_decides_a_result_and_nothing_of_the_machine() -> None:
-    class Settings(BaseModel):
-        names: tuple[str, ...] = ("a",)
-
-    given = {
-        "launch": {"processes": 8},
-        "judging": {
-            "wording": "full",
-            "wordings": {"full": {"version": 1}, "compact": {}},
-            "answers": "/a",
-            "fold": "test",
-        },
-        "sft": Settings(),
-        "variants": {},
-        "raw_root": "/data",
-        "benchmark": "mine",
-    }
-    kept = recipe(given)
-    assert kept == {
-        "benchmark": "mine",
-        "judging": {"wording": "full", "wordings": {"full": {"version": 1}}, "fold": "test"},
-        "sft": {"names": ["a"]},
-    }
-    assert list(kept) == ["benchmark", "judging", "sft"]
-    assert given["judging"]["answers"] == "/a"
 
 
 def test_an_empty_mapping_takes_any_name(conf: Conf) -> None:

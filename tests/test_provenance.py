@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from t2i_eval_kedro.provenance import commit
+from t2i_eval_kedro.provenance import commit, recipe
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -31,3 +32,30 @@ def test_a_run_s_own_metrics_are_no_change_of_the_code(tmp_path: Path, monkeypat
     monkeypatch.chdir(metrics.parent)
     (tmp_path / "code.py").write_text("2")
     assert commit() == f"{clean}-dirty"
+
+
+def test_a_recipe_holds_what_decides_a_result_and_nothing_of_the_machine() -> None:
+    class Settings(BaseModel):
+        names: tuple[str, ...] = ("a",)
+
+    given = {
+        "launch": {"processes": 8},
+        "judging": {
+            "wording": "full",
+            "wordings": {"full": {"version": 1}, "compact": {}},
+            "answers": "/a",
+            "fold": "test",
+        },
+        "sft": Settings(),
+        "variants": {},
+        "raw_root": "/data",
+        "benchmark": "mine",
+    }
+    kept = recipe(given)
+    assert kept == {
+        "benchmark": "mine",
+        "judging": {"wording": "full", "wordings": {"full": {"version": 1}}, "fold": "test"},
+        "sft": {"names": ["a"]},
+    }
+    assert list(kept) == ["benchmark", "judging", "sft"]
+    assert given["judging"]["answers"] == "/a"

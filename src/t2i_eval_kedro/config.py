@@ -29,6 +29,7 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.io import CatalogConfigResolver
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.provenance import recipe
 
 AXES = ("benchmark", "student", "variant", "seed")
 LOADER_ARGS: dict[str, Any] = {
@@ -42,11 +43,6 @@ ALTERNATIVES = ((("sft", "max_steps"), ("sft", "epochs")),)
 """Settings of which a recipe has one: a layer that gives one of them unsets the other."""
 SHARE = ("sft", "steps_share")
 """Multiplies the steps or epochs of the layers below the one that gives it; it is gone from the resolved settings."""
-RECIPE_ORDER = (*AXES, "model", "judging", "examples", "rebalancing", "sft", "grpo")
-"""What a recipe begins with; the rest follows."""
-NOT_IN_RECIPE = ("variants", "studies", "raw_root", "launch")
-MACHINE = (("judging", "answers"), ("judging", "ray_workers"))
-"""Settings that move no result: where answers are kept, and how many processes judge."""
 KEY_SETTINGS = (
     "model.model",
     "model.dtype",
@@ -375,31 +371,6 @@ def refuse_unknown(given: Mapping[str, Any], declared: Mapping[str, Any], where:
             raise T2IEvalError(f"There is no parameter '{prefix}{name}' ({where}); did you mean {names}?")
         if isinstance(value, Mapping) and isinstance(declared[name], Mapping) and declared[name]:
             refuse_unknown(value, declared[name], where, f"{prefix}{name}.")
-
-
-def recipe(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of ``parameters`` that decides a result, as JSON types: what an adapter or a summary keeps.
-
-    Left out are definitions of variants and studies, wordings that are not chosen, and what may differ from machine to machine.
-    """
-    names = sorted(parameters, key=lambda name: RECIPE_ORDER.index(name) if name in RECIPE_ORDER else len(RECIPE_ORDER))
-    plain = {name: _as_json(parameters[name]) for name in names if name not in NOT_IN_RECIPE}
-    for group, name in MACHINE:
-        if isinstance(plain.get(group), dict):
-            plain[group].pop(name, None)
-    judging = plain.get("judging", {})
-    if "wordings" in judging:
-        judging["wordings"] = {name: text for name, text in judging["wordings"].items() if name == judging["wording"]}
-    return plain
-
-
-def _as_json(value: Any) -> Any:
-    """``value`` without objects: settings that were checked are dumped, tuples are lists, everything is a copy."""
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {name: _as_json(item) for name, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def overview(config: ExperimentConfigLoader, student: str | None = None, variant: str | None = None) -> list[list[str]]:

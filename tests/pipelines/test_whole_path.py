@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from kedro_project import make_project, run_kedro
 from pages import outside, resources
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.config import load_config
+from t2i_eval_kedro.provenance import recipe
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CELL = "shapes/tiny_vlm/full/seed_0"
@@ -86,6 +89,20 @@ def test_adapters_carry_card_settings_and_curve(finished: Path) -> None:
             path.name for path in folder.iterdir()
         }
         assert str(finished) not in (folder / "adapter_config.json").read_text() + (folder / "README.md").read_text()
+
+
+def test_adapters_and_the_summary_keep_the_recipe(finished: Path) -> None:
+    resolved = load_config(finished / "conf", "test").resolved
+    kept = read_summary(finished)["recipe"]
+    given = recipe(resolved.parameters)  # what is kept has been checked, so defaults of the classes are filled in
+    assert {name: kept[name] for name in given if name != "judging"} == {
+        name: value for name, value in given.items() if name != "judging"
+    }
+    assert kept["judging"]["options"]["answer_vocabulary"] == "digits"
+    assert (kept["student"], kept["sft"]["max_steps"], kept["judging"]["wording"]) == ("tiny_vlm", 8, "compact")
+    for name in ("sft", "grpo"):
+        written = yaml.safe_load((finished / "data/06_models" / CELL / name / "recipe.yml").read_text())
+        assert written == kept | {"model": kept["model"] | {"model": "tiny_vlm"}}
 
 
 def test_tables_on_disk_keep_to_the_schema(finished: Path) -> None:

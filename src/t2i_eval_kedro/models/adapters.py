@@ -4,6 +4,7 @@
 |---|---|
 | ``adapter_config.json``, ``adapter_model.safetensors`` | the adapter, for ``PeftModel.from_pretrained`` |
 | ``settings.json`` | the resolved settings, the base model's name and fingerprint, the hash of the training data |
+| ``recipe.yml`` | every setting of the experiment, where a pipeline trained it |
 | ``curve.csv`` | the training curve |
 | ``README.md`` | the card |
 | ``manifest.json`` | SHA-256 of every file but the card, to tell a complete folder from a partial one |
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from t2i_eval_kedro.datasets.adapter import write_manifest
-from t2i_eval_kedro.datasets.atomic import atomic_folder
+from t2i_eval_kedro.datasets.atomic import atomic_file, atomic_folder
 from t2i_eval_kedro.models.loading import fingerprint
 from t2i_eval_kedro.models.settings import ModelSettings, portable_name
 
+RECIPE = "recipe.yml"
 AGREEMENT_HEADING = "## Agreement with people"
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -70,6 +73,20 @@ Not measured yet. The pipeline `meta_evaluation` measures it on held-out prompts
 
 The base model's licence ({licence}) governs the adapter.
 """
+
+
+def keep_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Write ``recipe`` (every setting of the experiment) into the adapter's folder, with no path of this machine in it.
+
+    Args:
+        folder: a complete adapter folder.
+        recipe: JSON types, as :func:`t2i_eval_kedro.provenance.recipe` returns them.
+    """
+    model = dict(recipe["model"])
+    portable = {**recipe, "model": model | {"model": portable_name(model["model"], model.get("name"))}}
+    with atomic_file(folder / RECIPE) as work:
+        work.write_text(yaml.safe_dump(portable, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_manifest(folder)
 
 
 def save_adapter(

@@ -159,5 +159,7 @@ def _curves(inputs: ReportInputs) -> list[Markup]:
 def _commands(inputs: ReportInputs) -> list[str]:
     if inputs.commands:
         return list(inputs.commands)
-    chosen = [f"{key}={inputs.summary[key]}" for key in ("benchmark", "variant", "seed") if key in inputs.summary]
+    chosen = [
+        f"{key}={inputs.summary[key]}" for key in ("benchmark", "student", "variant", "seed") if key in inputs.summary
+    ]
     return [f"kedro run --params={','.join(chosen)}" if chosen else "kedro run"]

@@ -11,8 +11,10 @@ import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.models.adapters import keep_recipe
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.judging.nodes import data_note
+from t2i_eval_kedro.provenance import recipe
 from t2i_eval_kedro.training.examples import examples_from_scores, means_on_ten, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings
@@ -50,6 +52,7 @@ def train(
     launch: LaunchSettings,
     seed: int,
     folder: Path,
+    parameters: Mapping[str, Any],
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
     """The adapter's folder (moved into place by its dataset), the reward curve, and the seconds that training took."""
     began = time.monotonic()
@@ -61,4 +64,6 @@ def train(
         templates=load_templates(prompts),
         data_note=data_note(card),
     )
-    return *run(job, examples, images, launch, folder), {"seconds": round(time.monotonic() - began, 1)}
+    adapter, curve = run(job, examples, images, launch, folder)
+    keep_recipe(adapter, recipe(parameters))
+    return adapter, curve, {"seconds": round(time.monotonic() - began, 1)}

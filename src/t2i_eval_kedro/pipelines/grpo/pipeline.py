@@ -29,6 +29,7 @@ def create_pipeline() -> Pipeline:
                     "params:model",
                     "params:launch",
                     "params:seed",
+                    "parameters",
                     card="data_card",
                     examples="grpo_examples",
                     start="sft_adapter",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
+from t2i_eval_kedro.provenance import recipe
 
 
 class MetaEvaluationSettings(BaseModel):
@@ -70,8 +71,7 @@ def measure(
     preferences: pd.DataFrame,
     card: Mapping[str, Any],
     settings: MetaEvaluationSettings,
-    variant: str,
-    seed: int,
+    parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of ``summary.json``: agreement of each evaluator with people on held-out items, with intervals.
 
@@ -105,9 +105,11 @@ def measure(
     return {
         "benchmark": card["name"],
         "synthetic": card["synthetic"],
-        "variant": variant,
-        "seed": seed,
+        "student": parameters["student"],
+        "variant": parameters["variant"],
+        "seed": parameters["seed"],
         "fold": settings.fold,
         **measured,
         **({"published": published} if published else {}),
+        "recipe": recipe(parameters),
     }

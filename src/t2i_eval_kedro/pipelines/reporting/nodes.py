@@ -71,7 +71,10 @@ def write_report(
 
 def commands(summary: Mapping[str, Any], trained: bool) -> list[str]:
     """What makes this report again; the folder of raw files is written as ``DIR``, for it differs from machine to machine."""
-    axes = f"benchmark={summary['benchmark']},variant={summary['variant']},seed={summary['seed']}"
+    names = [
+        name for name in ("benchmark", "student", "variant", "seed") if name in summary
+    ]  # older ones have no student
+    axes = ",".join(f"{name}={summary[name]}" for name in names)
     raw = "" if summary["benchmark"] == "shapes" else ",raw_root=DIR"
     some = "" if trained else " --pipelines=ingestion,meta_evaluation,reporting"
     return ["make install", f".venv/bin/kedro run{some} --params={axes}{raw}"]

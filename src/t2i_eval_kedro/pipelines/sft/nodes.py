@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.models.adapters import keep_recipe
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.judging.nodes import data_note
+from t2i_eval_kedro.provenance import recipe
 from t2i_eval_kedro.training.launch import SFTJob, run
 from t2i_eval_kedro.training.settings import LaunchSettings, SFTSettings
 
@@ -25,6 +27,7 @@ def train(
     launch: LaunchSettings,
     seed: int,
     folder: Path,
+    parameters: Mapping[str, Any],
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
     """The adapter's folder (moved into place by its dataset), the training curve, and what the training took.
 
@@ -34,6 +37,7 @@ def train(
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
     job = SFTJob(model=model, settings=seeded, data_note=data_note(card))
     adapter, curve = run(job, examples, images, launch, folder)
+    keep_recipe(adapter, recipe(parameters))
     names = examples.loc[examples["fold"] == "train", "example_id"]
     took = {
         "seconds": round(time.monotonic() - start, 1),

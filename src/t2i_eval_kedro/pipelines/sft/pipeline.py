@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                     "params:model",
                     "params:launch",
                     "params:seed",
+                    "parameters",
                     examples="balanced_examples",
                     card="data_card",
                     settings="params:sft",
