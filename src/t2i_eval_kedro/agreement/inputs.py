@@ -136,7 +136,7 @@ def read_input(
         notes += scored.notes
         report |= scored.report
         _refuse_unjoined_judges(items, rating_table, score_table, scored_text.name, ratings is not None)
-        notes += _negative(rating_table, score_table)
+        notes += _coverage(items, score_table) + _negative(rating_table, score_table)
     known = set(items["item_id"])
     report["items_with_scores_only"] = len(set(score_table["item_id"]) - known)
     report["rated_items_without_any_score"] = len(known - set(score_table["item_id"])) if scores is not None else 0
@@ -171,6 +171,19 @@ def _refuse_unjoined_judges(
         named = set(rows["dimension"]) - {""}
         if rated and "" not in set(rows["dimension"]):
             refuse_unjoined(dimensions, named, f"dimensions of evaluator '{judge}'", "dimension", "the ratings", name)
+
+
+def _coverage(items: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
+    """A note for every judge that scored a part of the items alone."""
+    known = set(items["item_id"])
+    scored = scores[scores["score"].notna() & scores["item_id"].isin(list(known))]
+    counts = scored.groupby("judge")["item_id"].nunique()
+    judges = sorted(map(str, scores["judge"].unique()))
+    return [
+        f"Evaluator '{judge}' has a score for {int(counts.get(judge, 0))} of {len(known)} items."
+        for judge in judges
+        if counts.get(judge, 0) < len(known)
+    ]
 
 
 def _negative(ratings: pd.DataFrame, scores: pd.DataFrame) -> list[str]:

@@ -138,6 +138,8 @@ def _read_file(
         odd.append((row.number or 0, row.actual_columns, row.expected_columns))
         return "skip"
 
+    if data and not data.endswith((b"\n", b"\r")):
+        notes.append(f"{name} does not end with a line break; if it was cut off, its last cell is too.")
     breaks = data.count(b'"') > 0
     try:
         reading = pa.csv.ReadOptions(use_threads=False, block_size=1 << 24)

@@ -50,7 +50,7 @@ def repaired(ids: pd.Series, rules: Sequence[str], where: str) -> pd.Series:
     if not rules:
         return ids
     codes, found = pd.factorize(ids)
-    new = [_apply(str(text), rules) for text in found]
+    new = [apply_rules(str(text), rules) for text in found]
     owner: dict[str, str] = {}
     for old, text in zip(found, new, strict=True):
         if owner.setdefault(text, old) != old:
@@ -61,7 +61,8 @@ def repaired(ids: pd.Series, rules: Sequence[str], where: str) -> pd.Series:
     return pd.Series(pd.array(new, dtype="str").take(codes), index=ids.index)
 
 
-def _apply(text: str, rules: Collection[str]) -> str:
+def apply_rules(text: str, rules: Collection[str]) -> str:
+    """``text`` after those of :data:`RULES` that ``rules`` names."""
     for name, rule in RULES.items():
         if name in rules:
             text = rule(text)
@@ -75,8 +76,8 @@ def suggest(left: Collection[str], right: Collection[str]) -> tuple[str, ...]:
     best: tuple[int, tuple[str, ...]] = (sum(text in set(left) for text in some), ())
     for size in (1, 2, 3):
         for rules in combinations(RULES, size):
-            known = {_apply(text, rules) for text in every}
-            joined = sum(_apply(text, rules) in known for text in some)
+            known = {apply_rules(text, rules) for text in every}
+            joined = sum(apply_rules(text, rules) in known for text in some)
             if joined > best[0]:
                 best = joined, rules
         if best[0] > 0.5 * len(some):

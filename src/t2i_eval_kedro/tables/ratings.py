@@ -9,7 +9,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
-from t2i_eval_kedro.tables.identifiers import repaired
+from t2i_eval_kedro.tables.identifiers import apply_rules, repaired
 from t2i_eval_kedro.tables.scales import (
     rater_notes,
     refuse_lone_outliers,
@@ -64,9 +64,26 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     for name in absent:
         frame[name] = frame["item_id"] if name == "prompt_id" else defaults[name]
     frame["item_id"] = repaired(frame["item_id"], settings.id_rules, table.name)
-    if "case" in settings.id_rules:
-        frame["dimension"] = frame["dimension"].str.casefold()
+    spelling = [rule for rule in settings.id_rules if rule in ("case", "unicode")]
+    for name in ("prompt_id", "dimension", "rater_id", "generator") if spelling else ():
+        frame[name] = frame[name].map(lambda text: apply_rules(text, spelling))
+    for name in ("prompt_id", "dimension", "rater_id", "generator"):
+        table.notes.extend(_spellings(frame[name], name, table.name))
     return table, rating_numbers(table, settings)
+
+
+def _spellings(cells: pd.Series, name: str, where: str) -> list[str]:
+    """A note where values of a column differ in letter case or invisible characters alone, and so count as several."""
+    unique = pd.Series(cells.unique())
+    plain = unique.map(lambda text: apply_rules(text, ("case", "unicode")))
+    twins = unique[plain.duplicated(keep=False)]
+    if twins.empty:
+        return []
+    some = ", ".join(repr(text)[:40] for text in sorted(twins)[:2])
+    return [
+        f"{where}: {len(twins)} values of '{name}' differ in case or invisible characters alone ({some}); they count as different "
+        "(--id-rule case, unicode)."
+    ]
 
 
 def to_long(table: TextTable, wide: list[str], name: str) -> TextTable:
