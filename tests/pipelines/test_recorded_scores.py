@@ -46,6 +46,8 @@ def test_recorded_scores_need_no_model(
     assert done.stdout.strip().splitlines()[-1] == "[]"
     folder = project / "data/08_reporting" / benchmark / "tiny_vlm/full/seed_0"
     summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["data"]) == dimensions
+    assert all(facts["n_items"] > 0 and facts["n_ratings"] > 0 for facts in summary["data"].values())
     assert len(summary["evaluators"]) == evaluators
     for by_dimension in summary["evaluators"].values():
         assert set(by_dimension) <= dimensions
@@ -84,7 +86,7 @@ def test_a_folder_of_ones_own_with_preferences_and_elements_reaches_the_report(p
     assert {name: cells["spearman"]["n"] for name, cells in skills.items()} == {"animal": 10, "colour": 10}
     report = (folder / "report.html").read_text()
     assert "Preferences between two images" in report
-    assert "inside a skill" in report.lower()
+    assert "within a skill" in report.lower()
 
 
 def test_both_spellings_choose_pipelines(project: Path) -> None:

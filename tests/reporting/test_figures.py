@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -47,12 +47,22 @@ def test_a_falling_axis_is_turned_over() -> None:
     assert not figures.scatter(people, people, "musiq").axes[0].yaxis_inverted()
 
 
-@given(st.lists(st.integers(0, 10), min_size=2, max_size=60))
-def test_jitter_moves_levels_by_at_most_a_quarter_of_a_step(levels: list[int]) -> None:
-    values = pd.Series(levels, dtype=float)
-    moved = figures._jitter(values, np.random.default_rng(0))
-    steps = np.diff(np.unique(values))
-    assert np.abs(moved - values).max() <= (steps.min() / 4 if len(steps) else 0)
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 10), min_size=2, max_size=40))
+def test_levels_are_drawn_apart_by_at_most_a_quarter_of_a_step(levels: list[int]) -> None:
+    values = series([float(level) for level in levels])
+    step = min(np.diff(np.unique(values)), default=0.0)
+    drawn = points(figures.scatter(values, values * 2, "judge"))
+    moved = drawn - np.column_stack([values, values * 2])[np.argsort(values.index)]
+    assert np.abs(moved[:, 0]).max() <= step / 4
+    assert np.abs(moved[:, 1]).max() <= step / 2
+    if len(set(levels)) > 1 and len(levels) > len(set(levels)):
+        assert len(np.unique(drawn, axis=0)) == len(levels)  # ties are seen
+
+
+def test_continuous_values_are_drawn_where_they_are() -> None:
+    values = series(list(np.linspace(0, 1, 60)))
+    assert points(figures.scatter(values, values, "metric"))[:, 0] == pytest.approx(values.sort_index())
 
 
 def test_a_constant_judge_can_be_drawn() -> None:
@@ -113,7 +123,7 @@ def test_svg_is_one_element_with_its_own_ids_and_no_fixed_colours() -> None:
     assert all(one.startswith("key-") for one in ids)
     assert all(reference in ids for reference in re.findall(r'(?:href="|url\()#([^")]+)', svg))
     assert "var(--accent)" in svg
-    assert not any(color in svg for color in figures._ROLES)
+    assert not re.findall(r"(?:fill|stroke|color)\s*[:=]\s*\"?#[0-9a-fA-F]{3,6}", svg)  # every colour follows the page
 
 
 def test_many_points_are_one_small_picture() -> None:
