@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from t2i_eval_kedro.reporting import claims
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.reporting import claims, views
 from t2i_eval_kedro.reporting.inputs import ReportInputs
 
 MakeSummary = Callable[..., dict[str, Any]]
@@ -82,7 +83,9 @@ def test_holm_decides_where_it_was_computed(make_summary: MakeSummary, make_pair
         make_pair("a", "c", 0.6, 0.1, p_holm=0.001),
         make_pair("b", "c", 0.4, 0.5, p_holm=0.3),
     ]
-    assert "Holm’s correction for 3 comparisons, 1 of these differences has" in supported(ReportInputs(summary=given))
+    assert "1 of 3 paired differences in Spearman ρ on overall excludes zero and has p below 0.05" in supported(
+        ReportInputs(summary=given)
+    )
     for row in given["significance"]:
         row["p_holm"] = 0.3
     assert "no difference has a p-value below 0.05" in unsupported(ReportInputs(summary=given))
@@ -124,3 +127,79 @@ def test_reward_is_held_against_the_best_constant_answer(
     inputs = ReportInputs(summary=make_summary(grpo=0.5), grpo_curve=curve)
     assert ("above the 0.718" in supported(inputs)) is learned
     assert ("is not above the 0.718" in unsupported(inputs)) is not learned
+
+
+def test_an_evaluator_that_left_most_items_unscored_is_neither_named_nor_best(make_summary: MakeSummary) -> None:
+    given = make_summary(sparse=0.9, whole=0.6, poor=0.2)
+    given["counts"]["sparse"]["overall"] = {"ok": 5, "unparsed": 31, "failed": 0, "missing": 0}
+    inputs = ReportInputs(summary=given, card={"synthetic": False})
+    assert "agrees most with people’s overall ratings is whole" in headline(inputs)
+    assert "least of the 2 is poor" in headline(inputs)
+    block = views.agreement(claims.subject(inputs), ["overall"], set())[0]["main"]
+    assert [row["evaluator"] for row in block["rows"]] == ["whole", "poor", "sparse"]
+    assert [row["best"][0] for row in block["rows"]] == [True, False, False]
+
+
+def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> None:
+    block = views.agreement(claims.subject(inputs), ["overall"], set())[0]["main"]
+    assert {row["evaluator"]: row["best"][0] for row in block["rows"]} == {
+        "sft": True,
+        "falling_metric": False,
+        "base": False,
+        "teacher": False,
+    }
+
+
+def test_a_reversed_order_is_not_best(make_summary: MakeSummary) -> None:
+    block = views.agreement(claims.subject(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set())[0]
+    assert not any(any(row["best"]) for row in block["main"]["rows"])
+
+
+def test_a_difference_that_the_correction_does_not_keep_is_not_called_one(
+    make_summary: MakeSummary, make_pair: MakePair
+) -> None:
+    given = make_summary(a=0.7, b=0.6, c=0.1)
+    given["significance"] = [
+        make_pair("a", "b", 0.1, 0.05, p=0.04, p_holm=0.08),
+        make_pair("a", "c", 0.6, 0.1, p=0.001, p_holm=0.003),
+        make_pair("b", "c", 0.05, 0.1, p=0.4, p_holm=0.4),
+    ]
+    inputs = ReportInputs(summary=given)
+    assert "1 of 3 paired differences" in supported(inputs)
+    assert "a minus b" not in supported(inputs)
+    shown = {(row["a"], row["b"]): row["differs"] for row in views.differences(claims.subject(inputs))["main"]}
+    assert shown == {("a", "b"): "not after correction", ("a", "c"): "yes", ("b", "c"): "no"}
+
+
+def scores(judge: str, rows: list[tuple[float, float]]) -> pd.DataFrame:
+    shared = {"judge": judge, "protocol": "levels", "run": 0, "status": "ok", "higher_is_better": True}
+    return schema.SCORES.frame(
+        shared | {"item_id": f"i{k}", "dimension": dimension, "score": score}
+        for k, pair in enumerate(rows)
+        for dimension, score in zip(("overall", "appearance"), pair, strict=True)
+    )
+
+
+def test_a_judge_that_answers_one_number_on_every_dimension_is_said_to(make_summary: MakeSummary) -> None:
+    alike = [(k / 10, k / 10 + 0.001) for k in range(98)]
+    apart = [(k / 10, 9 - k / 10) for k in range(2)]
+    inputs = ReportInputs(summary=make_summary(grpo=0.5), scores=scores("grpo", alike + apart))
+    assert "grpo gives one number on every dimension for 98% of its items" in unsupported(inputs)
+    mixed = ReportInputs(summary=make_summary(grpo=0.5), scores=scores("grpo", alike[:30] + apart * 35))
+    assert "one number on every dimension" not in unsupported(mixed)
+
+
+def test_a_judge_of_few_values_is_said_to_be_one(make_summary: MakeSummary) -> None:
+    few = scores("sft", [(float(k % 3), float((k + 1) % 3)) for k in range(40)])
+    assert "sft uses 3 different scores in all" in unsupported(ReportInputs(summary=make_summary(sft=0.5), scores=few))
+
+
+def test_a_training_on_few_examples_or_of_no_step_is_said_to_be_one(make_summary: MakeSummary) -> None:
+    table = pd.DataFrame({"task": ["score"], "aspect": ["overall"], "bin": ["5"], "before": [24], "after": [24]})
+    inputs = ReportInputs(
+        summary=make_summary(sft=0.5),
+        rebalancing=table,
+        grpo_curve=pd.DataFrame({"step": [0], "reward": [0.5], "best_constant_reward": [0.4]}),
+    )
+    assert "trained on 24 examples only" in unsupported(inputs)
+    assert "GRPO took no step" in unsupported(inputs)

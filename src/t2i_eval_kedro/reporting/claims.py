@@ -24,6 +24,12 @@ from t2i_eval_kedro.schema import BASE, GRPO, SFT
 
 FEW_PROMPTS = 30  # below this a percentile bootstrap over prompts is itself uncertain
 WIDE_INTERVAL = 0.2
+LEAST_COVERAGE = 0.5
+"""An evaluator that scored a smaller share of the rated items is never called best, and comes after the others."""
+FEW_EXAMPLES = 200
+SAME_SCORE = 0.01
+"""Scores of an item that differ by less than this share of all the judge's scores are one number."""
+FEW_VALUES = 5
 _TRAINED = (SFT, GRPO)
 
 
@@ -116,13 +122,21 @@ class ReportContext:
             for row in chosen.to_dict("records")
         }
 
+    def comparable(self, dimension: str | None = None) -> set[str]:
+        """The evaluators that may be called best: no teacher that reads the truth, and none that left most items unscored."""
+        counts = self.counts[(self.counts["dimension"] == (dimension or self.dimension)) & (self.counts["items"] > 0)]
+        sparse = counts.loc[counts["ok"] / counts["items"] < LEAST_COVERAGE, "evaluator"]
+        oracles = {name for name in self.agreement["evaluator"] if self.synthetic and name.split("_")[0] == "teacher"}
+        return set(self.agreement["evaluator"]) - set(sparse) - oracles
+
     def lead(self) -> str | None:
         """The evaluator that the report follows: the judge after SFT, else after GRPO, else the highest figure.
 
         The order is fixed beforehand, so that the trained judge is not picked by its result.
         """
         cells = self.cells()
-        return next((name for name in (*_TRAINED, *cells) if name in cells), None)
+        comparable = [name for name in cells if name in self.comparable()]
+        return next((name for name in (*_TRAINED, *comparable, *cells) if name in cells), None)
 
     def pairs(self) -> pd.DataFrame:
         """The defined paired differences in the headline's dimension and statistic, the followed evaluator first."""
@@ -193,10 +207,11 @@ def headline(about: ReportContext) -> str:
         return f"{where} the {about.title(lead)} agrees with {about.target} at {name} {cells[lead]}{others}."
     if len(cells) == 1:
         return f"{where} {lead} agrees with {about.target} at {name} {cells[lead]}."
-    last = list(cells)[-1]
+    compared = [one for one in cells if one in about.comparable()] or list(cells)
+    last = compared[-1]
     return (
         f"{where} the evaluator that agrees most with {about.target} is {lead}, at {name} {cells[lead]}; the least of "
-        f"the {len(cells)} is {last}, at {cells[last]}."
+        f"the {len(compared)} is {last}, at {cells[last]}."
     )
 
 
@@ -244,7 +259,7 @@ def may_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
     if reward is not None and reward[0] > reward[1]:
         sentences.append(
             f"GRPO reached a mean reward of {reward[0]:.3f} on training items, above the {reward[1]:.3f} that the best "
-            "constant answer earns: the reward was not won by one answer for all."
+            "constant answer earns."
         )
     return sentences
 
@@ -259,21 +274,18 @@ def _other_dimensions(about: ReportContext, lead: str) -> list[str]:
 
 
 def _proven_differences(about: ReportContext, lead: str) -> list[str]:
+    """The differences that the prompts do not explain; where p-values were corrected, only those that remain."""
     pairs = about.pairs()
-    proven = pairs[pairs["excludes_zero"]]
+    corrected = "p_holm" in pairs
+    proven = pairs[pairs["excludes_zero"] & ((pairs["p_holm"] < 1 - about.level) if corrected else True)]
     if proven.empty:
         return []
-    kept = _kept_by_holm(pairs, about.level)
-    sentences = [
+    correction = f" and {'has' if len(proven) == 1 else 'have'} p below {1 - about.level:.2g} after Holm’s correction"
+    return [
         f"{len(proven)} of {_count(len(pairs), 'paired difference')} in {statistic_label(about.statistic)} on "
-        f"{plain(about.dimension)} {'excludes' if len(proven) == 1 else 'exclude'} zero{_some_pairs(proven, lead)}."
+        f"{plain(about.dimension)} {'excludes' if len(proven) == 1 else 'exclude'} zero{correction if corrected else ''}"
+        f"{_some_pairs(proven, lead)}."
     ]
-    if kept:
-        sentences.append(
-            f"With Holm’s correction for {len(pairs)} comparisons, {kept} of these differences "
-            f"{'has' if kept == 1 else 'have'} a p-value below {1 - about.level:.2g}."
-        )
-    return sentences
 
 
 def may_not_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
@@ -283,7 +295,8 @@ def may_not_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
         *_limits_of_figures(about),
         *_limits_of_differences(about),
         *_limits_of_answers(about),
-        *_limits_of_training(inputs.grpo_curve),
+        *_limits_of_judges(inputs.scores),
+        *_limits_of_training(inputs),
     ]
     if about.trained:
         sentences.append(
@@ -415,14 +428,49 @@ def _last_reward(curve: pd.DataFrame | None) -> tuple[float, float] | None:
     return None if last.empty else (float(last["reward"].mean()), float(measured["best_constant_reward"].mean()))
 
 
-def _limits_of_training(curve: pd.DataFrame | None) -> list[str]:
+def _limits_of_judges(scores: pd.DataFrame) -> list[str]:
+    """Evaluators that give one number on every dimension, or hardly any different ones."""
+    usable = scores[(scores["status"] == schema.OK) & scores["score"].notna() & (scores["dimension"] != "")]
+    usable = usable.assign(
+        evaluator=[
+            schema.evaluator_id(str(judge), None if pd.isna(protocol) else str(protocol))
+            for judge, protocol in zip(usable["judge"], usable["protocol"], strict=True)
+        ]
+    )
+    sentences = []
+    for name, mine in usable.groupby("evaluator", sort=True):
+        values = mine["score"].round(6).nunique()
+        if 0 < values <= FEW_VALUES < len(mine):
+            sentences.append(f"{name} uses {_count(values, 'different score')} in all, so most of its items are tied.")
+        spread = mine.groupby(["item_id", "run"])["score"].agg(["size", "min", "max"])
+        spread = spread[spread["size"] > 1]
+        width = float(mine["score"].max() - mine["score"].min())
+        same = ((spread["max"] - spread["min"]) <= SAME_SCORE * width).mean() if len(spread) else 0.0
+        if same >= 0.5:
+            sentences.append(
+                f"{name} gives one number on every dimension for {100 * same:.0f}% of its items: its dimensions are not "
+                "separate judgements."
+            )
+    return sentences
+
+
+def _limits_of_training(inputs: ReportInputs) -> list[str]:
+    sentences = []
+    table, curve = inputs.rebalancing, inputs.grpo_curve
+    examples = 0 if table is None or table.empty else int(table["after"].sum())
+    if 0 < examples < FEW_EXAMPLES:
+        sentences.append(
+            f"The judge was trained on {_count(examples, 'example')} only; what it learned may be those examples."
+        )
+    if curve is not None and (curve.empty or not float(curve["step"].max()) > 0):
+        sentences.append("GRPO took no step, so the judge after GRPO is the judge before it.")
     reward = _last_reward(curve)
-    if reward is None or reward[0] > reward[1]:
-        return []
-    return [
-        f"That GRPO taught the judge to tell images apart is not shown: its last mean reward, {reward[0]:.3f}, is not "
-        f"above the {reward[1]:.3f} that the best constant answer earns."
-    ]
+    if reward is not None and reward[0] <= reward[1]:
+        sentences.append(
+            f"That GRPO taught the judge to tell images apart is not shown: its last mean reward, {reward[0]:.3f}, is not "
+            f"above the {reward[1]:.3f} that the best constant answer earns."
+        )
+    return sentences
 
 
 def sizes(about: ReportContext, inputs: ReportInputs) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -236,22 +237,28 @@ def agreement(about: ReportContext, dimensions: list[str], lower: set[str]) -> l
         blocks.append(
             {
                 "dimension": dimension,
-                "main": _cells(mine, first, main, lower),
-                "further": _cells(mine, first, further, lower) if further else None,
+                "main": _cells(mine, first, main, lower, about.comparable(dimension)),
+                "further": _cells(mine, first, further, lower, about.comparable(dimension)) if further else None,
                 "figure": _forest(first, about, dimension, limits, f"forest{index}"),
             }
         )
     return blocks
 
 
-def _cells(mine: pd.DataFrame, first: pd.DataFrame, statistics: list[str], lower: set[str]) -> dict[str, Any]:
+def _cells(
+    mine: pd.DataFrame, first: pd.DataFrame, statistics: list[str], lower: set[str], comparable: set[str]
+) -> dict[str, Any]:
+    """The rows of one table, the ``comparable`` evaluators first; only one of them, and no reversed order, is best."""
     cells = {(row["evaluator"], row["statistic"]): row for _, row in mine.iterrows()}
     best = {}
     for name in statistics:
-        values = mine.loc[mine["statistic"] == name, "value"]
-        best[name] = values.min() if name in LOWER_IS_BETTER else values.max()
+        values = mine.loc[(mine["statistic"] == name) & mine["evaluator"].isin(comparable), "value"]
+        best[name] = values.min() if name in LOWER_IS_BETTER else values.where(values > 0).max()
     rows = []
-    for evaluator in ordered([*first["evaluator"], *mine["evaluator"]], ()):
+    names = ordered([*first["evaluator"], *mine["evaluator"]], ())
+    for evaluator in [name for name in names if name in comparable] + [
+        name for name in names if name not in comparable
+    ]:
         own = [cells.get((evaluator, name)) for name in statistics]
         rows.append(
             {
@@ -260,7 +267,8 @@ def _cells(mine: pd.DataFrame, first: pd.DataFrame, statistics: list[str], lower
                 "n": max((cell["n"] for cell in own if cell is not None), default=float("nan")),
                 "cells": own,
                 "best": [
-                    cell is not None and cell["value"] == best[name] for cell, name in zip(own, statistics, strict=True)
+                    cell is not None and evaluator in comparable and cell["value"] == best[name]
+                    for cell, name in zip(own, statistics, strict=True)
                 ],
             }
         )
@@ -402,6 +410,10 @@ def differences(about: ReportContext) -> dict[str, Any]:
         main &= frame["a"] == about.lead()
     p = next((name for name in ("p_holm", "p") if name in frame), None)
     frame = frame.assign(p_shown=frame[p] if p else None)
+    significant = (frame["p_holm"] < 1 - about.level) if p == "p_holm" else True
+    frame = frame.assign(
+        differs=np.where(~frame["excludes_zero"], "no", np.where(significant, "yes", "not after correction"))
+    )
     return {
         "p": {"p_holm": "p (Holm)", "p": "p"}.get(p or ""),
         "main": frame[main].to_dict("records"),
