@@ -33,7 +33,7 @@ from t2i_eval_kedro.statistics.grouping import Groups, resampled_average, statis
 from t2i_eval_kedro.statistics.item_permutation import item_permutation
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.prompt_permutation import ExchangeTable, exchanged_sums
-from t2i_eval_kedro.statistics.significance import Swaps, one_scale, random_exchanges
+from t2i_eval_kedro.statistics.significance import PairedPermutation, one_scale, random_exchanges
 
 GENERATORS, PROMPTS, METRICS, DISCRETE, RATERS, DRAWS = 20, 2000, 10, 3, 3, 1000
 SIMULATIONS = 4000
@@ -78,7 +78,7 @@ def perm_both_flat(work: Work) -> None:
 
 
 def prompt_swaps_grouped(work: Work) -> None:
-    swaps = Swaps(random_exchanges(work.prompts, DRAWS, 0))
+    swaps = PairedPermutation(random_exchanges(work.prompts, DRAWS, 0))
     inside = [statistics_within_groups(metric, work.gold, work.groups) for metric in work.metrics]
     for a, b in work.pairs:
         for name in ("kendall_b", "spearman", "pearson", "pairwise_accuracy"):
