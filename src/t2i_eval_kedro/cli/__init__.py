@@ -15,6 +15,7 @@ cli = LazyCommands(
         "serve-evaluator": "serve.serve_evaluator",
         "estimate-teacher": "estimate_teacher.estimate_teacher",
         "agreement": "agreement.agreement",
+        "plan": "plan.plan",
         "score-submission": "agreement.score_submission",
         "fetch-benchmark": "fetch.fetch",
         "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
