@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 FAST := tests/agreement tests/datasets tests/judging/protocols tests/reporting tests/statistics tests/cli/test_params.py \
   tests/test_answers.py tests/test_architecture.py tests/test_config.py tests/test_pages.py tests/test_words.py
 
-.PHONY: demo test test-fast coverage lint bench install lock clean
+.PHONY: demo test test-fast coverage lint bench mutants fuzz install lock clean
 
 demo: install
 	HF_HUB_OFFLINE=1 $(BIN)/kedro run
@@ -33,6 +33,14 @@ lint: install
 
 bench: install
 	$(BIN)/python -m perf
+
+# Mutation testing of the code that decides figures (docs/robustness.md); hours on one core, and it goes on where it was stopped.
+mutants: install
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m perf.mutants
+
+# 5,000 changes of good files (docs/robustness.md); some ten minutes.
+fuzz: install
+	OMP_NUM_THREADS=1 T2I_EVAL_FUZZ=5000 $(BIN)/pytest -q -s tests/tables/test_fuzz.py
 
 install: $(VENV)/.installed
 

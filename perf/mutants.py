@@ -36,7 +36,7 @@ PACKAGE = ROOT / "src" / "t2i_eval_kedro"
 STATISTICS = ("tests/statistics", "tests/agreement", "tests/cli/test_agreement.py")
 COVERED: dict[str, tuple[str, ...]] = {
     "statistics": STATISTICS,
-    "agreement": ("tests/agreement", "tests/statistics", "tests/cli/test_agreement.py"),
+    "agreement": ("tests/agreement", "tests/tables/test_reading.py", "tests/statistics", "tests/cli/test_agreement.py"),
     "answers.py": ("tests/test_answers.py", "tests/judging/protocols"),
     "judging/protocols/parsing.py": ("tests/judging/protocols",),
     "benchmarks/splits.py": ("tests/benchmarks/test_splits.py", "tests/benchmarks/test_checks.py"),

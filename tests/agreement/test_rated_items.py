@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.judge_agreement import JudgeAgreement
 from t2i_eval_kedro.agreement.rated_items import build
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.statistics.pooled import Weights
 
 
 def items(n=4, **more):
@@ -102,6 +104,20 @@ def test_a_metric_without_dimension_meets_every_rated_dimension():
 
 def test_runs_are_averaged():
     assert sample([score("i0", 1.0), score("i0", 2.0, run=1)])["overall"].scores["e"][0] == 1.5
+
+
+def test_means_over_runs_that_are_equal_are_ties():
+    """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in their last bit."""
+    rows = [score("i0", v, run=k) for k, v in enumerate((0.1, 0.2, 0.3))]
+    rows += [score("i1", v, run=k) for k, v in enumerate((0.3, 0.2, 0.1))]
+    found = sample(rows)["overall"].scores["e"]
+    assert found[0] == found[1]
+
+
+def test_a_score_at_the_very_end_of_the_scale_is_on_it():
+    rated = sample([score(f"i{k}", v) for k, v in enumerate((1.0, 2.0, 3.0, 5.0))])["overall"]
+    weights = Weights(np.ones((2, rated.prompts), dtype=np.int64))
+    assert JudgeAgreement.of(rated, "e", weights).overall(0.95)["rmse"]["value"] == pytest.approx(0.5)
 
 
 def test_one_prompt_is_one_text_and_real_photographs_have_no_generator():

@@ -137,3 +137,17 @@ def test_image_files_are_read_by_path_with_the_same_checks(tmp_path: Path) -> No
     for name in (*damaged, "none.png", ".", "/dev/zero", "a\0b"):
         with pytest.raises(BadImage):
             files.read(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gray16.png", "pixels of kind I;16"),
+        ("lfs.png", "git lfs pull"),
+        ("trunc.png", "truncated or damaged"),
+        ("nothere.png", "no such file"),
+    ],
+)
+def test_each_unreadable_file_has_its_true_reason(name: str, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        ImageFiles(Path(__file__).parents[1] / "data" / "cases" / "images").read(name)
