@@ -20,6 +20,7 @@ from t2i_eval_kedro.datasets.image_store import decode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
+_LFS_POINTER = b"version https://git-lfs"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
@@ -48,6 +49,8 @@ def check_image(data: bytes, limits: Limits = LIMITS) -> bool:
     """
     if len(data) > limits.max_bytes:
         raise BadImage(f"{len(data):,} bytes, more than {limits.max_bytes:,}")
+    if data.startswith(_LFS_POINTER):
+        raise BadImage("a pointer of Git LFS in the place of the image; run git lfs pull")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
