@@ -25,6 +25,12 @@ def test_a_claim_has_its_own_direction(entry: dict, verdict: str, shown: tuple) 
     assert (claim["difference"], claim["low"], claim["high"]) == pytest.approx(shown)
 
 
+def test_a_claim_of_too_few_prompts_for_an_interval_stays_open() -> None:
+    entry = {"a": "full", "b": "no_rebalancing", "difference": 0.2, "low": None, "high": None, "p": None, "n": 9}
+    (claim,) = judge_claims([entry])
+    assert (claim["verdict"], claim["difference"], claim["low"], claim["p_holm"]) == ("open", 0.2, None, None)
+
+
 def test_every_claim_can_be_tested_by_the_pairs() -> None:
     variants = list(dict.fromkeys(["full", *(name for claim in CLAIMS for name in (claim.a, claim.b))]))
     made = [frozenset(pair) for pair in pairs(variants, "full")]

@@ -51,7 +51,8 @@ def pairs(variants: Sequence[str], first: str) -> list[tuple[str, str]]:
 def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each claim whose variants were compared, with its difference and verdict: ``holds``, ``fails`` or ``open``.
 
-    A claim holds (or fails) where the whole interval lies above (below) zero and the corrected p is below 0.05.
+    A claim holds (or fails) where the whole interval lies above (below) zero and the corrected p is below 0.05. It stays open where
+    there are too few prompts for an interval.
     """
     found = {(entry["a"], entry["b"]): entry for entry in differences if entry["difference"] is not None}
     rows = []
@@ -61,10 +62,12 @@ def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
             entry, sign = found.get((claim.b, claim.a)), -1
         if entry is None:
             continue
-        value, *ends = (sign * entry[name] for name in ("difference", "low", "high"))
-        low, high = sorted(ends)
-        sure = entry["p_holm"] < 0.05
-        verdict = "holds" if low > 0 and sure else "fails" if high < 0 and sure else "open"
+        value, low, high, p_holm = sign * entry["difference"], None, None, entry.get("p_holm")
+        verdict = "open"
+        if entry["low"] is not None:  # there is no interval of few prompts
+            low, high = sorted((sign * entry["low"], sign * entry["high"]))
+            sure = p_holm is not None and p_holm < 0.05
+            verdict = "holds" if low > 0 and sure else "fails" if high < 0 and sure else "open"
         rows.append(
             {
                 "text": claim.text,
@@ -74,7 +77,7 @@ def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
                 "difference": value,
                 "low": low,
                 "high": high,
-                "p_holm": entry["p_holm"],
+                "p_holm": p_holm,
                 "verdict": verdict,
             }
         )
