@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,19 @@ def found(benchmark: Benchmark, thresholds: Thresholds | None = None) -> dict[st
 
 def test_clean_data_has_no_faults() -> None:
     assert found(made()) == {}
+
+
+def test_a_rater_whose_dimension_nobody_else_rated_is_not_compared() -> None:
+    benchmark = made()
+    table = benchmark.ratings
+    # r2 alone rates "looks"; what they give follows the others' "match" because images are good or bad altogether.
+    table = table[(table["dimension"] != "looks") | (table["rater_id"] == "r2")]
+    others = table[(table["dimension"] == "match") & (table["rater_id"] != "r2")].groupby("item_id")["score"].mean()
+    alone = (table["dimension"] == "looks") & (table["rater_id"] == "r2")
+    table.loc[alone, "score"] = table.loc[alone, "item_id"].map(others)
+    notes = found(replace(benchmark, ratings=table))
+    assert "follows_other_dimension" not in notes
+    assert "-1.00" not in str(notes)
 
 
 def test_a_rater_with_swapped_columns_follows_the_other_dimension() -> None:

@@ -116,3 +116,11 @@ def test_two_way_draws_equal_the_sample_written_out():
         np.testing.assert_allclose(
             found[draw], spearman(np.repeat(x, weights[draw]), np.repeat(y, weights[draw])), atol=1e-12
         )
+
+
+def test_an_interval_never_excludes_its_own_estimate():
+    values = np.linspace(0.90, 0.977, 500)
+    low, high = percentile_interval(values, 0.95, 30, 0.98)
+    assert low == percentile_interval(values, 0.95, 30)[0]
+    assert high == 0.98
+    assert percentile_interval(values, 0.95, 30, 0.95) == percentile_interval(values, 0.95, 30)

@@ -249,7 +249,8 @@ class JudgeAgreement:
         if len(judge) < ranking.MIN_GENERATORS:
             return {"over_generators": _no_interval(len(judge))}
         resampled = ranking.kendall_over_generators(judge, people, self.weights.n_weightings - 1, seed)
-        return {"over_generators": _interval(resampled, confidence, len(judge))}
+        value = float(ranking.compare_means(judge[None], people[None]).kendall_b[0])
+        return {"over_generators": _interval(resampled, confidence, len(judge), value)}
 
     def intervals(self, confidence: float, seed: int, raters: Floats | None) -> Json:
         """Intervals of the headline statistics for other inference targets than new prompts.
@@ -285,7 +286,7 @@ class JudgeAgreement:
             values = compute() if enough and reason is None else {}
             for name in HEADLINE:
                 out[name][target] = (
-                    _interval(values[name], confidence, total)
+                    _interval(values[name], confidence, total, float(self.resampled[name][0]))
                     if values
                     else {"low": None, "high": None, "reason": reason or self.undefined}
                 )
@@ -328,8 +329,8 @@ def _average(fisher: float, groups: int, suppressed: int, undefined: int) -> Jso
     }
 
 
-def _interval(resampled: Floats, confidence: float, generators: int) -> Json:
-    low, high = percentile_interval(resampled, confidence, generators)
+def _interval(resampled: Floats, confidence: float, generators: int, value: float) -> Json:
+    low, high = percentile_interval(resampled, confidence, generators, value)
     if not math.isfinite(low):
         return {"low": None, "high": None, "reason": no_interval(generators, "generators")}
     return {"low": round_or_none(low), "high": round_or_none(high)}

@@ -191,6 +191,8 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, issues: DataIssues
                 closeness[other] = _fisher(own, theirs, thresholds.follow_items)
                 if other > dimension and rater in wide[other] and own.nunique() > 2:
                     _copies(own, wide[other, rater], f"rater {rater}", dimension, other, issues)
+            if not np.isfinite(closeness[dimension]):
+                continue  # nobody else rated these items on the dimension, so there is nothing to compare with
             best = max(closeness, key=lambda name: closeness[name])
             error = np.sqrt(2 / max(len(own) - 3, 1))
             if closeness[best] - closeness[dimension] > thresholds.follow_deviations * error:

@@ -28,7 +28,9 @@ def resample_counts(groups: int, resamples: int, seed: int) -> Ints:
     return np.bincount(picked.ravel(), minlength=resamples * groups).reshape(resamples, groups)
 
 
-def percentile_interval(values: Floats, confidence: float, groups: int) -> tuple[float, float]:
+def percentile_interval(
+    values: Floats, confidence: float, groups: int, estimate: float | None = None
+) -> tuple[float, float]:
     """The expanded percentile interval of ``(resamples,)`` values; NaN twice where there is none.
 
     The plain percentile interval is too narrow where few groups are resampled: it leaves out the factor
@@ -40,10 +42,14 @@ def percentile_interval(values: Floats, confidence: float, groups: int) -> tuple
         values: statistic in each resample, NaN where undefined.
         confidence: confidence level, such as 0.95.
         groups: number G of groups that were resampled; below :data:`MIN_GROUPS` there is no interval.
+        estimate: value of the statistic itself. Near the end of its range all resamples may lie below it; the interval is then
+            extended to it, as an interval that excludes its own estimate says nothing that can be believed.
     """
     usable = values[np.isfinite(values)]
     if groups < MIN_GROUPS or len(usable) == 0 or len(usable) < (1 - MAX_UNDEFINED_FRACTION) * len(values):
         return float("nan"), float("nan")
     tail = special.ndtr(-special.stdtrit(groups - 1, (1 + confidence) / 2) * np.sqrt(groups / (groups - 1)))
     low, high = np.quantile(usable, [tail, 1 - tail])
+    if estimate is not None and np.isfinite(estimate):
+        low, high = min(low, estimate), max(high, estimate)
     return float(low), float(high)

@@ -41,7 +41,9 @@ def bootstrap_estimate(
     of ``groups`` groups."""
     value = float("nan") if reason else float(resampled[0])
     low, high = (
-        percentile_interval(resampled[1:], confidence, groups) if math.isfinite(value) else (float("nan"), float("nan"))
+        percentile_interval(resampled[1:], confidence, groups, value)
+        if math.isfinite(value)
+        else (float("nan"), float("nan"))
     )
     out = estimate(value, reason, low=low, high=high, **more)
     if out["value"] is not None and out["low"] is None:
