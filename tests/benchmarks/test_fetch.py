@@ -171,7 +171,7 @@ def test_zip_archives_are_unpacked_too(hub: Hub, tmp_path: Path, httpserver: HTT
     ("content", "message"),
     [
         (archive("../escape.png"), "cannot be unpacked"),
-        (archive(link=True), "no file"),
+        (archive(link=True), "not a file"),
         (archive("/etc/escape.png"), "cannot be unpacked"),
         (b"no archive", "cannot be unpacked"),
         (archive("zeros", data=bytes(1 << 25)), "grows more than 20 times"),

@@ -90,7 +90,7 @@ def test_scarce_categories_are_taken_whole_and_the_rest_is_even() -> None:
 def test_sizes_that_cannot_be_are_refused(size: int) -> None:
     with pytest.raises(T2IEvalError, match="cannot be chosen from 5"):
         balanced_sample(prompts(5, 0), size)
-    with pytest.raises(T2IEvalError, match="stands twice"):
+    with pytest.raises(T2IEvalError, match="is duplicated"):
         balanced_sample(pd.concat([prompts(5, 0)] * 2), 3)
     with pytest.raises(T2IEvalError, match=r"needs a dimension to even out; .*ingestion\.sample\.dimensions"):
         balanced_sample(prompts(5, 0)[[]], 3)

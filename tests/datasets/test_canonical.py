@@ -77,7 +77,7 @@ def test_a_file_that_breaks_the_schema_or_is_no_parquet_is_refused_on_load(tmp_p
     with pytest.raises(T2IEvalError, match="wrong columns"):
         dataset.load()
     path.write_bytes(b"PAR1 no")
-    with pytest.raises(T2IEvalError, match="no readable Parquet"):
+    with pytest.raises(T2IEvalError, match="not a readable Parquet"):
         dataset.load()
 
 
@@ -106,11 +106,11 @@ def test_json_refuses_nan_and_keeps_the_old_document(tmp_path: Path) -> None:
     with pytest.raises(T2IEvalError, match="pipelines=reporting"):
         dataset.load()
     dataset.save({"a": 1})
-    with pytest.raises(T2IEvalError, match="is no JSON"):
+    with pytest.raises(T2IEvalError, match="is not JSON"):
         dataset.save({"a": float("nan")})
     assert dataset.load() == {"a": 1}
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(T2IEvalError, match="no readable JSON"):
+    with pytest.raises(T2IEvalError, match="not readable JSON"):
         dataset.load()
     assert JSONFile(filepath=str(tmp_path / "y.json"), optional=True).load() == {}
 

@@ -112,7 +112,7 @@ class Builder:
                 table,
                 "duplicate_row",
                 where or " ".join(map(str, key)),
-                f"key of table '{table}' stands twice",
+                f"key of table '{table}' is duplicated",
                 "row excluded",
             )
             return False
@@ -187,7 +187,7 @@ class Builder:
     ) -> bool:
         """Add one rating; ``False`` where it could not be used.
 
-        A value that is no number, or is off the scale or between its levels, is kept as a null (``off_scale`` tells
+        A value that is not a number, or is off the scale or between its levels, is kept as a null (``off_scale`` tells
         which), so that it is counted and nothing computes with it; the value itself stands in the table of data issues.
         """
         value = number(raw)
@@ -226,7 +226,7 @@ class Builder:
         explanation: str | None = None,
         protocol: str | None = None,
     ) -> None:
-        """Add one recorded score (run 0); one that is no number is kept as a null with the status ``unparsed``."""
+        """Add one recorded score (run 0); one that is not a number is kept as a null with the status ``unparsed``."""
         value = number(raw)
         if value is None:
             self.exclude("scores", "unreadable_score", where, f"{judge} of {item_id}: {raw!r:.80}", "kept as null")
@@ -251,7 +251,7 @@ class Builder:
         explanation: object = None,
         protocol: str | None = None,
     ) -> None:
-        """Add one recorded score (run 0) that its reader has read; an ``explanation`` that is no text is left out."""
+        """Add one recorded score (run 0) that its reader has read; an ``explanation`` that is not a text is left out."""
         self.add(
             "scores",
             where,

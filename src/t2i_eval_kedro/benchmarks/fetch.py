@@ -129,7 +129,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
     except ValueError as error:
-        raise T2IEvalError(f"{path} is no readable JSON ({error}); delete it to fetch the newest files.") from error
+        raise T2IEvalError(f"{path} is not readable JSON ({error}); delete it to fetch the newest files.") from error
     return record if isinstance(record, dict) else {}
 
 
@@ -240,7 +240,7 @@ def _tar_members(archive: Path) -> Members:
             if member.isdir():
                 continue
             if not member.isfile():
-                raise ValueError(f"it holds {member.name!r}, which is no file")
+                raise ValueError(f"it holds {member.name!r}, which is not a file")
             yield member.name, member.size, partial(cast("Callable[..., IO[bytes]]", tar.extractfile), member)
 
 

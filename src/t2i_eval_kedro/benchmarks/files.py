@@ -64,9 +64,9 @@ def contained(root: Path, relative: str) -> Path:
     if not relative or relative != relative.strip():
         raise ValueError("the path is empty or has blanks at its ends")
     if "\0" in relative:
-        raise ValueError("the path holds a NUL")
+        raise ValueError("the path contains a NUL")
     if "://" in relative or relative.lower().startswith("file:"):
-        raise ValueError("an address stands where a path should be")
+        raise ValueError("an address in place of a path")
     if relative.startswith(("/", "~")) or "\\" in relative or _DRIVE.match(relative):
         raise ValueError("the path is absolute or not written with forward slashes")
     if len(relative) > MAX_PATH or any(len(part.encode(errors="replace")) > MAX_PART for part in relative.split("/")):
@@ -97,7 +97,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     except (OSError, EOFError) as error:
         raise T2IEvalError(f"{path} cannot be read ({error}); fetch it again.") from error
     if len(data) > max_bytes:
-        raise T2IEvalError(f"{path} holds more than {max_bytes:,} bytes; raise the limit if it is meant to.")
+        raise T2IEvalError(f"{path} contains more than {max_bytes:,} bytes; raise the limit if it is meant to.")
     return data
 
 
@@ -118,17 +118,17 @@ def read_text(path: Path) -> str:
 def read_json(path: Path, issues: DataIssues, max_entries: int = MAX_JSON_ENTRIES) -> Any:
     """The JSON document at ``path``.
 
-    A key that stands twice in one object keeps its first value, NaN and infinite numbers become null, half of a surrogate
+    A key that is duplicated in one object keeps its first value, NaN and infinite numbers become null, half of a surrogate
     pair becomes U+FFFD; all are noted.
 
     Raises:
-        T2IEvalError: see :func:`read_text`; or the file is no JSON, too deeply nested, or may hold more than
+        T2IEvalError: see :func:`read_text`; or the file is not JSON, too deeply nested, or may hold more than
             ``max_entries`` entries (its commas are counted, before anything is built).
     """
     text = read_text(path)
     if text.count(",") >= max_entries:
         raise T2IEvalError(
-            f"{path} holds more than {max_entries:,} entries; split it or raise the limit if it is meant to."
+            f"{path} contains more than {max_entries:,} entries; split it or raise the limit if it is meant to."
         )
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,24 +136,24 @@ def read_json(path: Path, issues: DataIssues, max_entries: int = MAX_JSON_ENTRIE
         for key, value in pairs:
             if key in out:
                 issues.add(
-                    "duplicate_key", path.name, f"the key {key!r:.80} stands twice in one object", "the first is used"
+                    "duplicate_key", path.name, f"the key {key!r:.80} is duplicated in one object", "the first is used"
                 )
             else:
                 out[key] = value
         return out
 
     def no_number(name: str) -> None:
-        issues.add("not_a_number", path.name, f"{name} stands where JSON has no such number", "read as null")
+        issues.add("not_a_number", path.name, f"{name} is not a number in JSON", "read as null")
 
     try:
         document = json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
         return _without_surrogates(document, path, issues) if _SURROGATE.search(text) else document
     except (ValueError, RecursionError) as error:
-        raise T2IEvalError(f"{path} is no readable JSON ({error}); fetch it again.") from error
+        raise T2IEvalError(f"{path} is not readable JSON ({error}); fetch it again.") from error
 
 
 def _without_surrogates(value: Any, path: Path, issues: DataIssues) -> Any:
-    """``value`` with every half of a surrogate pair, which is no character, replaced by U+FFFD."""
+    """``value`` with every half of a surrogate pair, which is not a character, replaced by U+FFFD."""
     if isinstance(value, dict):
         return {
             _without_surrogates(key, path, issues): _without_surrogates(child, path, issues)
@@ -165,7 +165,7 @@ def _without_surrogates(value: Any, path: Path, issues: DataIssues) -> Any:
         clean = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if clean != value:
             issues.add(
-                "half_character", path.name, f"{clean!r:.80} holds half of a surrogate pair", "replaced by U+FFFD"
+                "half_character", path.name, f"{clean!r:.80} contains half of a surrogate pair", "replaced by U+FFFD"
             )
         return clean
     return value
@@ -189,7 +189,7 @@ def records(
         T2IEvalError: ``document`` is neither an object nor an array.
     """
     if not isinstance(document, dict | list):
-        raise T2IEvalError(f"{path} holds neither a JSON object nor an array; fetch it again.")
+        raise T2IEvalError(f"{path} contains neither a JSON object nor an array; fetch it again.")
     for key, row in document.items() if isinstance(document, dict) else enumerate(document):
         where = f"{path.name}: {key}"
         if not isinstance(row, dict):
@@ -217,7 +217,7 @@ def read_table(
         key: column that identifies a row; a row without it is excluded.
 
     Raises:
-        T2IEvalError: see :func:`read_text`; or a column is missing, twice there, or the file is no CSV.
+        T2IEvalError: see :func:`read_text`; or a column is missing, twice there, or the file is not CSV.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     rows: list[dict[str, str]] = []
@@ -243,6 +243,6 @@ def read_table(
             rows.append({"#": where, **row})
     except csv.Error as error:
         raise T2IEvalError(
-            f"{path} is no readable CSV (line {reader.line_num}: {error}); correct it or fetch it again."
+            f"{path} is not readable CSV (line {reader.line_num}: {error}); correct it or fetch it again."
         ) from error
     return rows

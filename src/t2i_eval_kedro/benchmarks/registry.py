@@ -81,7 +81,7 @@ def require_benchmark(name: str, raw_root: Path) -> None:
     if name in LATER:
         raise T2IEvalError(f"Benchmark '{name}' has no reader yet; bring it as a folder of CSV files at {raw}.")
     raise T2IEvalError(
-        f"There is no benchmark '{name}': the known ones are {', '.join(known_benchmarks())}, and {raw} holds no items.csv."
+        f"There is no benchmark '{name}': the known ones are {', '.join(known_benchmarks())}, and {raw} does not contain items.csv."
     )
 
 

@@ -89,7 +89,7 @@ def balanced_sample(
             f"{size} prompts cannot be chosen from {len(categories)}; choose fewer with ingestion.sample.prompts."
         )
     if categories.index.has_duplicates:
-        raise T2IEvalError("A prompt stands twice in the table of categories; keep one row for each prompt.")
+        raise T2IEvalError("A prompt is duplicated in the table of categories; keep one row for each prompt.")
     order = np.random.default_rng(seed).permutation(len(categories))
     shuffled = categories.iloc[order]
     names, members = _membership(shuffled)

@@ -78,7 +78,7 @@ def split_by_prompt(
         The splits table.
 
     Raises:
-        T2IEvalError: the fractions are no shares of a whole, or there are fewer prompts than folds.
+        T2IEvalError: the fractions are not shares of a whole, or there are fewer prompts than folds.
     """
     groups = prompt_groups(items)
     fold_of = _deal(sorted(set(groups)), fractions, seed)

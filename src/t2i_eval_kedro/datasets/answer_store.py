@@ -40,7 +40,7 @@ class AnswerStore:
         """Open the store at ``path``, made empty where there is none.
 
         Raises:
-            T2IEvalError: the file is no answer store, or cannot be written.
+            T2IEvalError: the file is not an answer store, or cannot be written.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)

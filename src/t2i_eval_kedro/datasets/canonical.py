@@ -84,7 +84,7 @@ class CanonicalTable(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         """The checked table.
 
         Raises:
-            T2IEvalError: the file is not there and not optional, is no Parquet file, or breaks the schema.
+            T2IEvalError: the file is not there and not optional, is not a Parquet file, or breaks the schema.
         """
         if not self._path.is_file():
             if self._optional:
@@ -94,7 +94,7 @@ class CanonicalTable(AbstractDataset[pd.DataFrame, pd.DataFrame]):
             frame = pd.read_parquet(self._path)
         except pa.ArrowInvalid as error:
             raise T2IEvalError(
-                f"{self._path} is no readable Parquet file ({error}); delete it and make it again."
+                f"{self._path} is not a readable Parquet file ({error}); delete it and make it again."
             ) from error
         return self._table.check(frame)
 
@@ -138,7 +138,7 @@ class JSONFile(AbstractDataset[Any, Any]):
         """The document.
 
         Raises:
-            T2IEvalError: the file is not there and not optional, or is no JSON.
+            T2IEvalError: the file is not there and not optional, or is not JSON.
         """
         if not self._path.is_file():
             if self._optional:
@@ -147,7 +147,7 @@ class JSONFile(AbstractDataset[Any, Any]):
         try:
             return json.loads(self._path.read_bytes())
         except ValueError as error:
-            raise T2IEvalError(f"{self._path} is no readable JSON ({error}); delete it and make it again.") from error
+            raise T2IEvalError(f"{self._path} is not readable JSON ({error}); delete it and make it again.") from error
 
     @acting_on_faults()
     def save(self, data: Any) -> None:
@@ -161,7 +161,7 @@ class JSONFile(AbstractDataset[Any, Any]):
             text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise T2IEvalError(
-                f"What should go to {self._path} is no JSON ({error}); use null for a value that is not there."
+                f"What should go to {self._path} is not JSON ({error}); use null for a value that is not there."
             ) from error
         with atomic_file(self._path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")

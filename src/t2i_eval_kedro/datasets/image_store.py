@@ -38,13 +38,13 @@ class ImageStore:
         """Open the store at ``folder``; ``None`` is the store without images.
 
         Raises:
-            T2IEvalError: ``folder`` holds no image store.
+            T2IEvalError: ``folder`` is not an image store.
         """
         self.folder = folder
         self._places: dict[str, tuple[str, int, int]] = {}
         if folder is not None:
             if not (folder / INDEX).is_file():
-                raise T2IEvalError(f"{folder} holds no image store ({INDEX} is not there); make it again.")
+                raise T2IEvalError(f"{folder} is not an image store ({INDEX} is not there); make it again.")
             index = pq.read_table(folder / INDEX).to_pydict()
             places = zip(index["shard"], index["offset"], index["size"], strict=True)
             self._places = dict(zip(index["key"], places, strict=True))
@@ -72,7 +72,7 @@ class ImageStore:
         """
         if self.folder is None or key not in self._places:
             raise T2IEvalError(
-                f"The image store {self.folder or ''} holds no image '{key}'; run the ingestion of its benchmark again."
+                f"The image store {self.folder or ''} does not contain the image '{key}'; run the ingestion of its benchmark again."
             )
         shard, offset, size = self._places[key]
         with (self.folder / shard).open("rb") as file:

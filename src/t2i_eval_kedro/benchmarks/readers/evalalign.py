@@ -87,7 +87,7 @@ def _items(raw: Path, prompts: dict[str, str], out: Builder) -> None:
         _, kind, generator, name = path.split("/")
         prompt_id = f"{kind}/{name.partition('.')[0]}"
         if prompt_id not in prompts:
-            out.issues.add("not_joined", path, "the file's name is no prompt's identifier", "image excluded")
+            out.issues.add("not_joined", path, "the file's name is not a prompt's identifier", "image excluded")
             continue
         if out.item(path, prompt_id, prompts[prompt_id], generator, path):
             out.image(path, raw, path)

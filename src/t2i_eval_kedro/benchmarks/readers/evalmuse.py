@@ -96,7 +96,7 @@ def _read_labels(out: Builder, where: str, part: str, item_id: str, prompt_id: s
     if isinstance(elements, str):  # some copies of the file hold it as text
         elements = _parsed(elements)
     if not isinstance(elements, dict):
-        out.issues.add("malformed_entry", where, "element_score is no object", "elements excluded")
+        out.issues.add("malformed_entry", where, "element_score is not an object", "elements excluded")
         return
     for name, labels in elements.items():
         if not out.has("elements", prompt_id, name):

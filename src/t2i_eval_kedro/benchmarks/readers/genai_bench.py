@@ -36,7 +36,7 @@ def read(raw: Path) -> Benchmark:
         for generator, ratings in row["models"].items():
             item_id = f"{generator}/{prompt_id}"
             if not isinstance(ratings, list):
-                out.issues.add("malformed_entry", where, f"ratings of {generator} are no list", "item excluded")
+                out.issues.add("malformed_entry", where, f"ratings of {generator} are not a list", "item excluded")
                 continue
             if not out.item(item_id, prompt_id, row["prompt"], generator, where, attributes):
                 continue
@@ -62,5 +62,5 @@ def _tags(folder: Path, out: Builder) -> dict[str, list[str]]:
             if isinstance(index, int):
                 tags.setdefault(f"{index:05d}", []).append(tag)
             else:
-                out.issues.add("malformed_entry", f"{file.name}: {tag}", f"{index!r:.40} is no number", "excluded")
+                out.issues.add("malformed_entry", f"{file.name}: {tag}", f"{index!r:.40} is not a number", "excluded")
     return tags

@@ -89,7 +89,10 @@ def _read_ratings(raw: Path, row: dict[str, str], rater_id: str, prompts: dict[s
         pair = _PAIR.fullmatch(cell.strip())
         if pair is None:
             out.issues.add(
-                "unreadable_cell", where, f"{item_id} by {rater_id}: {cell!r:.60} is no pair [SC, PQ]", "kept as nulls"
+                "unreadable_cell",
+                where,
+                f"{item_id} by {rater_id}: {cell!r:.60} is not a pair [SC, PQ]",
+                "kept as nulls",
             )
         sc_read = out.rating(item_id, rater_id, SC, pair[1] if pair else None, where)
         pq_read = out.rating(item_id, rater_id, PQ, pair[2] if pair else None, where)
