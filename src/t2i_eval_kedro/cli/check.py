@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from t2i_eval_kedro.agreement.check import check_folder_tables, check_tables, issue_lines
-from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.reading import reading_options, reading_settings
 from t2i_eval_kedro.datasets.atomic import atomic_file
@@ -41,6 +40,8 @@ def check(
     Ends with status 1 where the tables cannot be measured as they are; the sentence names the option that settles it.
     """
     if folder is not None and (folder / "items.csv").is_file():
+        from t2i_eval_kedro.benchmarks import read_benchmark  # Kedro and Pillow are slow to import
+
         made = read_benchmark(folder.resolve().name, folder.resolve().parent)
         sizes = {"items": made.items, "ratings": made.ratings, "preferences": made.preferences, "scores": made.scores}
         click.echo("\n".join(f"{name.capitalize()}: {len(table)}" for name, table in sizes.items()))
