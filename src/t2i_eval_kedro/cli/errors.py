@@ -1,7 +1,8 @@
-"""Faults of the input end in one sentence and status 1; everything else is a bug and keeps its traceback."""
+"""Faults of the input and of the disk end in one sentence and status 1; everything else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from kedro.validation.exceptions import ParameterValidationError
 
 from t2i_eval_kedro.errors import T2IEvalError
 
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+"""No space, a quota or limit, no rights, read-only, or a file in the place of a folder: what a person can mend."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """``command``, with every :class:`T2IEvalError` under an exception printed alone."""
+    """``command``, with every :class:`T2IEvalError` under an exception printed alone, and a full or protected disk named."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -29,9 +32,20 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
                     raise click.ClickException(str(link)) from None
                 if isinstance(link, ParameterValidationError):
                     raise click.ClickException(_bad_parameter(str(link))) from None
+                if isinstance(link, OSError) and link.errno in _STORAGE:
+                    raise click.ClickException(_storage(link)) from None
             raise
 
     return wrapped
+
+
+def _storage(error: OSError) -> str:
+    """One sentence on a disk that cannot be written or read, with the file where it is known."""
+    where = f" '{error.filename}'" if error.filename else ""
+    return (
+        f"The file system refused{where}: {str(error.strerror).lower()}. Free some space or correct its rights, and give the same "
+        "command again: what is complete is kept, and nothing is half-written."
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -41,7 +41,12 @@ def check_folder(folder: Path) -> None:
             raise T2IEvalError(
                 f"Adapter folder '{folder}' does not contain {name}, so it is not complete; train the adapter again."
             )
-    sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    try:
+        sums = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise T2IEvalError(
+            f"'{MANIFEST}' of adapter '{folder}' is damaged ({error}); train the adapter again."
+        ) from error
     for name, expected in sums.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file() or _sha256(path) != expected:

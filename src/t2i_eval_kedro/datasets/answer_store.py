@@ -115,13 +115,13 @@ class AnswerStore:
     def _first(self, query: str, key: str) -> Any:
         with self._readable_errors():
             row = self._db.execute(query, (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+            return None if row is None else json.loads(row[0])
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError):
                 way_out = (
                     "free some space or correct its rights, and run again: nothing that was answered before is lost"

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
 from t2i_eval_kedro.models.adapters import keep_recipe
 from t2i_eval_kedro.models.settings import ModelSettings
@@ -31,7 +32,13 @@ def build_examples(
 ) -> pd.DataFrame:
     """The direct request for the benchmark's first dimension, with people's mean score as the target."""
     wording = judging.load_wording(load_templates(prompts))
-    dimension, phrase = next(iter(phrases_of(card).items()))
+    phrases = phrases_of(card)
+    if not phrases:
+        raise T2IEvalError(
+            f"Nobody rated an item of '{card['name']}', so there is no score to train on; add ratings, or run the other "
+            "pipelines alone (--pipelines)."
+        )
+    dimension, phrase = next(iter(phrases.items()))
     folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
     return require_training_fold(
         examples_from_scores(
