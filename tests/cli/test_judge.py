@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -188,8 +193,8 @@ def test_an_evaluator_is_the_one_of_the_resolved_experiment(tmp_path: Path, monk
         T2IEvalError, match=r"no trained adapter of shapes/tiny_vlm/full/seed_0; there is base\. Train it"
     ):
         find_evaluator(None, first)
-    for path, time in ((f"{first.folder}/sft", 3), (f"{first.folder}/grpo", 4), (f"{second.folder}/sft", 5)):
-        make_adapter(models / path, time)
+    for path, moment in ((f"{first.folder}/sft", 3), (f"{first.folder}/grpo", 4), (f"{second.folder}/sft", 5)):
+        make_adapter(models / path, moment)
     (models / "tiny_vlm").mkdir()
     (models / "tiny_vlm" / "README.md").write_text("no adapter")
     chosen = find_evaluator(None, first)
@@ -210,3 +215,73 @@ def test_an_evaluator_is_the_one_of_the_resolved_experiment(tmp_path: Path, monk
     (models / first.folder / "grpo" / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(T2IEvalError, match="not as it was written"):
         find_evaluator(None, first)
+
+
+def kept_answers(project: Path) -> int:
+    """How many answers are on disk."""
+    path = project / "data" / "07_model_output" / "answers.sqlite"
+    if not path.is_file():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        try:
+            tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
+            return sum(connection.execute(f"select count(*) from {name}").fetchone()[0] for name in tables)
+        except sqlite3.OperationalError:  # it is being made
+            return 0
+
+
+@pytest.mark.slow
+def test_a_csv_that_was_killed_goes_on_and_ends_in_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
+    prompts = [f"a red circle number {k}" for k in range(250)]
+    projects = {}
+    for name in ("killed", "undisturbed"):
+        (tmp_path / name).mkdir()
+        project = projects[name] = make_project(tmp_path / name)
+        (project / "a.png").write_bytes(SHAPES.images[0][1])
+        pd.DataFrame({"prompt": prompts, "image": "a.png"}).to_csv(project / "in.csv", index=False)
+    command = ["judge", "--csv=in.csv", "--out=out.csv", "--evaluator=base", "--params=judging.batch_size=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kedro", *command],
+        cwd=projects["killed"],
+        env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while kept_answers(projects["killed"]) < 40 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    before = kept_answers(projects["killed"])
+    assert 40 <= before < 4 * len(prompts)  # it was killed in the middle
+    assert not (projects["killed"] / "out.csv").exists()
+    for project in projects.values():
+        done = run_kedro(project, *command)
+        assert done.returncode == 0, done.stderr
+    assert kept_answers(projects["killed"]) == kept_answers(projects["undisturbed"])  # nothing was asked twice
+    assert (projects["killed"] / "out.csv").read_bytes() == (projects["undisturbed"] / "out.csv").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["in.csv", "./in.csv", "a.png", "folder"])
+def test_an_input_is_never_written_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.png").write_bytes(SHAPES.images[0][1])
+    (tmp_path / "in.csv").write_text("prompt,image\na red circle,a.png\n")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    done = CliRunner().invoke(
+        judge_images, [f"--csv={tmp_path / 'in.csv'}", f"--out={tmp_path / out}", "--evaluator=base"]
+    )
+    assert done.exit_code == 1
+    assert "is an input" in done.output or "is a folder" in done.output
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_a_row_with_one_cell_more_than_the_header_stops(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "long.csv").write_text("prompt,image\na red circle,a.png,b.png\n")
+    done = CliRunner().invoke(judge_images, ["--csv=long.csv", "--out=x.csv", "--evaluator=base"])
+    assert done.exit_code == 1
+    assert "long.csv" in done.output
