@@ -24,7 +24,9 @@ from t2i_eval_kedro.errors import T2IEvalError
 @click.option(
     "--difference", type=float, help="Difference between two judges to be shown. Default: the pilot's, or 0.1."
 )
-@click.option("--simulations", type=click.IntRange(min=10), default=200, show_default=True, help="Simulated studies.")
+@click.option(
+    "--simulations", type=click.IntRange(min=10), default=200, show_default=True, help="Number of studies to simulate."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the simulation.")
 @reading_options
 @readable_errors
