@@ -211,9 +211,9 @@ def reversed_raters(table: Floats, alpha: float = 0.01) -> npt.NDArray[np.bool_]
         if n < MIN_COMMON:
             continue
         value = spearman(table[kept, r], keep_ties(np.nanmean(others[kept], axis=1)))
-        out[r] = np.isfinite(value) and np.arctanh(min(max(value, -0.999999), 0.999999)) < -stats.norm.isf(alpha) * 1.03 / np.sqrt(
-            n - 3
-        )
+        out[r] = np.isfinite(value) and np.arctanh(min(max(value, -0.999999), 0.999999)) < -stats.norm.isf(
+            alpha
+        ) * 1.03 / np.sqrt(n - 3)
     return out
 
 
