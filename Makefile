@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 FAST := tests/agreement tests/datasets tests/judging/protocols tests/reporting tests/statistics tests/cli/test_params.py \
   tests/test_answers.py tests/test_architecture.py tests/test_config.py tests/test_pages.py tests/test_words.py
 
-.PHONY: demo test test-fast coverage lint bench mutants fuzz install lock clean
+.PHONY: demo test test-fast test-models coverage lint bench mutants fuzz install lock clean
 
 demo: install
 	HF_HUB_OFFLINE=1 $(BIN)/kedro run
@@ -24,6 +24,10 @@ test-fast: install
 
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal --cov --cov-report=term:skip-covered
+
+# Every architecture, and the table in the docs of what works on which.
+test-models: install
+	T2I_EVAL_MODELS_TABLE=docs/models.md $(BIN)/pytest -m "models or not models" tests/judging/backends/test_architectures.py
 
 lint: install
 	$(BIN)/ruff check .

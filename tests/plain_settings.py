@@ -18,6 +18,7 @@ OPTIMISATION = {
     "save_steps": 0,
     "checkpoints_kept": 2,
     "seed": 0,
+    "trl": {},
 }
 PLAIN: dict[str, dict[str, Any]] = {
     "ModelSettings": {
@@ -26,7 +27,11 @@ PLAIN: dict[str, dict[str, Any]] = {
         "dtype": "float32",
         "quantize": None,
         "device": "auto",
+        "min_pixels": None,
+        "max_pixels": None,
+        "model_init_kwargs": {},
         "trust_remote_code": False,
+        "thinking": "closed",
         "licence": "unknown",
     },
     "LaunchSettings": {"processes": 1, "machines": 1, "address": None, "port": 29500, "accelerate": None},

@@ -115,10 +115,17 @@ def test_an_answer_ends_even_where_the_template_does_not_say_so(base_model: Path
     assert processor.tokenizer.decode(labels[labels != -100]) == "1<|end|>"
 
 
-def test_a_template_that_rewrites_the_request_is_refused(base_model: Path) -> None:
+def test_where_a_template_rewrites_the_request_what_a_judge_is_asked_with_is_learned_on(base_model: Path) -> None:
     processor = load_processor(base_model)
     processor.chat_template = "{{ messages | length }}" + processor.chat_template
-    with pytest.raises(T2IEvalError, match="example '0' differently"):
+    batch = Encoder(make_examples([([], "a", "1")]), processor, STORE)([{"row": 0}])
+    assert processor.tokenizer.decode(batch["input_ids"][0]) == "1<|user|>a<|assistant|>1<|end|>"
+
+
+def test_a_template_that_does_not_write_an_answer_is_refused(base_model: Path) -> None:
+    processor = load_processor(base_model)
+    processor.chat_template = processor.chat_template.replace("{{ part['text'] }}", "{{ part['text'][:1] }}")
+    with pytest.raises(T2IEvalError, match="does not write an answer as it is"):
         Encoder(make_examples([([], "a", "1")]), processor, STORE)([{"row": 0}])
 
 
@@ -127,7 +134,7 @@ def test_a_template_that_rewrites_an_earlier_answer_is_refused(base_model: Path)
     template = processor.chat_template
     turns = [
         {"role": "user", "text": "a"},
-        {"role": "assistant", "text": "1", "learn": True},
+        {"role": "assistant", "text": "100", "learn": True},
         {"role": "user", "text": "b"},
     ]
     conversation = make_examples([([], "b", "2")]).assign(messages=json.dumps(turns))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -88,7 +93,8 @@ def test_what_ends_the_processes_is_said_in_one_sentence(
 def test_the_command_of_each_machine(tmp_path: Path) -> None:
     launch = settings_of(LaunchSettings, processes=8, machines=2, address="10.0.0.1")
     first, other = command(launch, tmp_path), command(launch, tmp_path, "1")
-    assert [a for a, b in zip(first, other, strict=True) if a != b] == ["--machine_rank=0"]
+    assert first[-1] == str(os.getpid())  # with which its processes end
+    assert [a for a, b in zip(first[:-1], other, strict=True) if a != b] == ["--machine_rank=0"]
     assert {"--num_processes=16", "--num_machines=2", "--main_process_ip=10.0.0.1", "--multi_gpu"} <= set(first)
 
 
@@ -103,3 +109,68 @@ def test_a_step_is_divided(given: tuple[int, int, int], shared: tuple[int, int])
 def test_a_step_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(T2IEvalError, match="16 examples cannot be divided evenly among 3 processes"):
         per_process(8, 2, 3)
+
+
+PARENT = """
+import sys
+sys.path.insert(0, {tests!r})
+import pandas as pd
+from pathlib import Path
+from plain_settings import settings_of
+from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.launch import SFTJob, run
+from t2i_eval_kedro.training.settings import LaunchSettings, SFTSettings
+settings = settings_of(SFTSettings, max_steps=100_000, batch_size=8, save_steps=20, eval_examples=0)
+job = SFTJob(model=settings_of(ModelSettings, model={model!r}, device="cpu"), settings=settings, data_note="")
+run(job, pd.read_parquet({examples!r}), ImageStore(Path({images!r})), settings_of(LaunchSettings, processes=2), Path({folder!r}))
+"""
+
+
+def training_processes(folder: Path) -> set[int]:
+    """Those that were started on ``folder``, the launcher among them."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.add(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are found in /proc")
+def test_the_processes_of_a_killed_run_end_and_a_second_run_is_refused_while_it_lives(
+    base_model: Path, examples, store: ImageStore, tmp_path: Path
+) -> None:
+    examples.to_parquet(tmp_path / "examples.parquet")
+    folder = tmp_path / "training"
+    script = PARENT.format(
+        tests=str(Path(__file__).parents[1]),
+        model=str(base_model),
+        examples=str(tmp_path / "examples.parquet"),
+        images=str(store.folder),
+        folder=str(folder),
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as parent:
+        try:
+            deadline = time.monotonic() + 180
+            while not list(folder.glob("checkpoints/checkpoint-*/files.json")):
+                assert parent.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert len(training_processes(folder)) >= 2
+            with pytest.raises(T2IEvalError, match=rf"already running: process {parent.pid} on "):
+                train(base_model, examples, store, folder)
+        finally:
+            parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while training_processes(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    adapter, _ = train(base_model, examples, store, folder)  # the lock went with its holder
+    check_folder(adapter)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from plain_settings import settings_of
 from random_model import Pictures
@@ -19,10 +21,13 @@ from test_answer_loss import mean_cross_entropy
 
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.local_models import open_backend
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.data import Encoder
-from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import score_tokens, train_sft
 
 SHORT = settings_of(
@@ -422,3 +427,60 @@ def test_checkpoints_of_another_run_are_not_used(
     assert "belong to another run and are deleted" in caplog.text
     weights = "adapter_model.safetensors"
     assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()
+
+
+def test_fields_of_trl_pass_through_under_their_own_names(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    """Loader workers change nothing; another optimiser does."""
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    short = {"max_steps": 2, "eval_examples": 0, "save_steps": 0}
+    weights = {}
+    for name, options in (("plain", {}), ("workers", {"dataloader_num_workers": 2}), ("optimiser", {"optim": "sgd"})):
+        settings = SHORT.model_copy(update={**short, "trl": options})
+        train_sft(examples, pictures, model, settings, tmp_path / name)
+        weights[name] = (tmp_path / name / "adapter_model.safetensors").read_bytes()
+        assert json.loads((tmp_path / name / "settings.json").read_text())["settings"]["trl"] == options
+    assert weights["plain"] == weights["workers"] != weights["optimiser"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optm": "sgd"}, "no field 'optm'; did you mean 'optim'"),
+        ({"num_generations": 4}, "no field 'num_generations'"),  # of GRPOConfig alone
+        ({"max_steps": 4}, "'max_steps' of trl's SFTConfig is set by this project: use max_steps beside trl"),
+    ],
+)
+def test_a_field_that_trl_does_not_have_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings_of(SFTSettings, max_steps=1, trl=options)
+    assert settings_of(GRPOSettings, trl={"epsilon_high": 0.3, "top_p": 0.9}).trl["top_p"] == 0.9
+
+
+def test_large_images_reach_training_and_judging_at_one_size(
+    base_model: Path, examples, pictures, tmp_path: Path
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    class Large(Pictures):
+        def image(self, key: str) -> Image.Image:
+            return super().image(key).resize((640, 320))
+
+    processor = type(load_processor(base_model).image_processor)
+    plain = processor.preprocess
+
+    def recorded(self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        flat = [picture for group in images for picture in (group if isinstance(group, list) else [group])]
+        sizes.extend(picture.size for picture in flat)
+        return plain(self, images, *args, **kwargs)
+
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu", max_pixels=100 * 100)
+    settings = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters_judging.yml").read_text())["judging"]
+    request = Request("3", "a", "score", "", (ChatMessage("user", "Score it.", ("3",)),), 3, ("1", "2"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processor, "preprocess", recorded)
+        train_sft(examples, Large(pictures.images), model, SHORT.model_copy(update={"max_steps": 1}), tmp_path / "a")
+        in_training = set(sizes)
+        sizes.clear()
+        backend = open_backend(model, tmp_path / "a", Large(pictures.images), JudgingSettings.model_validate(settings))
+        assert len(dict(backend.answer([request]))) == 1
+    assert set(sizes) == in_training == {(141, 70)}

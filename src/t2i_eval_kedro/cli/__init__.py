@@ -22,5 +22,7 @@ cli = LazyCommands(
         "dvc-sync": "dvc_sync.dvc_sync",
         "convert-fga": "convert_fga.convert_fga",
         "push-adapter": "push_adapter.push",
+        "merge-adapter": "merge_adapter.merge",
+        "export-examples": "export_examples.export",
     },
 )

@@ -15,6 +15,7 @@ from t2i_eval_kedro.judging import backends
 from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.models import images as limits
 from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.quiet import quiet_libraries
 from t2i_eval_kedro.models.settings import ModelSettings
@@ -41,7 +42,7 @@ def open_backend(
             f"Judging with a model needs {', '.join(missing)}; install the extra: pip install 't2i-eval-kedro[judge]'."
         )
     quiet_libraries()
-    processor = model.load_processor()
+    processor, images = model.load_processor(), model.limit(images)
     if judging.backend == "vllm":
         from t2i_eval_kedro.judging.backends.vllm import VLLMBackend
 
@@ -86,6 +87,8 @@ def cache_answers(
         else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
         "dtype": model.dtype,
         "quantize": model.quantize,
+        "thinking": model.thinking,
+        "pixels": [model.min_pixels, model.max_pixels],
         "backend": judging.backend,
         "code": versioned_code(judging.backend),
     }
@@ -94,5 +97,5 @@ def cache_answers(
 
 def versioned_code(backend: str) -> str:
     """The hash of the code that asks a model through ``backend``, and the versions of the libraries below it."""
-    modules = (f"{backends.__name__}.{backend}", loading.__name__)
+    modules = (f"{backends.__name__}.{backend}", loading.__name__, limits.__name__)
     return " ".join([code_hash(modules), *(version(name) for name in ("torch", "transformers", "peft"))])

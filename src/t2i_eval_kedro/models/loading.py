@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.answers import answer_form
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,12 +78,16 @@ def render(processor: Any, messages: Iterable[ChatMessageDict], *, add_generatio
     Text that spells a special token of the model (``<image>``, the end of a turn) gets a space into it, so that a prompt
     can neither speak for the judge nor count as an image.
     """
-    special = _special_tokens(processor.tokenizer)
-    plain = [{**m, "text": special.sub(lambda token: f"{token[0][:1]} {token[0][1:]}", m["text"])} for m in messages]
+    plain = [{**message, "text": plain_text(processor, message["text"])} for message in messages]
     text: str = processor.apply_chat_template(
         to_chat(plain), tokenize=False, add_generation_prompt=add_generation_prompt
     )
     return text
+
+
+def plain_text(processor: Any, text: str) -> str:
+    """``text`` with a space in whatever spells a special token of the model, as in :func:`render`."""
+    return _special_tokens(processor.tokenizer).sub(lambda token: f"{token[0][:1]} {token[0][1:]}", text)
 
 
 @lru_cache(maxsize=8)
@@ -148,12 +154,31 @@ def model_folder(model: str | Path) -> Path | None:
     return None
 
 
-def load_processor(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+def load_processor(
+    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False, thinking: str = "closed"
+) -> Any:
     """The processor (tokenizer, image processor, chat template) of ``model``.
+
+    Args:
+        model: a folder or a hub name.
+        revision: branch, tag or commit of a hub name.
+        trust_remote_code: whether to run code that the model's repository ships.
+        thinking: for a model whose template opens a block of thoughts: ``closed`` ends each request with the block closed, so
+            that the answer comes at once; ``generated`` leaves it open.
 
     Raises:
         T2IEvalError: there is none, or it has no image processor, no chat template or no way to pad.
     """
+    processor = published_processor(model, revision=revision, trust_remote_code=trust_remote_code)
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    _complete_template(processor, close_thinking=thinking == "closed")
+    return processor
+
+
+def published_processor(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The processor of ``model`` as its authors published it; raises what :func:`load_processor` raises."""
     from transformers import AutoProcessor, ProcessorMixin
 
     folder = model_folder(model)
@@ -168,10 +193,50 @@ def load_processor(model: str | Path, *, revision: str | None = None, trust_remo
         raise T2IEvalError(f"Model '{model}' has no image processor; choose a model that reads images and text.")
     if not processor.chat_template:
         raise T2IEvalError(f"Model '{model}' has no chat template; choose an instruction-tuned model.")
-    tokenizer = processor.tokenizer
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return processor
+
+
+def processor_for_trl(processor: Any) -> Any:
+    """``processor``, changed so that trl's GRPO asks with what :func:`encode` writes: padded on the left, and without special tokens
+    beside those that the chat template has written.
+
+    LLaVA-OneVision's processor counts the images of each request, which trl does not hand on; that is left out where each has one, which is
+    what its model assumes then.
+    """
+    plain = type(processor)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fields = plain.__call__(self, *args, **{"padding_side": "left", "add_special_tokens": False, **kwargs})
+        counts = fields.get("batch_num_images")
+        if counts is not None:
+            if any(int(count) > 1 for count in counts):
+                raise T2IEvalError(
+                    f"trl's GRPO takes one image per request of a {plain.__name__}; train on requests without a reference image."
+                )
+            del fields["batch_num_images"]
+        return fields
+
+    processor.tokenizer.padding_side = "left"
+    processor.__class__ = type(plain.__name__, (plain,), {"__call__": call})
+    return processor
+
+
+def _complete_template(processor: Any, *, close_thinking: bool) -> None:
+    """Let the chat template write all of a request, which is then tokenized without special tokens of the tokenizer's own.
+
+    Some templates leave the first token to the tokenizer (LLaVA-1.5). Templates of thinking models end a request with an opened
+    block of thoughts (Qwen3-VL-Thinking); where that is to be closed, the request ends with it closed, as the template writes an
+    answer without thoughts.
+    """
+    tokenizer = processor.tokenizer
+    start = tokenizer("", add_special_tokens=True)["input_ids"][:1]
+    form = answer_form(processor)
+    if start == [tokenizer.bos_token_id] and not render(processor, [{"role": "user", "text": "x"}]).startswith(
+        tokenizer.bos_token
+    ):
+        processor.chat_template = "{{ bos_token }}" + processor.chat_template
+    if close_thinking and form.lead.strip():
+        processor.chat_template += "{% if add_generation_prompt %}{{ " + json.dumps(form.lead) + " }}{% endif %}"
 
 
 def load_model(
@@ -185,6 +250,7 @@ def load_model(
     trust_remote_code: bool = False,
     trainable: bool = False,
     merge: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Any:
     """``model``, with ``adapter`` on it where one is given.
 
@@ -199,6 +265,7 @@ def load_model(
         revision: branch, tag or commit of a hub name.
         trust_remote_code: run code that the model's repository ships.
         trainable: leave the adapter's weights trainable, and the model in training mode.
+        options: further arguments of ``from_pretrained``, such as ``attn_implementation``.
         merge: add the adapter into the weights, which makes inference faster and rules out training it further. Weights of
             4 bits are too coarse for that, so beside them the adapter stays.
 
@@ -219,7 +286,7 @@ def load_model(
             "'t2i-eval-kedro[quantize]', or set model.quantize=null."
         )
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = _device()
     source: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": trust_remote_code,
@@ -229,10 +296,11 @@ def load_model(
         loaded = AutoModelForImageTextToText.from_pretrained(
             str(model),
             dtype=getattr(torch, dtype),
-            device_map=None if device == "cpu" and not quantize else device,
+            device_map=_device_map(device, quantize),
             quantization_config=_in_4_bits(model, dtype, source) if quantize else None,
             use_safetensors=True,
             **source,
+            **(options or {}),
         )
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
@@ -243,6 +311,21 @@ def load_model(
         if merge and not quantize:
             loaded = loaded.merge_and_unload()
     return loaded.train(trainable)
+
+
+def _device() -> str:
+    """``cpu``, or the GPU of this process: the launcher numbers the processes of a machine."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+
+
+def _device_map(device: str, quantize: str | None) -> str | None:
+    """Where ``from_pretrained`` puts the weights; None where accelerate's FSDP or DeepSpeed shards them."""
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    return None if sharded or (device == "cpu" and not quantize) else device
 
 
 def _in_4_bits(model: str | Path, dtype: str, source: Mapping[str, Any]) -> Any:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.images import LimitedImages
+from t2i_eval_kedro.models.loading import ImageSource, load_model, load_processor
 
+_INIT_KWARGS = {"attn_implementation", "device_map", "low_cpu_mem_usage", "max_memory", "offload_folder", "variant"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -33,7 +35,13 @@ class ModelSettings(Settings):
         quantize: ``4bit`` stores the linear layers of the text model in 4 bits (QLoRA, Dettmers et al., 2023, arXiv 2305.14314:
             NF4, double quantisation), for training and judging alike; needs the extra ``quantize``.
         device: ``auto`` (a GPU where there is one) or ``cpu``.
+        min_pixels: smallest number of pixels of an image that the processor is given; smaller ones are enlarged.
+        max_pixels: largest number of pixels of an image that the processor is given; larger ones are reduced, in training and judging
+            alike. None for no limit but the processor's own.
+        model_init_kwargs: further arguments of ``from_pretrained``: ``attn_implementation``, ``device_map``, ``max_memory``, ...
         trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
+        thinking: for a model that thinks before it answers: ``closed`` ends each request with an empty block of thoughts, so that the
+            answer comes at once; ``generated`` lets it think first, which only free-form answers allow.
         licence: licence of the base model, for the adapter's card.
     """
 
@@ -43,7 +51,11 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16", "float16"]
     quantize: Literal["4bit"] | None
     device: Literal["auto", "cpu"]
+    min_pixels: int | None = Field(ge=1)
+    max_pixels: int | None = Field(ge=1)
+    model_init_kwargs: dict[str, Any]
     trust_remote_code: bool
+    thinking: Literal["closed", "generated"]
     licence: str
 
     @model_validator(mode="after")
@@ -51,6 +63,26 @@ class ModelSettings(Settings):
         if self.trust_remote_code and not Path(self.model).is_dir() and not _COMMIT.fullmatch(self.revision or ""):
             raise ValueError("code from the hub is run at one commit only; give its 40 digits as model.revision")
         return self
+
+    @model_validator(mode="after")
+    def _known(self) -> ModelSettings:
+        unknown = sorted(set(self.model_init_kwargs) - _INIT_KWARGS)
+        if unknown:
+            raise ValueError(
+                f"model_init_kwargs does not take '{unknown[0]}'; it takes {', '.join(sorted(_INIT_KWARGS))}, and the other "
+                "settings of the model stand beside it"
+            )
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels={self.min_pixels} is above max_pixels={self.max_pixels}")
+        return self
+
+    def limit(self, images: ImageSource) -> ImageSource:
+        """``images``, each within ``min_pixels`` and ``max_pixels``."""
+        return (
+            images
+            if self.min_pixels is None and self.max_pixels is None
+            else LimitedImages(images, self.min_pixels, self.max_pixels)
+        )
 
     def load(self, *, adapter: Path | None = None, trainable: bool = False, merge: bool = False) -> Any:
         """The model, see :func:`t2i_eval_kedro.models.loading.load_model`."""
@@ -64,11 +96,14 @@ class ModelSettings(Settings):
             trust_remote_code=self.trust_remote_code,
             trainable=trainable,
             merge=merge,
+            options=self.model_init_kwargs,
         )
 
     def load_processor(self) -> Any:
         """Its processor, see :func:`t2i_eval_kedro.models.loading.load_processor`."""
-        return load_processor(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        return load_processor(
+            self.model, revision=self.revision, trust_remote_code=self.trust_remote_code, thinking=self.thinking
+        )
 
 
 def portable_name(model: str, name: str | None = None) -> str:

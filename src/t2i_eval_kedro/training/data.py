@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import ImageSource, image_keys, render, single_tokens, to_chat
+from t2i_eval_kedro.models.answers import answer_form, answer_tokens
+from t2i_eval_kedro.models.loading import ImageSource, image_keys, plain_text, render, single_tokens, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
-_MARK = "\0"  # around an answer, while a chat template is rendered
 IGNORED = -100  # label of a token that the loss leaves out
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
 
@@ -200,10 +200,11 @@ class Encoder:
         conversations = [json.loads(self._messages[row]) for row in rows]
         parts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
         tokenizer = self._processor.tokenizer
-        flat = iter(tokenizer([text for texts in parts for text in texts], add_special_tokens=False)["input_ids"])
+        asked = iter(tokenizer([text for texts in parts for text in texts[::2]], add_special_tokens=False)["input_ids"])
+        answered = iter(answer_tokens(self._processor, [text for texts in parts for text in texts[1::2]]))
         encoded = []
         for row, messages, texts in zip(rows, conversations, parts, strict=True):
-            prompt, *rest = [next(flat) for _ in texts]
+            prompt, *rest = [next(answered if place % 2 else asked) for place, _ in enumerate(texts)]
             if tokenizer.eos_token_id not in rest[-1]:  # not every chat template ends a turn with it
                 rest[-1] = [*rest[-1], tokenizer.eos_token_id]
             request, pixels = self._with_images(row, texts[0], prompt, tuple(image_keys(messages)))
@@ -250,31 +251,28 @@ class Encoder:
     def _texts(self, row: int, messages: list[dict[str, Any]]) -> list[str]:
         """The conversation cut where an answer that is learned starts or ends: request, answer, request, ..., answer.
 
-        An answer has with it whatever ends its turn. The images are all in the first part.
+        Each request is the text that a judge is asked with. An answer has with it whatever ends its turn, but not what the template
+        writes before it. The images are all in the first part.
         """
         chat = [*messages, {"role": "assistant", "text": self._completions[row], "learn": True}]
         learned = [place for place, message in enumerate(chat) if message.get("learn")]
         if any(image_keys(chat[learned[0] :])):
             raise T2IEvalError(f"Example '{self._names[row]}' shows an image after an answer that is learned.")
-        # Rendering is slow, so it is done once with all answers marked, not once an answer.
-        marked = [{**m, "text": f"{_MARK}{m['text']}{_MARK}"} if m.get("learn") else m for m in chat]
-        request, *parts = self._render(marked, add_generation_prompt=False).split(_MARK)
-        if len(parts) == 2 * len(learned):
-            texts, closing = [request], ""
-            if len(learned) > 1:
-                closing = self._render(chat[: learned[0] + 1], add_generation_prompt=False)[len(request + parts[0]) :]
-            for answer, after in zip(parts[:-2:2], parts[1:-2:2], strict=True):
-                texts += [answer + closing, after.removeprefix(closing)]
-            asked = {learned[0]: request, learned[-1]: "".join(texts)}
-            if all(self._render(chat[:place], add_generation_prompt=True) == text for place, text in asked.items()):
-                return [*texts, "".join(parts[-2:])]
-        raise T2IEvalError(
-            f"The chat template writes the request of example '{self._names[row]}' differently once it is answered, so a "
-            "student would be asked with other text than it was trained on; use another model."
-        )
-
-    def _render(self, chat: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
-        return render(self._processor, chat, add_generation_prompt=add_generation_prompt)
+        form = answer_form(self._processor)
+        texts: list[str] = []
+        before = ""
+        for place in learned:
+            request = render(self._processor, chat[:place])
+            if not request.startswith(before):
+                raise T2IEvalError(
+                    f"The chat template writes an earlier answer of example '{self._names[row]}' differently once the "
+                    "conversation goes on, so several answers of one conversation cannot be learned together; leave out "
+                    "examples.tasks=conversation, or use another model."
+                )
+            answer = plain_text(self._processor, chat[place]["text"]) + form.close
+            texts += [request[len(before) :], answer]
+            before = request + form.lead + answer
+        return texts
 
     def _padded_pixels(self, rows: Sequence[int], names: set[str]) -> dict[str, torch.Tensor]:
         """The tensors ``names`` of the images of a batch, joined by the processor."""
@@ -355,8 +353,10 @@ def _joins(tensors: Sequence[torch.Tensor]) -> bool:
     return len({tuple(tensor.shape[1:]) for tensor in tensors}) == 1
 
 
-def grpo_dataset(examples: pd.DataFrame, images: ImageSource) -> Dataset:
+def grpo_dataset(examples: pd.DataFrame, images: ImageSource, processor: Any) -> Dataset:
     """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target_score``.
+
+    Text that spells a special token of the model is made plain, as for a judge.
 
     Images are read when a row is drawn, so that memory holds one batch of them.
     """
@@ -365,7 +365,10 @@ def grpo_dataset(examples: pd.DataFrame, images: ImageSource) -> Dataset:
     def row(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         conversations = [json.loads(text) for text in batch["messages"]]
         return {
-            "prompt": [to_chat(messages) for messages in conversations],
+            "prompt": [
+                to_chat([{**m, "text": plain_text(processor, m["text"])} for m in messages])
+                for messages in conversations
+            ],
             "images": [[images.image(key) for key in image_keys(messages)] for messages in conversations],
             "target_score": batch["target_score"],
         }

@@ -17,7 +17,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
@@ -94,7 +94,7 @@ def train_grpo(
     train = examples[(examples["fold"] == "train") & (examples["task"] == "score") & examples["score"].notna()]
     if train.empty:
         raise T2IEvalError("GRPO needs training examples of the task 'score' with people's mean; there are none.")
-    processor = model.load_processor()
+    processor, images = processor_for_trl(model.load_processor()), model.limit(images)
     set_seed(settings.seed)
     policy = model.load(adapter=sft_adapter, trainable=True)
     rewards = rewards_of(
@@ -115,19 +115,22 @@ def train_grpo(
             model=policy,
             reward_funcs=_reward_functions(rewards, parse, settings.generations, score_range),
             args=GRPOConfig(
-                **common_arguments(settings, model, work, policy),
-                max_steps=settings.max_steps,
-                per_device_train_batch_size=batch_size,
-                gradient_accumulation_steps=passes,
-                num_generations=settings.generations,
-                temperature=settings.temperature,
-                max_completion_length=settings.max_completion_length,
-                beta=settings.beta,
-                scale_rewards=settings.scale_rewards,
-                loss_type=settings.loss_type,
-                reward_weights=[weight for _, weight in rewards.values()],
+                **common_arguments(settings, model, work, policy)
+                | {
+                    "max_steps": settings.max_steps,
+                    "per_device_train_batch_size": batch_size,
+                    "gradient_accumulation_steps": passes,
+                    "num_generations": settings.generations,
+                    "temperature": settings.temperature,
+                    "max_completion_length": settings.max_completion_length,
+                    "beta": settings.beta,
+                    "scale_rewards": settings.scale_rewards,
+                    "loss_type": settings.loss_type,
+                    "reward_weights": [weight for _, weight in rewards.values()],
+                }
+                | settings.trl
             ),
-            train_dataset=grpo_dataset(train, images),
+            train_dataset=grpo_dataset(train, images, processor),
             processing_class=processor,
             callbacks=[watch("GRPO", checkpoint_dir)],
         )

@@ -15,11 +15,13 @@ and is deleted once the adapter is complete.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 from abc import abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +35,7 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.protocols.base import Answer
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.locks import end_with, only_run, only_workers
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, SFTSettings
 
 logger = logging.getLogger(__name__)
@@ -124,8 +127,15 @@ def run(
         The adapter's folder, which lies beside ``folder``, and the training curve.
 
     Raises:
-        T2IEvalError: what ended the training.
+        T2IEvalError: what ended the training, or that another run trains in ``folder``.
     """
+    with only_run(folder):
+        return _run(job, examples, images, launch, folder)
+
+
+def _run(
+    job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
+) -> tuple[Path, pd.DataFrame]:
     adapter = _adapter(folder)
     if launch.total == 1 and launch.accelerate is None:
         curve = job.train(examples, images, adapter, folder / _CHECKPOINTS)
@@ -164,7 +174,8 @@ def command(launch: LaunchSettings, folder: Path, rank: str = "0") -> list[str]:
             f"--main_process_port={launch.port}",
         ]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *how, f"--num_processes={launch.total}"]
-    return [*launcher, "--module", __name__, str(folder)]
+    parent = [str(os.getpid())] if rank == "0" else []  # whose end is theirs; the other machines have none
+    return [*launcher, "--module", __name__, str(folder), *parent]
 
 
 def _adapter(folder: Path) -> Path:
@@ -206,18 +217,26 @@ class _Described(BaseModel):
     images: Path | None
 
 
-def _main(folder: Path) -> int:
-    """What each process does: the training, as it is described in ``folder``."""
+def _main(folder: Path, parent: int | None = None) -> int:
+    """What each process does: the training, as it is described in ``folder``, while the process ``parent`` lives."""
     import torch
     from accelerate import PartialState
+
+    if parent is not None:
+        end_with(parent)
 
     described = TypeAdapter(_Described).validate_json((folder / _JOB).read_bytes())
     state = PartialState(cpu=described.job.model.device == "cpu" or not torch.cuda.is_available())
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.WARNING, format="%(message)s")
     try:
-        curve = described.job.train(
-            pd.read_parquet(folder / _EXAMPLES), ImageStore(described.images), _adapter(folder), folder / _CHECKPOINTS
-        )
+        with only_workers(folder) if state.is_main_process else nullcontext():
+            state.wait_for_everyone()  # the first one has waited for those of an earlier run
+            curve = described.job.train(
+                pd.read_parquet(folder / _EXAMPLES),
+                ImageStore(described.images),
+                _adapter(folder),
+                folder / _CHECKPOINTS,
+            )
         if state.is_main_process:
             curve.to_parquet(folder / _CURVE)
         state.wait_for_everyone()
@@ -232,4 +251,4 @@ def _main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1])))
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None))

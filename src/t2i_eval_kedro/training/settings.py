@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -76,6 +77,8 @@ class _Optimisation(Settings):
         save_steps: steps between two checkpoints, from which an interrupted run resumes; 0 writes none.
         checkpoints_kept: number of checkpoints kept; older ones are deleted.
         seed: random seed of the adapter's initial weights, the order of examples and sampling.
+        trl: further fields of trl's ``SFTConfig`` or ``GRPOConfig`` under their own names, such as ``optim``,
+            ``dataloader_num_workers``, ``report_to`` or ``use_vllm``; they win over what is set here otherwise.
     """
 
     learning_rate: float = Field(gt=0)
@@ -88,6 +91,54 @@ class _Optimisation(Settings):
     save_steps: int = Field(ge=0)
     checkpoints_kept: int = Field(ge=1)
     seed: int = Field(ge=0)
+    trl: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _trl_fields(self) -> Self:
+        if self.trl:
+            check_trl_options(self.trl, "GRPOConfig" if isinstance(self, GRPOSettings) else "SFTConfig")
+        return self
+
+
+def check_trl_options(options: Mapping[str, Any], config: Literal["SFTConfig", "GRPOConfig"]) -> None:
+    """Check the names of ``options`` against the fields of a configuration of trl.
+
+    Raises:
+        ValueError: there is no such field, or it is one that this project must set itself.
+    """
+    import dataclasses
+    from difflib import get_close_matches
+
+    from trl.trainer.grpo_config import GRPOConfig  # trl is slow to import
+    from trl.trainer.sft_config import SFTConfig
+
+    fields = {field.name for field in dataclasses.fields({"SFTConfig": SFTConfig, "GRPOConfig": GRPOConfig}[config])}
+    for name in options:
+        if name not in fields:
+            near = "".join(f"; did you mean '{match}'?" for match in get_close_matches(name, fields, n=1))
+            raise ValueError(f"trl's {config} has no field '{name}'{near}")
+        if name in _NOT_PASSED:
+            raise ValueError(f"'{name}' of trl's {config} is set by this project: {_NOT_PASSED[name]}")
+
+
+_STEP = "use batch_size, which is divided among the processes"
+_NOT_PASSED = {
+    "output_dir": "it is the training's folder",
+    "remove_unused_columns": "examples have columns of their own",
+    "dataset_kwargs": "examples are encoded by this project",
+    "max_length": "use max_length beside trl",
+    "max_steps": "use max_steps beside trl",
+    "num_train_epochs": "use epochs beside trl",
+    "seed": "use seed beside trl",
+    "save_steps": "use save_steps beside trl",
+    "save_strategy": "use save_steps beside trl",
+    "per_device_train_batch_size": _STEP,
+    "gradient_accumulation_steps": _STEP,
+    "num_generations": "use generations beside trl",
+    "reward_weights": "use rewards beside trl",
+    "model_init_kwargs": "use model.model_init_kwargs",
+    "resume_from_checkpoint": "an interrupted run is resumed by itself",
+}
 
 
 class SFTSettings(_Optimisation):

@@ -77,7 +77,7 @@ def train_sft(
     train = examples[examples["fold"] == "train"]
     if train.empty:
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
-    processor = model.load_processor()
+    processor, images = model.load_processor(), model.limit(images)
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(
         pd.concat([train, validation]),
@@ -104,21 +104,24 @@ def train_sft(
         trainer = (AnswerLossTrainer if own_loss else FrequencyTrainer)(
             model=base,
             args=SFTConfig(
-                **common_arguments(settings, model, work, base),
-                max_steps=settings.max_steps or -1,
-                num_train_epochs=settings.epochs or 1.0,
-                per_device_train_batch_size=batch_size,
-                per_device_eval_batch_size=batch_size,
-                gradient_accumulation_steps=passes,
-                train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
-                eval_strategy="steps" if settings.eval_steps and validation_rows else "no",
-                eval_steps=settings.eval_steps or None,
-                load_best_model_at_end=stops_early,
-                metric_for_best_model="eval_loss" if stops_early else None,
-                greater_is_better=False if stops_early else None,
-                prediction_loss_only=True,
-                max_length=None,
-                dataset_kwargs={"skip_prepare_dataset": True},
+                **common_arguments(settings, model, work, base)
+                | {
+                    "max_steps": settings.max_steps or -1,
+                    "num_train_epochs": settings.epochs or 1.0,
+                    "per_device_train_batch_size": batch_size,
+                    "per_device_eval_batch_size": batch_size,
+                    "gradient_accumulation_steps": passes,
+                    "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
+                    "eval_strategy": "steps" if settings.eval_steps and validation_rows else "no",
+                    "eval_steps": settings.eval_steps or None,
+                    "load_best_model_at_end": stops_early,
+                    "metric_for_best_model": "eval_loss" if stops_early else None,
+                    "greater_is_better": False if stops_early else None,
+                    "prediction_loss_only": True,
+                    "max_length": None,
+                    "dataset_kwargs": {"skip_prepare_dataset": True},
+                }
+                | settings.trl
             ),
             data_collator=encoder.in_parts if own_loss and state.num_processes == 1 else encoder,
             train_dataset=encoder.dataset(train_rows),

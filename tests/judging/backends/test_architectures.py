@@ -1,15 +1,20 @@
-"""Architectures beyond the default one load, judge and train."""
+"""Tiny models of true architectures, with templates and tokenizers that behave as theirs do: judging, SFT, GRPO, adapters."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from architectures import ARCHITECTURES, images_only, save
+import torch
+from architectures import ARCHITECTURES, SMOKE, images_only, save
+from models_table import TESTS
 from PIL import Image
 from plain_settings import settings_of
 from transformers.utils import is_torchvision_available
@@ -17,17 +22,28 @@ from transformers.utils import is_torchvision_available
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.answers import candidate_sequences
+from t2i_eval_kedro.models.loading import encode, load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES, FAILED, OK
-from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
+from t2i_eval_kedro.training.data import IGNORED, Encoder
+from t2i_eval_kedro.training.grpo import train_grpo
+from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
 pytestmark = pytest.mark.skipif(is_torchvision_available(), reason="the processors here are made without videos")
 
+WEIGHTS = "adapter_model.safetensors"
+
 SIZES = {"square": (64, 64), "wide": (96, 48), "tall": (40, 96), "large": (128, 128), "thread": (4, 1200)}
 QUESTIONS = ("is it red ?", "is it a red circle above two squares ?", "why ?")
-NAMES = pytest.mark.parametrize("name", ARCHITECTURES)
+DIGITS = tuple(str(level) for level in range(11))
+NAMES = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SMOKE else pytest.mark.models) for name in ARCHITECTURES]
+)
+PLAIN = {
+    "gemma3": "its text model has layers other than full causal attention"
+}  # what is asked without sharing, and why
 
 
 class Store:
@@ -68,13 +84,60 @@ def probability(answer: Answer, choice: str) -> float:
     return answer.probabilities[choice] * (1 - answer.out_of_vocabulary_mass)
 
 
+def examples(answers: dict[str, str], fold: str = "train") -> pd.DataFrame:
+    """One direct score request for each image, answered."""
+    return EXAMPLES.frame(
+        {
+            "example_id": image,
+            "item_id": image,
+            "fold": fold,
+            "task": "score",
+            "aspect": "overall",
+            "messages": json.dumps([{"role": "user", "text": QUESTIONS[0], "images": [image]}]),
+            "completion": answer,
+            "score": float(answer) if answer.isdigit() else None,
+            "question_id": "",
+            "weight": 1.0,
+        }
+        for image, answer in answers.items()
+    )
+
+
+SCORED = {"square": "10", "wide": "1", "tall": "7"}
+
+
+@pytest.fixture(scope="module")
+def adapters(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An adapter of each architecture that has learned a few scores."""
+    made: dict[str, Path] = {}
+    settings = settings_of(
+        SFTSettings,
+        max_steps=16,
+        batch_size=3,
+        learning_rate=1e-2,
+        eval_examples=0,
+        lora=settings_of(LoraSettings, r=4, alpha=8),
+    )
+
+    class Made(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            self[name] = tmp_path_factory.mktemp("adapters") / name
+            model = settings_of(ModelSettings, model=str(folders[name]), device="cpu")
+            train_sft(examples(SCORED), Store(), model, settings, self[name])
+            return self[name]
+
+    return Made(made)
+
+
 @NAMES
-@pytest.mark.parametrize("choices", [("yes", "no"), ()])
+@pytest.mark.parametrize("choices", [("yes", "no"), DIGITS, ()], ids=["words", "digits", "text"])
 def test_it_judges_from_shared_prefixes_as_it_does_plainly(folders, name: str, choices, caplog) -> None:
     requests = asked(choices, ("square", "wide", "tall", "large"))
     with caplog.at_level(logging.WARNING):
         shared = judge(folders[name], requests, batch_size=16)
-    assert not [record for record in caplog.records if "encoded again" in record.getMessage()]
+    warned = [record.getMessage() for record in caplog.records if "encoded again" in record.getMessage()]
+    assert len(warned) == (name in PLAIN)
+    assert all(PLAIN[name] in message for message in warned)
     plain = judge(folders[name], requests, batch_size=1, share_prefixes=False)
     assert [a.text for a in shared] == [b.text for b in plain]
     for a, b in zip(shared, plain, strict=True):
@@ -82,38 +145,189 @@ def test_it_judges_from_shared_prefixes_as_it_does_plainly(folders, name: str, c
         assert dict(a.probabilities) == pytest.approx(dict(b.probabilities), abs=1e-5)
         assert a.out_of_vocabulary_mass == pytest.approx(b.out_of_vocabulary_mass, abs=1e-5)
     if choices:
-        assert np.ptp([answer.probabilities["yes"] for answer in plain]) > 0.01  # the model looks at what it is shown
+        assert (
+            np.ptp([answer.probabilities[choices[0]] for answer in plain]) > 1e-3
+        )  # the model looks at what it is shown
 
 
 @NAMES
-def test_training_makes_its_answers_more_probable(folders, name: str, tmp_path: Path) -> None:
-    answers = {"square": "yes", "wide": "no"}
-    requests = [request for request in asked(("yes", "no"), tuple(answers)) if request.messages[0].text == QUESTIONS[0]]
-    rows = [
-        {
-            "example_id": image,
-            "item_id": image,
-            "fold": "train",
-            "task": "score",
-            "aspect": "overall",
-            "messages": json.dumps([{"role": "user", "text": "is it red ?", "images": [image]}]),
-            "completion": answer,
-            "score": None,
-            "question_id": "",
-            "weight": 1.0,
-        }
-        for image, answer in answers.items()
-    ]
+def test_a_level_s_probability_is_that_of_its_token_sequences(folders, name: str) -> None:
+    """Computed again from the definition: token by token, each from a forward pass over all that stands before it."""
+    request = asked(DIGITS, ("wide",))[0]
+    model, processor = load_model(folders[name], device="cpu"), load_processor(folders[name])
+    inputs = encode(processor, [request.chat], Store())
+
+    def next_token(before: tuple[int, ...]) -> torch.Tensor:
+        longer = dict(inputs)
+        for field, value in inputs.items():
+            if value.shape == inputs["input_ids"].shape:
+                more = {"input_ids": list(before), "attention_mask": [1] * len(before)}.get(field, [0] * len(before))
+                longer[field] = torch.cat([value, torch.tensor([more], dtype=value.dtype)], dim=1)
+        with torch.no_grad():
+            return model(**longer).logits[0, -1].double().log_softmax(-1)
+
+    def of(ids: tuple[int, ...]) -> float:
+        return math.exp(sum(float(next_token(ids[:n])[ids[n]]) for n in range(len(ids))))
+
+    sequences = dict(zip(DIGITS, candidate_sequences(processor, DIGITS), strict=True))
+    expected = {level: sum(of(ids) for ids in sequences[level]) for level in DIGITS}
+    if len(sequences["10"][0]) == len(sequences["1"][0]) + 1:  # "1" is what is not "10"
+        expected["1"] -= expected["10"]
+    (answer,) = judge(folders[name], [request], batch_size=1)
+    for level in DIGITS:
+        assert probability(answer, level) == pytest.approx(expected[level], rel=2e-3, abs=1e-7), level
+
+
+@NAMES
+def test_what_is_learned_follows_what_a_judge_is_asked_with(folders, name: str) -> None:
+    """And is what the tokenizer makes of the whole; where the template marks what it generates, it is that."""
+    processor = load_processor(folders[name])
+    table = examples({"wide": "good", "tall": "10"})
+    for row, (image, answer) in enumerate((("wide", "good"), ("tall", "10"))):
+        chat = [{"role": "user", "text": QUESTIONS[0], "images": [image]}]
+        batch = Encoder(table, processor, Store())([{"row": row}])
+        learned = batch["labels"][0][batch["labels"][0] != IGNORED].tolist()
+        request = encode(processor, [chat], Store())["input_ids"][0].tolist()
+        assert batch["input_ids"][0].tolist() == request + learned
+        (sequences,) = candidate_sequences(processor, [answer])
+        assert tuple(learned[: len(sequences[0])]) == sequences[0]
+        assert processor.tokenizer.decode(learned[: len(sequences[0])]).strip() == answer
+        assert processor.tokenizer.eos_token_id in learned[len(sequences[0]) :]
+        if "{% generation %}" in processor.chat_template:
+            marked = processor.tokenizer.apply_chat_template(
+                [
+                    {"role": role, "content": [{"type": "text", "text": words}]}
+                    for role, words in (("user", "x"), ("assistant", answer))
+                ],
+                chat_template=processor.chat_template,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
+            )
+            generated = [
+                token for token, mask in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if mask
+            ]
+            assert processor.tokenizer.decode(generated, skip_special_tokens=True).strip() == answer
+            assert [token for token in sequences[0] if processor.tokenizer.decode([token]).strip()] == [
+                token for token in generated if processor.tokenizer.decode([token], skip_special_tokens=True).strip()
+            ]
+
+
+@NAMES
+def test_training_makes_its_answers_more_probable(folders, adapters, name: str) -> None:
+    requests = [request for request in asked(DIGITS, tuple(SCORED)) if request.messages[0].text == QUESTIONS[0]]
+    before, after = (judge(folders[name], requests, adapter, batch_size=8) for adapter in (None, adapters[name]))
+    for answer, untrained, trained in zip(SCORED.values(), before, after, strict=True):
+        assert probability(trained, answer) > 3 * probability(untrained, answer)
+
+
+@NAMES
+def test_an_adapter_loads_in_plain_peft_and_merges_into_the_same_model(folders, adapters, name: str) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    inputs = encode(load_processor(folders[name]), [[{"role": "user", "text": "x", "images": ["wide"]}]], Store())
+    plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(folders[name]), adapters[name]).eval()
+    merged = load_model(folders[name], adapter=adapters[name], device="cpu", merge=True)
+    base = load_model(folders[name], device="cpu")
+    with torch.no_grad():
+        expected = plain(**inputs).logits
+        torch.testing.assert_close(merged(**inputs).logits, expected, atol=1e-3, rtol=1e-3)
+        assert (base(**inputs).logits - expected).abs().max() > 0.01
+
+
+@NAMES
+def test_an_interrupted_training_resumes_to_the_same_bytes(folders, name: str, tmp_path: Path) -> None:
+    class Interrupted(Store):
+        def image(self, key: str) -> Image.Image:
+            if (tmp_path / "work" / "checkpoint-1" / "files.json").exists():
+                raise KeyboardInterrupt
+            return super().image(key)
+
     settings = settings_of(
-        SFTSettings, max_steps=10, batch_size=2, eval_examples=0, lora=settings_of(LoraSettings, r=4, alpha=8)
+        SFTSettings,
+        max_steps=4,
+        batch_size=2,
+        save_steps=1,
+        eval_examples=0,
+        image_cache_mb=0,
+        lora=settings_of(LoraSettings, r=2, alpha=4),
     )
     model = settings_of(ModelSettings, model=str(folders[name]), device="cpu")
-    train_sft(EXAMPLES.frame(rows), Store(), model, settings, tmp_path / "adapter")
-    before, after = (
-        judge(folders[name], requests, adapter=adapter, batch_size=8) for adapter in (None, tmp_path / "adapter")
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(examples(SCORED), Interrupted(), model, settings, tmp_path / "a", checkpoint_dir=tmp_path / "work")
+    train_sft(examples(SCORED), Store(), model, settings, tmp_path / "a", checkpoint_dir=tmp_path / "work")
+    train_sft(examples(SCORED), Store(), model, settings, tmp_path / "b")
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+@NAMES
+def test_grpo_scores_what_a_judge_would_be_asked_with(
+    folders, adapters, name: str, tmp_path: Path, monkeypatch
+) -> None:
+    """Images of different sizes in one batch, and a prompt that spells a special token: the log probabilities that trl trains on are
+    those of each request alone, as judging writes it."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    seen: list[tuple[Any, ...]] = []
+    plain = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def recorded(self: Any, model: Any, ids: Any, mask: Any, keep: int, *args: Any, **kwargs: Any) -> Any:
+        out = plain(self, model, ids, mask, keep, *args, **kwargs)
+        if not seen:
+            seen.append((ids.clone(), mask.clone(), keep, out[0].detach().clone()))
+        return out
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", recorded)
+    processor = load_processor(folders[name])
+    spelled = {processor.tokenizer.decode([token]) for token in processor.tokenizer.all_special_ids}
+    text = f"is it {max(spelled, key=len)} ?"
+    table = examples(SCORED)
+    chats = [[{"role": "user", "text": text * (1 + n), "images": [image]}] for n, image in enumerate(SCORED)]
+    table = table.assign(messages=[json.dumps(chat) for chat in chats])
+    settings = settings_of(
+        GRPOSettings,
+        max_steps=1,
+        prompts_per_step=3,
+        generations=2,
+        batch_size=6,
+        max_completion_length=3,
+        logging_steps=1,
+        beta=0.1,
     )
-    for answer, untrained, trained in zip(answers.values(), before, after, strict=True):
-        assert probability(trained, answer) > 3 * probability(untrained, answer)
+    model = settings_of(ModelSettings, model=str(folders[name]), device="cpu")
+
+    def parse(answer: str) -> float | None:
+        return float(len(answer) % 10)
+
+    curve = train_grpo(table, Store(), model, adapters[name], settings, parse, tmp_path / "grpo")
+    assert curve["step"].tolist() == [1]
+    assert (tmp_path / "grpo" / WEIGHTS).is_file()
+    ids, mask, keep, log_probabilities = seen[0]
+    policy = load_model(folders[name], adapter=adapters[name], device="cpu")
+    requests = [encode(processor, [chat], Store()) for chat in chats]
+    for row in range(len(ids)):
+        tokens = ids[row][mask[row].bool()].tolist()
+        answer = ids[row, -keep:][mask[row, -keep:].bool()].tolist()
+        (inputs,) = [r for r in requests if r["input_ids"][0].tolist() == tokens[: len(tokens) - len(answer)]]
+        longer = {
+            field: torch.cat(
+                [
+                    value,
+                    torch.tensor(
+                        [{"input_ids": answer, "attention_mask": [1] * len(answer)}.get(field, [0] * len(answer))]
+                    ),
+                ],
+                dim=1,
+            )
+            if value.shape == inputs["input_ids"].shape
+            else value
+            for field, value in inputs.items()
+        }
+        with torch.no_grad():
+            logits = policy(**longer).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
+        expected = logits[torch.arange(len(answer)), torch.tensor(answer)]
+        torch.testing.assert_close(log_probabilities[row, : len(answer)], expected, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("choices", [("yes", "no"), ()])
@@ -125,7 +339,7 @@ def test_an_image_that_the_processor_refuses_costs_its_own_requests(folders, cho
     assert all(answer.text.startswith("the image cannot be processed") for answer in given[3:6])
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl3"])
 def test_what_is_not_installed_is_named(folders, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = type(load_processor(folders[name]))
     monkeypatch.setattr(
@@ -140,3 +354,11 @@ def test_remote_code_is_opted_into(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(T2IEvalError, match=r"model\.trust_remote_code=true"):
         load_model(tmp_path)
+
+
+def test_the_table_of_the_docs_has_every_architecture_and_every_check() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(ARCHITECTURES)
+    assert all(title in table for title in TESTS.values())
+    assert {name for name in globals() if name.startswith("test_") and name in TESTS} == set(TESTS)

@@ -172,9 +172,13 @@ def test_a_bad_image_costs_its_own_requests(backend, choices, share: bool) -> No
     assert all(answer.text.startswith("the image cannot be read") for answer in given[5:10])
 
 
-def test_levels_of_several_tokens_are_refused(backend) -> None:
-    with pytest.raises(T2IEvalError, match=r"'extraordinarily' is \d+ tokens"):
-        answers(backend(), [ask("1", QUESTIONS[0], ("yes", "extraordinarily"))])
+def test_levels_of_several_tokens_are_scored_and_the_same_tokens_refused(backend) -> None:
+    (answer,) = answers(backend(), [ask("1", QUESTIONS[0], ("yes", "extraordinarily"))])
+    assert answer.status == OK
+    assert 0 <= answer.probabilities["extraordinarily"] < answer.probabilities["yes"]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    with pytest.raises(T2IEvalError, match="'yes' with the same tokens as ' yes', so they cannot be told apart"):
+        answers(backend(), [ask("1", QUESTIONS[0], ("yes", " yes"))])
 
 
 def test_a_sliding_window_is_asked_plainly(processor, caplog) -> None:

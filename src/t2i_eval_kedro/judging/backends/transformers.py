@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from threading import Lock
@@ -32,7 +32,8 @@ from t2i_eval_kedro.judging.backends.prefixes import (
 )
 from t2i_eval_kedro.judging.backends.top_logprobs import TopLogprobsProcessor
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.models.loading import ImageSource, encode, image_keys, single_tokens
+from t2i_eval_kedro.models.answers import candidate_sequences, inner_nodes, sequence_log_probabilities
+from t2i_eval_kedro.models.loading import ImageSource, encode, image_keys
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,23 @@ class _Batch:
         """Whether distributions over choices are wanted, and no text."""
         return bool(self.requests[0].candidate_tokens)
 
+    def followed_by(self, tokens: Sequence[int]) -> _Batch:
+        """The same requests, each with ``tokens`` behind it."""
+        if self.shared is not None:
+            shared = [replace(own, suffixes=[[*suffix, *tokens] for suffix in own.suffixes]) for own in self.shared]
+            return replace(self, shared=shared)
+        rows = self.inputs["input_ids"]
+        more = {
+            "input_ids": torch.tensor([list(tokens)] * len(rows)),
+            "attention_mask": torch.ones(len(rows), len(tokens)),
+        }
+        longer = {
+            name: torch.cat([value, more.get(name, torch.zeros(len(rows), len(tokens))).to(value.dtype)], dim=1)
+            for name, value in self.inputs.items()
+            if value.shape == rows.shape  # a field of tokens: ids, mask, types
+        }
+        return replace(self, inputs={**self.inputs, **longer})
+
 
 class TransformersBackend:
     """Answers by greedy decoding; requests with choices by the distribution over them in one forward pass."""
@@ -110,10 +128,10 @@ class TransformersBackend:
         the model answers one batch, a thread prepares the next.
 
         Raises:
-            T2IEvalError: a choice is more than one token of the model.
+            T2IEvalError: two choices are the same tokens of the model.
         """
         for choices in {request.candidate_tokens for request in requests if request.candidate_tokens}:
-            single_tokens(self.processor, choices)
+            candidate_sequences(self.processor, choices)
         with ThreadPoolExecutor(max_workers=1) as reader:
             for failed, batches in _ahead(reader, partial(self._prepare, requests), self._batches(requests)):
                 yield from failed
@@ -213,7 +231,7 @@ class TransformersBackend:
             batch = self._plain(batch)
         if batch.scored:
             logits, n_tokens = self._first_logits(batch)
-            return self._distributions(batch.requests, logits.float(), n_tokens)
+            return self._distributions(batch, logits.float(), n_tokens)
         n_top = batch.requests[0].top_logprobs
         likeliest = TopLogprobsProcessor(n_top) if n_top else None
         generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens, likeliest)
@@ -237,23 +255,40 @@ class TransformersBackend:
         ended = torch.isin(generated, torch.tensor([end for end in ends if end is not None], device=generated.device))
         return (~ended).cumprod(dim=1).sum(dim=1).tolist()
 
-    def _distributions(self, requests: Sequence[Request], logits: torch.Tensor, n_tokens: list[int]) -> list[Answer]:
-        """An answer for each of N requests from the logits of its first token, (N, vocabulary)."""
+    def _distributions(self, batch: _Batch, logits: torch.Tensor, n_tokens: list[int]) -> list[Answer]:
+        """An answer for each of N requests from the logits of its first token, (N, vocabulary).
+
+        Candidates of several tokens are read behind each of their beginnings, in a forward pass for each.
+        """
         total = logits.logsumexp(dim=1, keepdim=True)
+        sets = {
+            request.candidate_tokens: candidate_sequences(self.processor, request.candidate_tokens)
+            for request in batch.requests
+        }
+        following = {
+            node: self._first_logits(batch.followed_by(node))[0].float().log_softmax(dim=1)
+            for node in sorted({node for candidates in sets.values() for node in inner_nodes(candidates) if node})
+        }
         answers: dict[int, Answer] = {}
-        for choices in {request.candidate_tokens for request in requests}:
-            rows = [row for row, request in enumerate(requests) if request.candidate_tokens == choices]
-            within = logits[rows][:, single_tokens(self.processor, choices)]
-            shares = within.softmax(dim=1).tolist()
-            inside = (within.logsumexp(dim=1, keepdim=True) - total[rows]).exp()[:, 0].tolist()
-            for row, share, mass in zip(rows, shares, inside, strict=True):
+        for choices, candidates in sets.items():
+            rows = [row for row, request in enumerate(batch.requests) if request.candidate_tokens == choices]
+            if all(len(sequences) == len(sequences[0]) == 1 for sequences in candidates):
+                within = logits[rows][:, [ids[0] for (ids,) in candidates]]
+                distributions = within.softmax(dim=1).tolist()
+                inside = (within.logsumexp(dim=1, keepdim=True) - total[rows]).exp()[:, 0].tolist()
+            else:
+                after = {node: following[node][rows] for node in inner_nodes(candidates) if node}
+                within = sequence_log_probabilities(candidates, {(): (logits - total)[rows], **after})
+                distributions = within.softmax(dim=1).tolist()
+                inside = within.logsumexp(dim=1).exp().tolist()
+            for row, distribution, found in zip(rows, distributions, inside, strict=True):
                 answers[row] = Answer(
-                    text=choices[share.index(max(share))],
-                    probabilities=dict(zip(choices, share, strict=True)),
-                    out_of_vocabulary_mass=max(0.0, 1 - mass),
+                    text=choices[distribution.index(max(distribution))],
+                    probabilities=dict(zip(choices, distribution, strict=True)),
+                    out_of_vocabulary_mass=max(0.0, 1 - found),
                     usage={"prompt_tokens": n_tokens[row], "completion_tokens": 1},
                 )
-        return [answers[row] for row in range(len(requests))]
+        return [answers[row] for row in range(len(batch.requests))]
 
     def _first_logits(self, batch: _Batch) -> tuple[torch.Tensor, list[int]]:
         """The logits of each request's first answer token, (N, vocabulary), and the length of each request."""
@@ -381,7 +416,7 @@ class TransformersBackend:
     def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
         """Check before anything is asked what :meth:`answer` would refuse; raises T2IEvalError."""
         for words in choices:
-            single_tokens(self.processor, words)
+            candidate_sequences(self.processor, words)
 
 
 def _lengths(shared: Sequence[Shared]) -> list[int]:

@@ -1,0 +1,181 @@
+"""How a model's chat template writes an answer, and by which tokens each of several possible answers can be given.
+
+A template may write a blank before an answer ("Assistant: 5"), and a tokenizer may split "5" in two or know " 5" as a token of its own. So
+answers are compared and learned as tokens behind the request, not as texts: a request is always what the template writes with its
+generation prompt, and an answer what the template writes behind that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from t2i_eval_kedro.errors import T2IEvalError
+
+if TYPE_CHECKING:
+    import torch
+
+Tokens = tuple[int, ...]
+
+_PROBE = "Q7"  # an answer that no template writes by itself
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """What stands around an answer.
+
+    Attributes:
+        anchor: the end of a request, up to where an answer begins: the template's generation prompt, or the last word.
+        lead: what the template writes between the request and the answer, such as one blank.
+        close: what ends the answer's turn; empty where the template writes nothing but blanks.
+    """
+
+    anchor: str
+    lead: str
+    close: str
+
+
+def answer_form(processor: Any) -> AnswerForm:
+    """How the chat template of ``processor`` writes an answer, from a short conversation that it writes with and without one.
+
+    Where the answered conversation does not begin as the request does, nothing but the answer follows the request.
+
+    Raises:
+        T2IEvalError: the template does not write the answer as it is.
+    """
+    return _form(processor, processor.chat_template)
+
+
+@lru_cache(maxsize=8)
+def _form(processor: Any, template: str) -> AnswerForm:
+    ask = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}
+
+    def write(chat: list[dict[str, Any]], generate: bool) -> str:
+        text: str = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate)
+        return text
+
+    asked, plain, answered = write(ask, True), write(ask, False), write([*ask, answer], False)
+    before, found, after = answered.partition(_PROBE)
+    if not found or _PROBE in after:
+        raise T2IEvalError(
+            "The chat template of this model does not write an answer as it is, so that it could be neither learned nor read; use "
+            "another model."
+        )
+    prompt = asked[len(plain) :] if asked.startswith(plain) else ""
+    return AnswerForm(
+        anchor=prompt.lstrip() or asked.split()[-1],
+        lead=before.removeprefix(asked) if before.startswith(asked) else "",
+        close=after if after.strip() else "",
+    )
+
+
+def answer_tokens(processor: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each of ``texts`` where it follows a request as an answer, with what the template writes before it.
+
+    Args:
+        processor: what ``load_processor`` returned.
+        texts: answers, each perhaps with what ends its turn.
+    """
+    form, tokenizer = answer_form(processor), processor.tokenizer
+    written = [form.anchor, *(form.anchor + form.lead + text for text in texts)]
+    anchor, *joint = tokenizer(written, add_special_tokens=False)["input_ids"]
+    return [
+        ids[len(anchor) :]
+        if ids[: len(anchor)] == anchor
+        else tokenizer.encode(form.lead + text, add_special_tokens=False)
+        for ids, text in zip(joint, texts, strict=True)
+    ]
+
+
+def candidate_sequences(processor: Any, words: Sequence[str]) -> list[list[Tokens]]:
+    """The token sequences that count as each of ``words``, the one that is learned first.
+
+    Beside that one there count: the same without the blank token that it begins with; the word with and without a blank before it,
+    where that is one token; and for a word of several letters "Word" and "WORD", where these are one token.
+
+    Args:
+        processor: what ``load_processor`` returned.
+        words: possible answers to one request.
+
+    Raises:
+        T2IEvalError: two words are the same tokens, so that they cannot be told apart.
+    """
+    return [list(sequences) for sequences in _candidates(processor, processor.chat_template, tuple(words))]
+
+
+@lru_cache(maxsize=64)
+def _candidates(processor: Any, template: str, words: tuple[str, ...]) -> tuple[tuple[Tokens, ...], ...]:
+    tokenizer = processor.tokenizer
+    learned = [tuple(ids) for ids in answer_tokens(processor, words)]
+    for word, ids in zip(words, learned, strict=True):
+        if learned.count(ids) > 1 or not ids:
+            same = words[next(n for n, other in enumerate(learned) if other == ids and words[n] != word)] if ids else ""
+            raise T2IEvalError(
+                f"The tokenizer of this model writes '{word}' with the same tokens as '{same}', so they cannot be told apart; choose "
+                "another wording or answer vocabulary (judging.wording, judging.options.answer_vocabulary)."
+            )
+    unknown = tokenizer.unk_token_id
+    found: list[list[Tokens]] = []
+    for word, ids in zip(words, learned, strict=True):
+        sequences = [ids]
+        if len(ids) > 1 and not tokenizer.decode([ids[0]]).strip():
+            sequences.append(ids[1:])
+        forms = [word, *((word.capitalize(), word.upper()) if word.isalpha() and len(word) > 1 else ())]
+        for form in forms:
+            for text in (form, f" {form}"):
+                single = tuple(tokenizer.encode(text, add_special_tokens=False))
+                if len(single) == 1 and single[0] != unknown:
+                    sequences.append(single)
+        found.append(list(dict.fromkeys(sequences)))
+    return tuple(
+        tuple(ids for ids in own if not any(ids in other for other in found if other is not own)) or (own[0],)
+        for own in found
+    )
+
+
+def inner_nodes(candidates: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+    """What may stand before a token of a candidate: every proper beginning of a sequence, the empty one first.
+
+    Example:
+        >>> inner_nodes([[(7,)], [(8, 1)], [(8, 2)]])
+        [(), (8,)]
+    """
+    return sorted({ids[:n] for sequences in candidates for ids in sequences for n in range(len(ids))}, key=_by_length)
+
+
+def _by_length(ids: Tokens) -> tuple[int, Tokens]:
+    return len(ids), ids
+
+
+def sequence_log_probabilities(
+    candidates: Sequence[Sequence[Tokens]], log_probabilities: Mapping[Tokens, torch.Tensor]
+) -> torch.Tensor:
+    """Log probability of each candidate, (N, candidates): of the sum over its sequences of the product over their tokens.
+
+    A sequence that is the beginning of another ("1" and "10") counts only as far as none of the tokens follows that would continue it
+    to another candidate.
+
+    Args:
+        candidates: sequences of each candidate, see :func:`candidate_sequences`.
+        log_probabilities: for each of :func:`inner_nodes` the log probabilities of the next token, (N, vocabulary).
+    """
+    import torch
+
+    follow: dict[Tokens, set[int]] = {}
+    for sequences in candidates:
+        for ids in sequences:
+            for n in range(len(ids)):
+                follow.setdefault(ids[:n], set()).add(ids[n])
+
+    def of(ids: Tokens) -> torch.Tensor:
+        steps = [log_probabilities[ids[:n]][:, ids[n]] for n in range(len(ids))]
+        if ids in follow:
+            steps.append(
+                torch.log1p(-log_probabilities[ids][:, sorted(follow[ids])].exp().sum(dim=1).clamp(max=1 - 1e-6))
+            )
+        return torch.stack(steps).sum(dim=0)
+
+    return torch.stack([torch.stack([of(ids) for ids in own]).logsumexp(dim=0) for own in candidates], dim=1)

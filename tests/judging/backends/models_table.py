@@ -1,0 +1,66 @@
+"""Writes ``docs/models.md``: what works on which architecture, as the tests of ``test_architectures.py`` found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+TESTS = {
+    "test_it_judges_from_shared_prefixes_as_it_does_plainly": "judging: levels, yes/no, free text; one image encoded once",
+    "test_a_level_s_probability_is_that_of_its_token_sequences": "levels of several tokens",
+    "test_what_is_learned_follows_what_a_judge_is_asked_with": "answer positions",
+    "test_training_makes_its_answers_more_probable": "SFT",
+    "test_an_interrupted_training_resumes_to_the_same_bytes": "resume",
+    "test_an_adapter_loads_in_plain_peft_and_merges_into_the_same_model": "plain peft, merge",
+    "test_grpo_scores_what_a_judge_would_be_asked_with": "GRPO, images of several sizes",
+}
+MODELS = {
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen3_vl": "Qwen3-VL, instruct",
+    "qwen3_vl_thinking": "Qwen3-VL, thinking",
+    "internvl3": "InternVL3 (-hf)",
+    "llava_1_5": "LLaVA-1.5 (Vicuna)",
+    "llava_next": "LLaVA-NeXT (Mistral)",
+    "llava_onevision": "LLaVA-OneVision",
+    "idefics3": "Idefics3",
+    "smolvlm2": "SmolVLM2",
+    "gemma3": "Gemma3",
+}
+_HEAD = """# What works on which model
+
+Made by `make test-models`; do not edit. Each row is a tiny model of random weights of that architecture, with a chat template and a tokenizer
+that behave as its published ones do (`tests/judging/backends/architectures.py` says what is modelled). It shows that the code of the
+project, of transformers, peft and trl goes together, on a CPU in float32; it says nothing about how well a real model judges.
+Processors that read videos too need the extra `torchvision`, and SmolVLM2 also `pip install num2words`; the tests leave the videos out.
+
+"""
+_TAIL = """
+- Judging runs the requests that protocols are made of: a distribution over answer candidates, and free text.
+- `prefixes: no`: the text model attends to sliding windows, so each question is asked with its image encoded again.
+- Thinking models: `model.thinking: closed` (default) ends each request with an empty block of thoughts; `generated` lets them think first,
+  which only free-form answers allow. The task `conversation` is refused for them and for LLaVA-OneVision, whose templates write an
+  earlier answer otherwise than they ask for it.
+- GRPO on LLaVA-OneVision takes one image per request.
+- MiniCPM-V 2.6, T2I-Eval's student, and LLaVA-NeXT 13B's own code are not in transformers: MiniCPM-V needs `model.trust_remote_code=true`
+  and a pinned revision and is not tested here; `llava-hf/llava-v1.6-vicuna-13b-hf` replaces EvalAlign's (LLaVA-1.5's template).
+"""
+
+
+def write(path: Path, outcomes: Mapping[tuple[str, str], bool], plain: Mapping[str, str]) -> None:
+    """Write the table.
+
+    Args:
+        path: file to write.
+        outcomes: (test, architecture) -> whether all its cases passed.
+        plain: architectures that are asked without shared prefixes, and why.
+    """
+    lines = ["| model | architecture | " + " | ".join(TESTS.values()) + " |", "|---" * (len(TESTS) + 2) + "|"]
+    for name, title in MODELS.items():
+        cells = []
+        for test in TESTS:
+            outcome = outcomes.get((test, name))
+            cell = "not run" if outcome is None else "yes" if outcome else "**no**"
+            cells.append(f"{cell} (prefixes: no)" if name in plain and test == next(iter(TESTS)) else cell)
+        lines.append(f"| `{name}` | {title} | " + " | ".join(cells) + " |")
+    path.write_text(_HEAD + "\n".join(lines) + "\n" + _TAIL, encoding="utf-8")
