@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
@@ -50,7 +51,9 @@ class JudgingSettings(BaseModel):
         batch_size: requests that a local model answers at once, and items that go through a protocol together.
         answers: file that keeps every answer of a local model, so that a run that was killed goes on where it was and nothing
             is asked twice; null for none. It may be deleted at any time.
-        backend: what runs a local model: ``transformers``, or ``vllm`` (an extra, for a GPU).
+        backend: what runs a judge: ``transformers``, ``vllm`` (an extra, for a GPU), or ``openai``, any server that speaks OpenAI's
+            chat completions.
+        server: that server; its key comes from OPENAI_API_KEY, and a server of one's own wants none.
         ray_workers: processes that judge, on this machine or on the Ray cluster that RAY_ADDRESS names
             (:mod:`t2i_eval_kedro.judging.shards`); 0 to judge in this process.
     """
@@ -65,7 +68,8 @@ class JudgingSettings(BaseModel):
     fold: str
     batch_size: int = Field(ge=1)
     answers: str | None
-    backend: Literal["transformers", "vllm"]
+    backend: Literal["transformers", "vllm", "openai"]
+    server: OpenAISettings
     ray_workers: int = Field(ge=0)
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:

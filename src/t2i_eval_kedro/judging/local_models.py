@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
+
+from pydantic import SecretStr
 
 from t2i_eval_kedro.changes import code_hash
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
@@ -37,6 +40,8 @@ def open_backend(
     Raises:
         T2IEvalError: the model cannot be loaded, or not by ``judging.backend``.
     """
+    if judging.backend == "openai":
+        return _server(adapter, images, judging)
     if missing := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
         raise T2IEvalError(
             f"Judging with a model needs {', '.join(missing)}; install the extra: pip install 't2i-eval-kedro[judge]'."
@@ -66,6 +71,20 @@ def open_backend(
     return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
 
 
+def _server(adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings) -> LocalBackend:
+    if adapter is not None:
+        raise T2IEvalError(
+            f"A server cannot put the adapter '{adapter}' on its model; let it serve the adapter (vllm serve --lora-modules "
+            "NAME=FOLDER) and name that as judging.server.model, or set judging.backend=transformers."
+        )
+    from t2i_eval_kedro.judging.backends.openai import OpenAIBackend  # slow to import
+
+    read = cast("EncodedImages", images).read
+    key = SecretStr(os.environ.get("OPENAI_API_KEY") or "none")
+    keys = Keys(judging.server.identity, read)
+    return OpenAIBackend(judging.server, key, read, name=keys, section="judging.server")
+
+
 def cache_answers(
     backend: Backend,
     model: ModelSettings,
@@ -80,6 +99,9 @@ def cache_answers(
     """
     if judging.answers is None:
         return backend
+    if judging.backend == "openai":
+        keys = Keys(judging.server.identity, images.read)
+        return CachedBackend(backend, AnswerStore(Path(judging.answers)), keys, exclusive=False)
     identity = {
         "model": loading.fingerprint(model.model, revision=model.revision),
         "adapter": None

@@ -134,6 +134,7 @@ def connect(httpserver: HTTPServer, tmp_path: Path) -> Callable[..., CachedBacke
             seed=0,
             structured=True,
             token_limit="max_tokens",
+            samples=0,
         )
         keys, store = Keys(settings.identity), AnswerStore(tmp_path / "a.sqlite")
         watched, tokens = Budget(budget, PRICES, "m"), Tokens(None, str.encode)

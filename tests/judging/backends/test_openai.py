@@ -89,6 +89,7 @@ def settings(httpserver: HTTPServer) -> OpenAISettings:
         seed=0,
         structured=True,
         token_limit="max_tokens",
+        samples=0,
     )
 
 

@@ -64,6 +64,7 @@ def test_a_real_model_answers(url: str) -> None:
         seed=0,
         structured=True,
         token_limit="max_tokens",
+        samples=0,
     )
     keys = Keys(settings.identity)
     backend = OpenAIBackend(settings, SecretStr("any"), lambda _: out.getvalue(), name=keys)

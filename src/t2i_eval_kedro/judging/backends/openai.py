@@ -4,19 +4,27 @@ Many requests are in flight at once, on an event loop of this backend's own, so 
 too. A fault of one request (refused, cut off, off its schema) is a failed answer of that request; a fault of the connection
 (429, 5xx, time out, reset, a body that is no answer) is tried again; a fault of the whole run (a wrong key, an unknown model, a budget
 that is used up) ends it with one sentence, once what is in flight has been answered and kept.
+
+Servers differ in what they take. A parameter that one refuses (``top_logprobs`` above its limit, ``max_tokens``, ``temperature``, ``seed``,
+``response_format``) is sent otherwise or not at all from then on, and the log says so once. A distribution over words comes from the
+log-probabilities of the first token behind any reasoning; where there are none, from ``samples`` drawn answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import math
 import queue
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -26,12 +34,13 @@ from openai.types.chat import ChatCompletion
 from PIL import Image
 from pydantic import SecretStr, ValidationError
 
+from t2i_eval_kedro.answers import read_statement, without_thinking
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
+from t2i_eval_kedro.judging.protocols.response_schemas import ResponseSchema, json_schema
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -43,7 +52,10 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 120.0
 _GIVE_UP_AFTER = 25  # requests in a row without an answer
 _FORM_TOKENS = 32  # what the braces and names of a JSON answer may take
 _SHORTEST_SECRET = 8  # "none" or "EMPTY", for a server that wants no key, is a word that answers may hold
-_TOP_LOGPROBS = 20  # the most that OpenAI gives
+_TOP_LOGPROBS = (20, 10, 5, 2)  # the most that OpenAI gives, and what other servers stop at
+_THINKING_TOKENS = 2048  # for the reasoning before one word
+_SAMPLE_TOKENS = 16
+NO_LOG_PROBABILITIES = f"{MALFORMED}: the server gives no log-probabilities; set the number of samples to draw instead, or use the decomposed protocol"
 _IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
 
 
@@ -53,13 +65,16 @@ class Chat:
     def __init__(self, settings: OpenAISettings, key: SecretStr, read_image: Callable[[str], bytes]) -> None:
         """Take ``read_image``, the only way to an image's bytes: no path from a data file is ever opened."""
         self.structured = settings.structured
+        self.top_logprobs, self.token_limit = _TOP_LOGPROBS[0], settings.token_limit
+        self.log_probabilities, self.thinks = True, False
+        self._dropped: set[str] = set()  # parameters that the server refuses
         self._settings = settings
         given = key.get_secret_value()
         self._key = given if len(given) >= _SHORTEST_SECRET else ""
         self._read_image = read_image
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The JSON of the call.
+    def body(self, request: Request, draw: int = 0) -> dict[str, Any]:
+        """The JSON of the call; of several answers to one request, each ``draw`` has a seed of its own.
 
         Raises:
             OSError, T2IEvalError: an image cannot be read.
@@ -68,23 +83,66 @@ class Chat:
         body: dict[str, Any] = {
             "model": settings.model,
             "messages": [self._message(m.role, m.text, m.images) for m in request.messages],
-            settings.token_limit: limit,
+            self.token_limit: limit,
             "temperature": settings.temperature,
-            "seed": settings.seed,
+            "seed": settings.seed + draw,
         }
-        if request.candidate_tokens:
-            body |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        if request.candidate_tokens and not self.log_probabilities:
+            body["temperature"] = 1.0  # to be drawn several times
+        elif request.candidate_tokens:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
         elif request.response_schema is not None and self.structured:
             schema = {"name": "answer", "strict": True, "schema": json_schema(request.response_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        return {name: value for name, value in body.items() if name not in self._dropped}
+
+    def learn(self, reason: str, body: Mapping[str, Any]) -> None:
+        """Take note of what in ``body`` the server refused, by its ``reason``; it holds from then on and is logged once."""
+        text, before = reason.lower(), self._known
+        if "response_format" in body and re.search(r"response_format|json_schema|structured|guided|grammar", text):
+            self.structured = False
+        elif "top_logprobs" in body and "logprobs" in text:
+            allowed = [int(number) for number in re.findall(r"\b\d{1,2}\b", text.partition(":")[2])]
+            smaller = [n for n in (*allowed, *_TOP_LOGPROBS) if 1 < n < body["top_logprobs"]]
+            if smaller and not re.search(r"not (?:supported|allowed|available)|unsupported", text):
+                self.top_logprobs = min(self.top_logprobs, max([n for n in allowed if n in smaller] or smaller))
+            else:
+                self.log_probabilities = False
+        elif self.token_limit in body and re.search(rf"\b{self.token_limit}\b", text):
+            self.token_limit = "max_completion_tokens" if self.token_limit == "max_tokens" else "max_tokens"
+        else:
+            self._dropped |= {name for name in ("temperature", "seed") if name in body and name in text}
+        self._note(before)
+
+    def give_up_log_probabilities(self) -> None:
+        """Draw samples from now on."""
+        before = self._known
+        self.log_probabilities = False
+        self._note(before)
+
+    @property
+    def _known(self) -> dict[str, object]:
+        return {
+            "response_format": self.structured,
+            "top_logprobs": self.top_logprobs if self.log_probabilities else None,
+            "token limit": self.token_limit,
+            "left out": sorted(self._dropped),
+            "reasoning first": self.thinks,
+        }
+
+    def _note(self, before: Mapping[str, object]) -> None:
+        changed = {name: value for name, value in self._known.items() if value != before[name]}
+        if changed:
+            log.warning("The server takes other parameters than were sent; from now on: %s.", changed)
 
     def longest_answer(self, request: Request) -> int:
         """The most tokens that the answer may have."""
         if request.candidate_tokens:
-            return 1
-        return request.max_tokens + (
-            request.max_tokens + _FORM_TOKENS if request.response_schema is not None and self.structured else 0
+            return (1 if self.log_probabilities else _SAMPLE_TOKENS) + (_THINKING_TOKENS if self.thinks else 0)
+        return (
+            (_THINKING_TOKENS if self.thinks else 0)
+            + request.max_tokens
+            + (request.max_tokens + _FORM_TOKENS if request.response_schema is not None and self.structured else 0)
         )
 
     def read(self, completion: object, request: Request) -> Answer:
@@ -103,22 +161,35 @@ class Chat:
         usage = _usage(completion)
         if not (content is None or isinstance(content, str)):
             raise ValueError("the content is no text")
-        text = self.without_key((content or "").strip())
+        stated = (content or "").strip()
+        if "<think>" not in request.messages[-1].text:  # else the reasoning is asked for, as a part of the answer
+            self._notice_reasoning(choice.message, stated)
+            stated = without_thinking(stated).strip()
+            if stated.lower().startswith("<think"):
+                return Answer(f"{TRUNCATED}: the reasoning was cut off", FAILED, usage=usage)
+        text = self.without_key(stated)
         if refusal or choice.finish_reason == "content_filter":
             return Answer(f"{REFUSED}: {self.without_key(str(refusal or text))}", FAILED, usage=usage)
-        if request.candidate_tokens:
+        if request.candidate_tokens and self.log_probabilities:
             return _distribution(choice, request.candidate_tokens, usage)
-        if choice.finish_reason == "length":
+        if choice.finish_reason == "length" and not request.candidate_tokens:  # a sample is read by its first word
             return Answer(f"{TRUNCATED}: {text}", FAILED, usage=usage)
         if not text:
             return Answer(f"{MALFORMED}: the answer is empty", FAILED, usage=usage)
         if request.response_schema is not None and text[0] in "{[":
             try:
-                text = request.response_schema.model_validate_json(text).text()
+                text = _validated(request.response_schema, text).text()
             except ValidationError as error:
                 fault = error.errors()[0]["msg"]
                 return Answer(f"{MALFORMED}: the answer is off its schema ({fault}): {text}", FAILED, usage=usage)
         return Answer(text, usage=usage)
+
+    def _notice_reasoning(self, message: Any, content: str) -> None:
+        """Leave room for reasoning from now on, where the model reasons before it answers."""
+        before = self._known
+        apart = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+        self.thinks = self.thinks or bool(apart) or content.lower().startswith("<think")
+        self._note(before)
 
     def without_key(self, text: str) -> str:
         """``text`` with the key blotted out, should a server repeat it."""
@@ -145,6 +216,7 @@ class OpenAIBackend:
         name: Callable[[Request], str],
         budget: Budget | None = None,
         tokens: Tokens | None = None,
+        section: str = "teacher.openai",
     ) -> None:
         """Prepare to ask; nothing is sent yet.
 
@@ -155,9 +227,11 @@ class OpenAIBackend:
             name: names a request by its content (:class:`~t2i_eval_kedro.judging.cache.Keys`).
             budget: stops the run before a call that could break it.
             tokens: counts the tokens of a request before it is sent.
+            section: where the settings stand, for messages.
         """
         self.chat = Chat(settings, key, read_image)
         self._settings = settings
+        self._section = section
         self._name = name
         self._budget = budget
         self._tokens = tokens or Tokens(None, read_image)
@@ -170,6 +244,9 @@ class OpenAIBackend:
         self._open_again = 0.0  # monotonic time until which the server wants to be left alone
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
+
+    def require_tokens(self, candidates: Iterable[Sequence[str]]) -> None:
+        """No-op: what the tokens of a server's model are is seen in its answers."""
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield answers as they come.
@@ -216,8 +293,29 @@ class OpenAIBackend:
                 group.create_task(work())
 
     async def _ask(self, request: Request, stopped: Callable[[], bool]) -> Answer:
+        """The answer, asked again where the server's reply taught how to ask: with room for reasoning, or by samples."""
+        for _ in range(4):
+            known = self.chat.log_probabilities, self.chat.thinks
+            if request.candidate_tokens and not self.chat.log_probabilities and self._settings.samples:
+                drawn = [await self._ask_once(request, stopped, draw) for draw in range(self._settings.samples)]
+                return _pooled(drawn, request.candidate_tokens)
+            answer = await self._ask_once(request, stopped)
+            if answer.text == NO_LOG_PROBABILITIES and self._settings.samples:
+                self.chat.give_up_log_probabilities()
+            if (
+                request.candidate_tokens
+                and answer.status != FAILED
+                and not answer.probabilities
+                and self._settings.samples
+            ):
+                continue  # the server was found to give no log-probabilities while this request was under way
+            if answer.status != FAILED or known == (self.chat.log_probabilities, self.chat.thinks):
+                break
+        return answer
+
+    async def _ask_once(self, request: Request, stopped: Callable[[], bool], draw: int = 0) -> Answer:
         try:
-            body = self.chat.body(request)
+            body = self.chat.body(request, draw)
             n_likely, n_most = self._tokens.expected_tokens(request), self._tokens.max_tokens_bound(request)
         except (OSError, ValueError, Image.DecompressionBombError, T2IEvalError) as error:
             return Answer(f"the image cannot be read: {error}", FAILED)
@@ -226,7 +324,7 @@ class OpenAIBackend:
         held = self._budget.hold(most) if self._budget else 0.0
         usage: Mapping[str, int] = {}
         try:
-            answer = await self._try(request, body, n_likely + longest, stopped)
+            answer = await self._try(request, body, n_likely + longest, stopped, draw)
             usage = answer.usage or (most if answer.status != FAILED else {})
             self._unanswered = 0 if usage else self._unanswered + 1
         finally:
@@ -239,9 +337,12 @@ class OpenAIBackend:
             )
         return answer
 
-    async def _try(self, request: Request, body: dict[str, Any], n_tokens: int, stopped: Callable[[], bool]) -> Answer:
-        name, reason = self._name(request), ""
-        for attempt in range(self._settings.retries + 1):
+    async def _try(
+        self, request: Request, body: dict[str, Any], n_tokens: int, stopped: Callable[[], bool], draw: int
+    ) -> Answer:
+        name, reason, attempt = f"{self._name(request)}{f'-{draw}' if draw else ''}", "", -1
+        while attempt < self._settings.retries:
+            attempt += 1
             await self._wait(n_tokens)
             if attempt and stopped():
                 break
@@ -252,8 +353,14 @@ class OpenAIBackend:
                 return self.chat.read(reply.parse(), request)
             except openai.APIStatusError as error:
                 reason = self._reason(error)
-                if error.status_code in (400, 422) and "response_format" in body and "response_format" in reason:
-                    return await self._without_forms(request, n_tokens, stopped)
+                if error.status_code in (400, 422):
+                    self.chat.learn(reason, body)
+                    changed = self.chat.body(request, draw)
+                    if request.candidate_tokens and not self.chat.log_probabilities and "logprobs" in body:
+                        return Answer(NO_LOG_PROBABILITIES, FAILED)
+                    if changed != body:
+                        body, attempt = changed, attempt - 1
+                        continue
                 fault = self._fault_of_the_run(error, reason)
                 wait = retry_after(error.response.headers)
                 temporary = error.status_code in (408, 409, 429) or error.status_code >= 500
@@ -270,13 +377,6 @@ class OpenAIBackend:
             elif attempt < self._settings.retries:
                 await asyncio.sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.75, 1.0))
         return Answer(reason, FAILED)
-
-    async def _without_forms(self, request: Request, n_tokens: int, stopped: Callable[[], bool]) -> Answer:
-        """Ask a server that refuses structured outputs in words alone, this time and from now on."""
-        if self.chat.structured:
-            log.warning("The server refuses response_format; its answers are read by the strict parser instead.")
-            self.chat.structured = False
-        return await self._try(request, self.chat.body(request), n_tokens, stopped)
 
     async def _wait(self, n_tokens: float) -> None:
         """Wait as long as the server asked everybody to, then for the limits."""
@@ -303,7 +403,7 @@ class OpenAIBackend:
         if error.status_code == 404:
             return T2IEvalError(
                 f"The server at {server} does not know model '{self._settings.model}' or the address ({reason}); correct "
-                "teacher.openai.model or teacher.openai.base_url."
+                f"{self._section}.model or {self._section}.base_url."
             )
         if error.code == "insufficient_quota":
             return T2IEvalError(
@@ -359,12 +459,17 @@ def _usage(completion: ChatCompletion) -> dict[str, int]:
 def _distribution(choice: Any, choices: Sequence[str], usage: dict[str, int]) -> Answer:
     """The probabilities of ``choices`` at the first token, and that of everything else."""
     try:
-        tops = choice.logprobs.content[0].top_logprobs
-        masses = [(top.token.strip(), math.exp(min(top.logprob, 0.0))) for top in tops]
+        content = choice.logprobs.content
+        tops = content[_first_of_the_answer([token.token for token in content])].top_logprobs
+        masses = [(_plain(top.token), math.exp(min(top.logprob, 0.0))) for top in tops]
     except (AttributeError, IndexError, TypeError):
-        reason = f"{MALFORMED}: the server gives no log-probabilities; use the decomposed protocol or another server"
-        return Answer(reason, FAILED, usage=usage)
-    inside = {word: sum(mass for token, mass in masses if token == word) for word in choices}
+        return Answer(NO_LOG_PROBABILITIES, FAILED, usage=usage)
+    folded = len({word.casefold() for word in choices}) == len(choices)  # Yes, YES and yes are one answer
+
+    def same(token: str, word: str) -> bool:
+        return token.casefold() == word.casefold() if folded else token == word
+
+    inside = {word: sum(mass for token, mass in masses if same(token, word)) for word in choices}
     total = sum(inside.values())
     if total <= 0:
         return Answer(f"{MALFORMED}: none of the words asked for is among the likeliest", FAILED, usage=usage)
@@ -374,6 +479,67 @@ def _distribution(choice: Any, choices: Sequence[str], usage: dict[str, int]) ->
         out_of_vocabulary_mass=max(1 - total, 0.0),
         usage=usage,
     )
+
+
+def _plain(token: str) -> str:
+    """A token without the blank before it, however its tokenizer writes that."""
+    return token.strip(" \t\r\n\u2581\u0120")
+
+
+def _first_of_the_answer(tokens: Sequence[str]) -> int:
+    """The position of the first token that is no reasoning and no blank.
+
+    Example:
+        >>> _first_of_the_answer(["<think>", "hm", "</think>", "\\n", "yes"]), _first_of_the_answer([" yes"])
+        (4, 0)
+    """
+    start = max((i + 1 for i, token in enumerate(tokens) if "</think" in token), default=0)
+    return next((i for i in range(start, len(tokens)) if _plain(tokens[i])), start)
+
+
+def _pooled(drawn: Sequence[Answer], choices: Sequence[str]) -> Answer:
+    """The shares of ``choices`` among drawn answers; what is none of them is outside."""
+    failed = next((answer for answer in drawn if answer.status == FAILED), None)
+    usage = dict(sum((Counter(answer.usage) for answer in drawn), Counter[str]()))
+    if failed is not None:
+        return replace(failed, usage=usage)
+    words = [_word(answer.text, choices) for answer in drawn]
+    counts = Counter(word for word in words if word is not None)
+    total = counts.total()
+    if not total:
+        return Answer(f"{MALFORMED}: no sample is one of the words asked for: {drawn[0].text}", FAILED, usage=usage)
+    shares = {word: counts[word] / total for word in choices}
+    return Answer(
+        max(shares, key=lambda word: shares[word]),
+        probabilities=shares,
+        out_of_vocabulary_mass=1 - total / len(drawn),
+        usage=usage,
+    )
+
+
+def _word(text: str, choices: Sequence[str]) -> str | None:
+    """The one of ``choices`` that ``text`` states or begins with, as its first token does, or ``None``."""
+    for stated in (read_statement(text).word, next(iter(text.split()), "").strip("*_`\"'.,:;!")):
+        exact = [word for word in choices if word == stated]
+        alike = exact or [word for word in choices if word.casefold() == stated.casefold()]
+        if len(alike) == 1:
+            return alike[0]
+    return None
+
+
+def _validated(schema: type[ResponseSchema], text: str) -> ResponseSchema:
+    """``text`` by ``schema``; a score that a server wrote as a number instead of a text counts too."""
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError:
+        fields = json.loads(text) if text.rstrip().endswith("}") else {}
+        if (
+            not isinstance(fields, dict)
+            or not isinstance(fields.get("score"), int)
+            or isinstance(fields["score"], bool)
+        ):
+            raise
+        return schema.model_validate(fields | {"score": str(fields["score"])})
 
 
 def _data_url(data: bytes) -> str:

@@ -21,7 +21,9 @@ class OpenAISettings(BaseModel):
         temperature: sampling temperature.
         seed: sent with every request; servers may ignore it.
         structured: ask for JSON after a schema where the answer has one. A server that refuses is asked in words instead.
-        token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second.
+        token_limit: the name of the limit on an answer's length; newer models of OpenAI want the second, which is learned.
+        samples: answers to draw at temperature 1 where a distribution over words is wanted and the server gives no
+            log-probabilities; 0 to fail instead.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,9 +39,10 @@ class OpenAISettings(BaseModel):
     seed: int = Field(ge=0)
     structured: bool
     token_limit: Literal["max_tokens", "max_completion_tokens"]
+    samples: int = Field(ge=0)
 
     @property
     def identity(self) -> dict[str, object]:
         """What decides an answer besides the request; the server's address does not, so that a team shares answers."""
         chosen = ("model", "temperature", "seed", "structured")
-        return {name: getattr(self, name) for name in chosen}
+        return {name: getattr(self, name) for name in chosen} | ({"samples": self.samples} if self.samples else {})
