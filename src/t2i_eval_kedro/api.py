@@ -286,13 +286,13 @@ def _served(
     opened = _project(params=params, root=root, judging=judging).neutral(
         {"judging": {"wording": "full"}} | dict(params)
     )
-    server = {**opened.parameters["teacher"]["openai"], "model": model, "base_url": base_url}
-    settings = validated(OpenAISettings, server, "teacher.openai")
+    server = {**opened.parameters["judging"]["server"], "model": model, "base_url": base_url}
+    settings = validated(OpenAISettings, server, "judging.server")
     key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else "")
     if not key:
         raise T2IEvalError("OPENAI_API_KEY is not set; set it to the key of the server.")
     keys = Keys(settings.identity, images.read)
-    backend: Backend = OpenAIBackend(settings, SecretStr(key), images.read, name=keys)
+    backend: Backend = OpenAIBackend(settings, SecretStr(key), images.read, name=keys, section="judging.server")
     if judging["answers"] is not None:
         backend = CachedBackend(backend, AnswerStore(Path(judging["answers"])), keys)
     return Judge(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from t2i_eval_kedro import schema
@@ -11,6 +14,7 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, judg
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
 
+CONF = Path(__file__).parents[2] / "conf/base"
 ITEMS = schema.ITEMS.frame(
     {"item_id": i, "benchmark": "b", "prompt_id": "p", "prompt": "a cat", "generator": "g", "image": f"{i}.png"}
     for i in ("i", "j")
@@ -92,7 +96,7 @@ def test_every_protocol_is_built_by_its_name(full: Wording) -> None:
 
 
 def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
-    settings = {"wording": "full", "wordings": {}, "similarity": {"model": "m"}}
+    settings = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
     with pytest.raises(ValidationError, match="no protocol 'dgs'; the protocols are levels, decomposed"):
-        JudgingSettings(**settings, protocols=["dgs"])
-    assert JudgingSettings(**settings, protocols=list(PROTOCOLS)).options.answer_vocabulary == "digits"
+        JudgingSettings(**settings | {"protocols": ["dgs"]})
+    assert JudgingSettings(**settings | {"protocols": list(PROTOCOLS)}).options.answer_vocabulary == "digits"

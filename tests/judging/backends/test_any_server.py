@@ -14,22 +14,31 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from plain_settings import settings_of
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Request as HTTPRequest
 from werkzeug import Response
 
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.cache import Keys
 from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols import EvaluationItem, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+from t2i_eval_kedro.judging.shards import BatchImages
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import FAILED, OK
 
+CONF = Path(__file__).parents[3] / "conf/base"
 PIXEL = b"\x89PNG\r\n\x1a\n"
 LINES = "appearance | cat | Is the cat sharp?\nattributes | cat | Is there a cat?\nrelations | cat, mat | Is the cat on the mat?"
 SLOTS = "Object: cat\nCount: none\nColor: none\nStyle: none\nSpatial: on the mat\nAction: none"
@@ -261,3 +270,25 @@ def test_without_samples_a_server_that_gives_no_log_probabilities_fails_with_tha
     judged = judge(ITEMS[:1], build("levels", full), backend, name="m")
     assert judged.scores["status"].tolist() == [FAILED]
     assert "no log-probabilities" in judged.scores["explanation"].iloc[0]
+
+
+def test_the_settings_open_a_server_and_its_answers_are_kept(
+    httpserver: HTTPServer, full: Wording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = Server(KINDS["vllm"])
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(server.serve)
+    given = yaml.safe_load((CONF / "parameters_judging.yml").read_text())["judging"]
+    address = given["server"] | {"base_url": httpserver.url_for("/v1"), "model": "m"}
+    changed = {"backend": "openai", "server": address, "answers": str(tmp_path / "answers.sqlite")}
+    judging = JudgingSettings.model_validate(given | changed)
+    model = settings_of(ModelSettings, model="none/such")
+    images = BatchImages({item.image: PIXEL + item.image.encode() for item in ITEMS})
+    for _ in range(2):
+        backend = open_backend(model, None, images, judging)
+        backend.require_tokens([("yes", "no")])
+        judged = judge(ITEMS, build("dsg", full), cache_answers(backend, model, None, images, judging), name="m")
+        assert set(judged.scores["status"]) == {OK}
+    assert len(httpserver.log) - server.refused.total() == 6  # three items, two questions, nothing twice
+    with pytest.raises(T2IEvalError, match="--lora-modules"):
+        open_backend(model, tmp_path, images, judging)
