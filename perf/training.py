@@ -35,12 +35,12 @@ DIFFERENCES = (
 
 
 def main() -> dict[str, object]:
-    for variant in VARIANTS:  # the data and the teacher do not depend on the seed
-        kedro(variant, SEEDS[0], "ingestion,teacher_distillation")
-    cells = [(variant, seed) for variant in VARIANTS for seed in SEEDS]
+    runs = [(variant, seed) for variant in VARIANTS for seed in SEEDS]
+    for run in runs:  # one after the other, as they write the same files; only the first ingests and asks
+        kedro(*run, "ingestion,teacher_distillation")
     with ThreadPoolExecutor(WORKERS) as pool:
-        times = list(pool.map(lambda cell: kedro(*cell, "rebalancing,sft,grpo,meta_evaluation,reporting"), cells))
-    seconds = {f"{variant}/seed_{seed}": time for (variant, seed), time in zip(cells, times, strict=True)}
+        times = list(pool.map(lambda run: kedro(*run, "rebalancing,sft,grpo,meta_evaluation,reporting"), runs))
+    seconds = {f"{variant}/seed_{seed}": time for (variant, seed), time in zip(runs, times, strict=True)}
     replicates = spearman_draws(DATA)
     table = {name: interval(draws.mean(axis=0)) for name, draws in replicates.items()}
     differences = {
@@ -59,7 +59,7 @@ def main() -> dict[str, object]:
 
 
 def kedro(variant: str, seed: int, pipelines: str) -> float:
-    """Run ``pipelines`` of one cell with one thread; returns the seconds it took."""
+    """Run ``pipelines`` of one variant and seed with one thread; returns the seconds it took."""
     start = time.monotonic()
     subprocess.run(
         [
