@@ -8,11 +8,13 @@ prompts are assigned to folds, and every fold is scored with the threshold that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from t2i_eval_kedro.statistics.kernels import Floats, Ints
+if TYPE_CHECKING:  # numba is slow to import, and ratings are averaged where nothing else needs it
+    from t2i_eval_kedro.statistics.kernels import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
 
