@@ -148,6 +148,12 @@ ITEMS = Table(
     },
 )
 
+
+def mask_key(image: str) -> str:
+    """The key in the image store of the mask of structural faults that belongs to the image with key ``image``."""
+    return f"masks/{image}.png"
+
+
 SPLITS = Table("splits", ("item_id", "split_name"), {"item_id": _STRING, "split_name": _STRING, "fold": _STRING})
 
 RATINGS = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,10 @@ import pytest
 from PIL import Image
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import mask_key
 from t2i_eval_kedro.shapes.generators import GENERATORS
-from t2i_eval_kedro.shapes.make import ShapesBenchmark, make_shapes, sample_scenes
-from t2i_eval_kedro.shapes.raters import RATERS, Rater
-from t2i_eval_kedro.shapes.render import BACKGROUND, RGB, Degradation, draw, place, render
-from t2i_eval_kedro.shapes.scene import COLORS, SHAPES, SIZES, Group, Scene, prompt_text
+from t2i_eval_kedro.shapes.make import PAIRS, ShapesBenchmark, make_shapes
+from t2i_eval_kedro.shapes.raters import RATERS
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,17 @@ def small() -> ShapesBenchmark:
     return make_shapes(n_prompts=40, seed=0)
 
 
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
 def _digest(benchmark: ShapesBenchmark) -> str:
     """A hash of every table and every pixel (not of the PNG files: their compression belongs to Pillow's zlib)."""
     digest = hashlib.sha256()
-    for table in (benchmark.items, benchmark.ratings, benchmark.elements, benchmark.element_ratings):
-        digest.update(table.to_csv(index=False).encode())
+    for name in ("items", "ratings", "elements", "element_ratings", "preferences"):
+        digest.update(getattr(benchmark, name).to_csv(index=False).encode())
     for key, png in benchmark.images:
-        digest.update(key.encode() + Image.open(io.BytesIO(png)).tobytes())
+        digest.update(key.encode() + _pixels(png).tobytes())
     return digest.hexdigest()
 
 
@@ -46,6 +50,7 @@ def test_tables_join_and_cover_every_prompt_generator_and_rater(small: ShapesBen
         small.elements, on=["prompt_id", "element_id"]
     )
     assert len(joined) == len(small.element_ratings)
+    assert set(small.elements["expected"]) == {"yes"}
 
 
 def test_relations_are_rated_where_the_prompt_states_one_and_only_there(small: ShapesBenchmark) -> None:
@@ -55,16 +60,18 @@ def test_relations_are_rated_where_the_prompt_states_one_and_only_there(small: S
     assert 0 < len(rated) < len(truth)
 
 
+def _truth(made: ShapesBenchmark) -> pd.DataFrame:
+    truths = {row.item_id: json.loads(row.attributes)["truth"] for row in made.items.itertuples()}
+    return pd.DataFrame(truths).T.astype(float)
+
+
 def test_ratings_are_integers_that_follow_the_truth(small: ShapesBenchmark) -> None:
     scores = small.ratings["score"]
     assert scores.between(0, 10).all()
     assert (scores == scores.round()).all()
-    truth = pd.DataFrame(
-        {row.item_id: json.loads(row.attributes)["truth"] for row in small.items.itertuples()}
-    ).T.astype(float)
     mean = small.ratings.groupby(["item_id", "dimension"])["score"].mean().unstack()
     for dimension in ("overall", "appearance", "attributes", "relations"):
-        assert mean[dimension].corr(truth[dimension]) > 0.9
+        assert mean[dimension].corr(_truth(small)[dimension]) > 0.9
 
 
 def test_raters_differ_in_bias_and_some_labels_are_flipped(small: ShapesBenchmark) -> None:
@@ -75,67 +82,87 @@ def test_raters_differ_in_bias_and_some_labels_are_flipped(small: ShapesBenchmar
     assert 0.01 < np.mean(wrong) < 0.08
 
 
-def test_a_rater_without_noise_gives_the_rounded_and_clipped_truth() -> None:
-    rater = Rater("exact", {"overall": 3.0}, {}, {"overall": 0.0, "appearance": 0.0}, 0.0)
-    rng = np.random.default_rng(0)
-    assert rater.score("appearance", 6.4, rng) == 6.0
-    assert rater.score("overall", 9.0, rng) == 10.0
-    assert [rater.label(value, rng) for value in (True, False)] == [1.0, 0.0]
+def test_preferences_compare_images_of_one_prompt_and_follow_the_truth(small: ShapesBenchmark) -> None:
+    preferences = small.preferences
+    prompt_of = small.items.set_index("item_id")["prompt_id"]
+    for side in ("item_a", "item_b"):
+        assert (preferences[side].map(prompt_of) == preferences["prompt_id"]).all()
+    assert (preferences["item_a"] != preferences["item_b"]).all()
+    assert (preferences.groupby("prompt_id").size() == PAIRS * len(RATERS)).all()
+    overall = _truth(small)["overall"]
+    difference = preferences["item_a"].map(overall) - preferences["item_b"].map(overall)
+    means = difference.groupby(preferences["label"]).mean()
+    assert means["a"] > 1.5 > -1.5 > means["b"]
+    assert abs(means["tie"]) < 0.7
+    assert 0.1 < (preferences["label"] == "tie").mean() < 0.4
 
 
 def test_same_seed_same_bytes_and_another_seed_another_benchmark(small: ShapesBenchmark) -> None:
     again = make_shapes(n_prompts=40, seed=0)
-    assert again.images == small.images
+    assert list(again.images) == list(small.images)
     assert _digest(again) == _digest(small)
     assert _digest(make_shapes(n_prompts=40, seed=1)) != _digest(small)
 
 
 def test_the_benchmark_has_not_changed() -> None:
+    """Where it should change, raise `make.VERSION` too."""
     assert (
-        _digest(make_shapes(n_prompts=5, seed=0)) == "ea272832a46cd3159b494eaea21ed471a91de9e6e3e3a199f203a683dae8baaa"
+        _digest(make_shapes(n_prompts=5, seed=0)) == "d4ed0608dca1a4645a88bc19189d6f3b7a85d59222e4819e70247c65a954c03c"
     )
 
 
 def test_first_items_do_not_depend_on_the_number_of_prompts(small: ShapesBenchmark) -> None:
     fewer = make_shapes(n_prompts=3, seed=0)
     n = 3 * len(GENERATORS)
-    assert fewer.images == small.images[:n]
+    assert list(fewer.images) == small.images[:n]
     pd.testing.assert_frame_equal(fewer.items, small.items.head(n))
 
 
-@pytest.mark.parametrize("n", [0, -1, 10_001])
-def test_an_impossible_size_is_refused(n: int) -> None:
-    with pytest.raises(T2IEvalError, match=str(n)):
-        make_shapes(n_prompts=n)
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"n_prompts": 0}, "0"),
+        ({"n_prompts": 10_001}, "10001"),
+        ({"generators": 9}, "9"),
+        ({"side": 100}, "100"),
+        ({"raters": "nobody"}, "nobody"),
+    ],
+)
+def test_an_impossible_setting_is_refused(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(T2IEvalError, match=named):
+        make_shapes(**{"n_prompts": 1} | settings)
 
 
-def test_prompts_stay_distinct_when_short_prompts_run_out() -> None:
-    texts = [prompt_text(scene) for scene in sample_scenes(3000, seed=2)]
-    assert len(set(texts)) == 3000
+def test_side_raters_and_structure_leave_the_scenes_as_they_are() -> None:
+    plain = make_shapes(3)
+
+    def scenes(made: ShapesBenchmark) -> list[Any]:
+        return [json.loads(text)["image_scene"] for text in made.items["attributes"]]
+
+    for settings in ({"side": 256}, {"raters": "crowd"}, {"structure": True}):
+        other = make_shapes(3, **settings)
+        assert scenes(other) == scenes(plain)
+        assert list(other.items["prompt"]) == list(plain.items["prompt"])
+    assert _pixels(make_shapes(1, side=512).images[0][1]).shape == (512, 512, 3)
+    assert make_shapes(3, raters="crowd").ratings["rater_id"].nunique() == 12
+    assert len(make_shapes(2, generators=24).items) == 48
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("color", COLORS)
-def test_each_object_is_drawn_in_its_colour_at_its_place(shape: str, color: str) -> None:
-    scene = Scene((Group(shape, color, "large", 2, 3),))
-    objects = place(scene, np.random.default_rng(5))
-    image = draw(objects, Degradation())
-    assert image.size == (64, 64)
-    assert len({o.cell for o in objects}) == 2
-    for o in objects:
-        assert image.getpixel((int(o.x), int(o.y))) == RGB[color]
-    pixels = np.asarray(image)
-    assert (pixels[:, :30] == BACKGROUND).all()
-    assert (pixels[:30] == BACKGROUND).all()
-
-
-def test_size_blur_and_haze_change_the_picture_as_they_should() -> None:
-    def ink(size: str, degradation: Degradation) -> np.ndarray:
-        image = render(Scene((Group("square", "blue", size, 1, 0),)), degradation, np.random.default_rng(1))
-        return np.asarray(image).astype(float)
-
-    areas = [(ink(size, Degradation()) != BACKGROUND).any(axis=2).sum() for size in SIZES]
-    assert areas[1] > 2 * areas[0]
-    sharp, blurry, hazy = (ink("large", d) for d in (Degradation(), Degradation(blur=0.8), Degradation(haze=0.8)))
-    assert np.abs(np.diff(blurry, axis=1)).max() < 0.5 * np.abs(np.diff(sharp, axis=1)).max()
-    assert np.ptp(hazy) < 0.5 * np.ptp(sharp)
+def test_structural_faults_have_masks_scores_and_ratings() -> None:
+    made = make_shapes(12, structure=True, side=256)
+    plain = make_shapes(12, side=256)
+    images = dict(made.images)
+    assert len(images) == len(made.images) == 2 * len(made.items)
+    faulty = 0
+    for row, (key, before) in zip(made.items.itertuples(), plain.images, strict=True):
+        attributes = json.loads(row.attributes)
+        mask = _pixels(images[mask_key(key)])
+        assert mask.shape == (256, 256)
+        assert set(np.unique(mask)) <= {0, 1}
+        assert bool(attributes["flaws"]) == bool(mask.any()) == (attributes["truth"]["structure"] < 10)
+        assert (images[key] == before) == (not attributes["flaws"])
+        faulty += bool(attributes["flaws"])
+    assert 0.4 < faulty / len(made.items) < 0.8
+    rated = made.ratings[made.ratings["dimension"] == "structure"]
+    assert set(rated["item_id"]) == set(made.items["item_id"])
+    assert rated.groupby("item_id")["score"].mean().corr(_truth(made)["structure"]) > 0.85

@@ -121,6 +121,23 @@ def leave_generators_out(
     return schema.SPLITS.check(splits)
 
 
+def only_tested(splits: pd.DataFrame, items: pd.DataFrame, generators: Sequence[str]) -> pd.DataFrame:
+    """``splits`` of ``items`` in which the items of ``generators`` count in the fold ``test`` alone.
+
+    Raises:
+        T2IEvalError: one of the ``generators`` made no item.
+    """
+    known = set(items["generator"])
+    strange = [generator for generator in generators if generator not in known]
+    if strange:
+        raise T2IEvalError(
+            f"There is no generator '{strange[0]}' to hold out of training; there are {', '.join(sorted(known))}."
+        )
+    held_out = set(items.loc[items["generator"].isin(list(generators)), "item_id"])
+    counts = ~splits["item_id"].isin(held_out) | (splits["fold"] == "test")
+    return schema.SPLITS.check(splits.assign(fold=splits["fold"].where(counts, UNUSED)))
+
+
 def with_unused(splits: pd.DataFrame, item_ids: pd.Series) -> pd.DataFrame:
     """``splits`` and a row for each of ``item_ids``, which count in no fold of any split in it."""
     rest = [

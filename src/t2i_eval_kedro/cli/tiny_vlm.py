@@ -20,10 +20,18 @@ from t2i_eval_kedro.cli.errors import readable_errors
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Random seed for the weights and the pre-training scenes."
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes that draw batches."
+)
 @readable_errors
-def build_tiny_vlm(out: Path, seed: int) -> None:
-    """Pre-train the embedded tiny vision-language model on generic questions over synthetic shapes."""
-    from t2i_eval_kedro.shapes.pretrain import pretrain  # torch is slow to import
+def build_tiny_vlm(out: Path, seed: int, device: str, workers: int) -> None:
+    """Pre-train the embedded tiny vision-language model on generic questions over synthetic shapes.
 
-    pretrain(out, seed=seed)
+    A run that was cut off goes on where it last saved its state, every 200 steps.
+    """
+    from t2i_eval_kedro.shapes.build import build  # torch is slow to import
+    from t2i_eval_kedro.shapes.pretrain import Recipe
+
+    build(out, Recipe(seed=seed), device=device, workers=workers)
     click.echo(f"The model is in {out}.")

@@ -39,6 +39,8 @@ class ModelSettings(Settings):
         max_pixels: largest number of pixels of an image that the processor is given; larger ones are reduced, in training and judging
             alike. None for no limit but the processor's own.
         model_init_kwargs: further arguments of ``from_pretrained``: ``attn_implementation``, ``device_map``, ``max_memory``, ...
+        threads: number of torch's threads on the CPU, for training and judging; null for torch's own choice. A small model is slower with more
+            than one wherever another process has a core.
         trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
         thinking: for a model that thinks before it answers: ``closed`` ends each request with an empty block of thoughts, so that the
             answer comes at once; ``generated`` lets it think first, which only free-form answers allow.
@@ -54,6 +56,7 @@ class ModelSettings(Settings):
     min_pixels: int | None = Field(ge=1)
     max_pixels: int | None = Field(ge=1)
     model_init_kwargs: dict[str, Any]
+    threads: int | None = Field(default=None, ge=1)
     trust_remote_code: bool
     thinking: Literal["closed", "generated"]
     licence: str
@@ -85,7 +88,11 @@ class ModelSettings(Settings):
         )
 
     def load(self, *, adapter: Path | None = None, trainable: bool = False, merge: bool = False) -> Any:
-        """The model, see :func:`t2i_eval_kedro.models.loading.load_model`."""
+        """The model, see :func:`t2i_eval_kedro.models.loading.load_model`; from then on torch has ``threads`` threads."""
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
         return load_model(
             self.model,
             adapter=adapter,

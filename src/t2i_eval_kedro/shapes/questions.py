@@ -1,20 +1,24 @@
-"""Generic questions about a picture of shapes, with their answers: what the tiny model is pre-trained on.
+"""Generic questions with their answers, over pictures of shapes, pairs of pictures, or no picture: what the tiny model is
+pre-trained on.
 
-No answer is a score and no generator or rater of the benchmark is involved: pictures come from `sample_picture`, which
-draws scenes at random, some with their groups off the prompts' grid of relations, some blurred or hazy.
+No answer is a score and no generator or rater of the benchmark is involved: pictures come from `sample_picture`, which draws
+scenes at random, some with their groups off the prompts' paths of relations, some blurred or hazy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, permutations
+from typing import Any, TypeVar
 
 import numpy as np
 
-from t2i_eval_kedro.shapes.render import Degradation
+from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements, fill, other_value, prompt_text, sample_statement
+from t2i_eval_kedro.shapes.render import Degradation, sample_severity
 from t2i_eval_kedro.shapes.scene import (
     COLORS,
+    MAX_GROUPS,
     NUMBERS,
     RELATIONS,
     SHAPES,
@@ -22,49 +26,174 @@ from t2i_eval_kedro.shapes.scene import (
     Group,
     Scene,
     count_question,
+    fits,
+    layout_relations,
     layouts,
+    noun,
     plural,
-    prompt_text,
+    region_cells,
     relation,
     sample_scene,
 )
 from t2i_eval_kedro.shapes.truth import clarity
 
 QUADRANTS = ("upper left", "upper right", "lower left", "lower right")
+#: Words for levels, worst to best; they and the numerals 0 to 10 are learned alike.
+LEVEL_WORDS = ("wrong", "bad", "partly", "mostly", "good")
+_NOTHING = "nothing"
 
-Pair = tuple[str, str]
-
-
-def sample_picture(rng: np.random.Generator) -> tuple[Scene, Degradation]:
-    """A random scene, one in six with its groups in any quadrants, and a degradation (none in half of the cases)."""
-    scene = sample_scene(rng)
-    if rng.random() < 1 / 6:
-        quadrants = rng.permutation(4)[: len(scene.groups)]
-        scene = Scene(tuple(replace(group, quadrant=int(q)) for group, q in zip(scene.groups, quadrants, strict=True)))
-    blur, haze = (round(float(rng.uniform(0.1, 0.9)), 3) if rng.random() < 0.3 else 0.0 for _ in range(2))
-    return scene, Degradation(blur, haze)
+T = TypeVar("T")
 
 
-def adjacent(first: Group, second: Group) -> bool:
-    """Whether the two groups' quadrants share a side."""
-    return {first.quadrant, second.quadrant} not in ({0, 3}, {1, 2})
+@dataclass(frozen=True)
+class Pair:
+    """A question and its answer; ``about`` is the core of the description that it quotes, or ""."""
+
+    question: str
+    answer: str
+    about: str = ""
 
 
-def captions(scene: Scene) -> list[str]:
-    """Every prompt that describes the scene; none where no order of the groups puts neighbours side by side."""
+@dataclass(frozen=True)
+class Shown:
+    """A picture as questions see it: what is in it and how far it is spoiled."""
+
+    scene: Scene
+    degradation: Degradation
+
+
+def sample_picture(rng: np.random.Generator, max_groups: int = MAX_GROUPS) -> Shown:
+    """A random scene, one in six with its groups in any regions, and a degradation (none in half of the cases)."""
+    scene = sample_scene(rng, max_groups)
+    if rng.random() < 1 / 6 and len(scene.groups) < MAX_GROUPS:
+        regions = rng.permutation(4)[: len(scene.groups)]
+        scene = Scene(tuple(replace(group, region=int(q)) for group, q in zip(scene.groups, regions, strict=True)))
+    return Shown(scene, sample_degradation(rng))
+
+
+def sample_degradation(rng: np.random.Generator) -> Degradation:
+    """Blur and haze, each in 3 of 10 pictures; no grain, which belongs to what is held out."""
+    blur, haze = (sample_severity(0.1, 0.9, rng) if rng.random() < 0.3 else 0.0 for _ in range(2))
+    return Degradation(blur, haze)
+
+
+def paths(scene: Scene) -> list[Scene]:
+    """The scene with its groups in every order in which consecutive ones are side by side or one above the other."""
     return [
-        prompt_text(Scene(order))
+        Scene(order)
         for order in permutations(scene.groups)
-        if all(adjacent(a, b) for a, b in pairwise(order))
+        if all(relation(a, b) is not None for a, b in pairwise(order))
     ]
 
 
-def ask(scene: Scene, degradation: Degradation, kind: str, rng: np.random.Generator) -> Pair | None:
-    """One question of this ``kind`` (a key of `KINDS`) and its answer; None where the picture does not allow it."""
-    return _ASKERS[kind](scene, degradation, rng)
+def vary(scene: Scene, changes: int, rng: np.random.Generator) -> Scene:
+    """The scene with up to ``changes`` changes to colour, size, number, shape or place, or a group more or less."""
+    for _ in range(changes):
+        scene = _changed(scene, rng)
+    return scene
 
 
-def _pick(values: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:
+def _changed(scene: Scene, rng: np.random.Generator) -> Scene:
+    groups = list(scene.groups)
+    i = int(rng.integers(len(groups)))
+    what = _pick(("color", "color", "size", "count", "count", "shape", "relation", "relation", "more", "less"), rng)
+    unused = [shape for shape in SHAPES if scene.find(shape) is None]
+    if what in ("color", "size", "count"):
+        value: Any = other_value(what, getattr(groups[i], what), rng)
+        changed = replace(groups[i], **{what: value})
+        if changed.count <= len(region_cells(changed.region)):
+            groups[i] = changed
+    elif what == "shape":
+        groups[i] = replace(groups[i], shape=_pick(unused, rng))
+    elif what == "relation" and len(groups) > 1:
+        choices = [layout for layout in layouts(len(groups)) if fits([g.count for g in groups], layout)]
+        layout = choices[int(rng.integers(len(choices)))]
+        groups = [replace(group, region=region) for group, region in zip(groups, layout, strict=True)]
+    elif what == "more" and len(groups) < MAX_GROUPS - 1:
+        known = layout_relations([group.region for group in groups])
+        choices = [layout for layout in layouts(len(groups) + 1) if layout_relations(layout)[:-1] == known]
+        layout = choices[int(rng.integers(len(choices)))] if choices else ()
+        new = replace(sample_scene(rng, 1).groups[0], shape=_pick(unused, rng))
+        groups = [replace(g, region=r) for g, r in zip([*groups, new], layout, strict=False)] or groups
+    elif what == "less" and len(groups) > 1:
+        groups = groups[:-1] if rng.random() < 0.5 else groups[1:]
+    return Scene(tuple(groups))
+
+
+def description(scene: Scene, rng: np.random.Generator, changes: int) -> ScenePrompt | None:
+    """A description of the scene that may be wrong, ``changes`` times; None where no order of the groups is a path."""
+    orders = paths(scene)
+    if not orders:
+        return None
+    prompt = sample_statement(vary(orders[int(rng.integers(len(orders)))], changes, rng), rng)
+    return fill(prompt, int(rng.integers(8, 44)), rng) if rng.random() < 0.4 else prompt
+
+
+def wrong_parts(prompt: ScenePrompt, seen: Scene) -> list[str]:
+    """What the picture ``seen`` shows otherwise than ``prompt`` states, in the order of the prompt."""
+    found: list[str] = []
+    conflict = prompt.conflict
+    for i, wanted in enumerate(prompt.scene.groups):
+        group = seen.find(wanted.shape)
+        if group is None:
+            found.append(f"no {wanted.shape}")
+            continue
+        values = {name: {getattr(wanted, name)} for name in (*prompt.stated[i], "count")}
+        if conflict is not None and conflict.group == i:
+            values[conflict.attribute].add(conflict.value)  # one of the two is always wrong
+        differs = {name for name, stated in values.items() if stated != {getattr(group, name)}}
+        if prompt.not_color[i] == group.color:
+            differs.add("color")
+        found += [f"the {group.shape} is {getattr(group, name)}" for name in ("color", "size") if name in differs]
+        if "count" in differs:
+            found.append(f"{NUMBERS[group.count - 1]} {noun(group)}")
+    for a, b in pairwise(prompt.scene.groups):
+        seen_a, seen_b = seen.find(a.shape), seen.find(b.shape)
+        if seen_a is not None and seen_b is not None and relation(seen_a, seen_b) != relation(a, b):
+            found.append(f"the {a.shape} is {relation(seen_a, seen_b) or 'not near'} the {b.shape}")
+    if prompt.absent is not None and seen.find(prompt.absent) is not None:
+        found.append(f"a {prompt.absent}")
+    return found
+
+
+def ask(shown: Shown, kind: str, rng: np.random.Generator) -> Pair | None:
+    """One question of this ``kind`` (a key of `PICTURE_KINDS`); None where the picture does not allow it."""
+    return _PICTURE_ASKERS[kind](shown, rng)
+
+
+def ask_pair(first: Shown, second: Shown, described: Scene, kind: str, rng: np.random.Generator) -> Pair | None:
+    """One question of this ``kind`` (a key of `PAIR_KINDS`) about two pictures in one conversation.
+
+    ``described`` is the scene that descriptions are made of; None where the two pictures are too much alike to choose.
+    """
+    if kind == "clearer":
+        a, b = ((1 - s.degradation.blur) * (1 - s.degradation.haze) for s in (first, second))
+        if abs(a - b) < 0.08:
+            return None
+        return Pair("which image is clearer ?", "first" if a > b else "second")
+    if kind in ("fits", "part fits"):
+        if kind == "fits":
+            prompt = description(described, rng, int(rng.integers(2)))
+        else:
+            prompt = sample_statement(Scene((_pick(described.groups, rng),)), rng)
+        if prompt is None:
+            return None
+        a, b = (len(wrong_parts(prompt, s.scene)) for s in (first, second))
+        if a == b:
+            return None
+        return Pair(f"{prompt_text(prompt)} , which image fits better ?", "first" if a < b else "second", prompt.core)
+    number = int(rng.integers(2))
+    about = "match" if kind == "either matches" else _pick(("yes_no", "color", "clarity"), rng)
+    pair = ask((first, second)[number], about, rng)
+    return pair and replace(pair, question=f"in the {('first', 'second')[number]} image , {pair.question}")
+
+
+def ask_text(kind: str, rng: np.random.Generator) -> Pair:
+    """One question of this ``kind`` (a key of `TEXT_KINDS`) that needs no picture."""
+    return _TEXT_ASKERS[kind](rng)
+
+
+def _pick(values: Sequence[T], rng: np.random.Generator) -> T:
     return values[int(rng.integers(len(values)))]
 
 
@@ -72,148 +201,247 @@ def _subject(scene: Scene, rng: np.random.Generator, absent: float = 0.12) -> tu
     """A shape to ask about, and its group, or None in a share ``absent`` of the cases."""
     if rng.random() < absent:
         return _pick([shape for shape in SHAPES if scene.find(shape) is None], rng), None
-    group = scene.groups[int(rng.integers(len(scene.groups)))]
+    group = _pick(scene.groups, rng)
     return group.shape, group
 
 
-def _color(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(scene, rng)
-    return f"what color is the {shape} ?", group.color if group else f"no {shape}"
+def _color(shown: Shown, rng: np.random.Generator) -> Pair:
+    shape, group = _subject(shown.scene, rng)
+    return Pair(f"what color is the {shape} ?", group.color if group else f"no {shape}")
 
 
-def _size(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(scene, rng)
-    return f"what size is the {shape} ?", group.size if group else f"no {shape}"
+def _size(shown: Shown, rng: np.random.Generator) -> Pair:
+    shape, group = _subject(shown.scene, rng)
+    return Pair(f"what size is the {shape} ?", group.size if group else f"no {shape}")
 
 
-def _count(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(scene, rng)
-    return f"how many {plural(shape)} are there ?", NUMBERS[group.count - 1] if group else "none"
+def _count(shown: Shown, rng: np.random.Generator) -> Pair:
+    shape, group = _subject(shown.scene, rng)
+    return Pair(f"how many {plural(shape)} are there ?", NUMBERS[group.count - 1] if group else "none")
 
 
-def _shape(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
+def _shape(shown: Shown, rng: np.random.Generator) -> Pair:
     quadrant = int(rng.integers(4))
-    found = [group.shape for group in scene.groups if group.quadrant == quadrant]
-    return f"what is in the {QUADRANTS[quadrant]} ?", found[0] if found else "nothing"
+    found = sorted((g for g in shown.scene.groups if g.quadrant == quadrant), key=lambda g: g.region)
+    return Pair(f"what is in the {QUADRANTS[quadrant]} ?", " and ".join(g.shape for g in found) or _NOTHING)
 
 
-def _position(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(scene, rng)
-    return f"where is the {shape} ?", QUADRANTS[group.quadrant] if group else f"no {shape}"
+def _position(shown: Shown, rng: np.random.Generator) -> Pair:
+    shape, group = _subject(shown.scene, rng)
+    return Pair(f"where is the {shape} ?", QUADRANTS[group.quadrant] if group else f"no {shape}")
 
 
-def _relation(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair | None:
-    pair = _neighbours(scene, rng)
+def _relation(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    pair = _neighbours(shown.scene, rng)
     if pair is None:
         return None
     a, b = pair
-    return f"how does the {a.shape} stand to the {b.shape} ?", relation(a, b)
+    return Pair(f"how does the {a.shape} stand to the {b.shape} ?", str(relation(a, b)))
 
 
 def _neighbours(scene: Scene, rng: np.random.Generator) -> tuple[Group, Group] | None:
-    pairs = [pair for pair in combinations(scene.groups, 2) if adjacent(*pair)]
+    pairs = [pair for pair in combinations(scene.groups, 2) if relation(*pair) is not None]
     if not pairs:
         return None
-    a, b = pairs[int(rng.integers(len(pairs)))]
+    a, b = _pick(pairs, rng)
     return (a, b) if rng.random() < 0.5 else (b, a)
 
 
-def _yes_no(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    """An element's question in the benchmark's words; "yes" in about half of the cases."""
-    about = _pick(("object", "color", "size", "count", "relation"), rng)
-    pair = _neighbours(scene, rng) if about == "relation" else None
-    if pair is not None:
-        a, b = pair
-        stated = relation(a, b) if rng.random() < 0.5 else _pick(RELATIONS, rng)
-        return f"is the {a.shape} {stated} the {b.shape} ?", _word(stated == relation(a, b))
-    shape, group = _subject(scene, rng, 0.5 if about in ("object", "relation") else 0.1)
-    if about in ("object", "relation"):
-        return f"is there a {shape} ?", _word(group is not None)
-    truthful = group is not None and rng.random() < 0.5
-    if about == "count":
-        count = group.count if group is not None and truthful else int(rng.integers(1, 4))
-        return count_question(shape, count), _word(group is not None and group.count == count)
-    value = getattr(group, about) if truthful else _pick(COLORS if about == "color" else SIZES, rng)
-    return f"is the {shape} {value} ?", _word(group is not None and getattr(group, about) == value)
+#: Skills of yes/no questions, with the share of each.
+YES_NO = {"object": 0.1, "absent": 0.06, "color": 0.16, "not_color": 0.1, "size": 0.13, "count": 0.2, "relation": 0.25}
+
+
+def _yes_no(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    """An element's question, one in twelve turned round."""
+    pair = yes_no(shown, list(YES_NO)[int(rng.choice(len(YES_NO), p=list(YES_NO.values())))], rng)
+    if pair is None or rng.random() >= 1 / 12:
+        return pair
+    return Pair(f"{pair.question} is it wrong ?", _word(pair.answer == "no"))
+
+
+def yes_no(shown: Shown, skill: str, rng: np.random.Generator) -> Pair | None:
+    """An element's question in the benchmark's words, on one of the skills of `YES_NO`; "yes" in half of the cases."""
+    scene = shown.scene
+    if skill == "relation":
+        return _yes_no_relation(scene, rng)
+    truthful = bool(rng.random() < 0.5)
+    if skill in ("object", "absent"):
+        shape, group = _subject(scene, rng, 0.5)
+        return Pair(
+            f"is there {'a' if skill == 'object' else 'no'} {shape} ?", _word((group is None) != (skill == "object"))
+        )
+    shape, group = _subject(scene, rng, 0.0 if truthful else 0.25)
+    if skill == "not_color":
+        stated = (
+            str(other_value("color", group.color, rng))
+            if group and truthful
+            else group.color
+            if group
+            else _pick(COLORS, rng)
+        )
+        return Pair(f"is the {shape} not {stated} ?", _word(truthful))
+    if group is None:
+        value: str | int = (
+            1 + int(rng.integers(3)) if skill == "count" else _pick(COLORS if skill == "color" else SIZES, rng)
+        )
+    else:
+        value = getattr(group, skill)
+        value = value if truthful else other_value(skill, value, rng)
+    question = count_question(shape, int(value)) if skill == "count" else f"is the {shape} {value} ?"
+    return Pair(question, _word(truthful))
+
+
+def _yes_no_relation(scene: Scene, rng: np.random.Generator) -> Pair | None:
+    """True in half of the cases; of the false ones two in five name something that is not there."""
+    stated = _pick(RELATIONS, rng)
+    if rng.random() < 0.2:
+        gone, here = (
+            _pick([shape for shape in SHAPES if scene.find(shape) is None], rng),
+            _pick(scene.groups, rng).shape,
+        )
+        a, b = (gone, here) if rng.random() < 0.5 else (here, gone)
+        return Pair(f"is the {a} {stated} the {b} ?", "no")
+    pair = _neighbours(scene, rng)
+    if pair is None:
+        return None
+    first, second = pair
+    true = relation(first, second)
+    if rng.random() < 0.625:
+        stated = str(true)
+    elif stated == true:
+        stated = _pick([name for name in RELATIONS if name != true], rng)
+    return Pair(f"is the {first.shape} {stated} the {second.shape} ?", _word(stated == true))
 
 
 def _word(holds: bool) -> str:
     return "yes" if holds else "no"
 
 
-def _clarity(scene: Scene, degradation: Degradation, rng: np.random.Generator) -> Pair:
-    group = scene.groups[int(rng.integers(len(scene.groups)))]
-    questions = ("is the image clear ?", "how clear is the image ?", f"is the {group.shape} clear ?")
-    return _pick(questions, rng), clarity(degradation)
+def _clarity(shown: Shown, rng: np.random.Generator) -> Pair:
+    questions = (
+        "is the image clear ?",
+        "how clear is the image ?",
+        f"is the {_pick(shown.scene.groups, rng).shape} clear ?",
+    )
+    return Pair(_pick(questions, rng), clarity(shown.degradation))
 
 
-def _caption(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair | None:
-    """The caption that names the group in the foremost quadrant first, so that one picture has one caption."""
-    ordered = Scene(tuple(sorted(scene.groups, key=lambda group: group.quadrant)))
-    found = captions(ordered)
-    return ("describe the image", found[0]) if found else None
-
-
-def _difference(scene: Scene, _degradation: Degradation, rng: np.random.Generator) -> Pair | None:
-    """A description that is wrong in zero to three places, and what is wrong with it."""
-    if not all(adjacent(a, b) for a, b in pairwise(scene.groups)):
+def _caption(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    """The first order of the groups that is a path, beginning with the foremost group that can."""
+    orders = paths(Scene(tuple(sorted(shown.scene.groups, key=lambda group: (group.quadrant, group.region)))))
+    if not orders or len(orders[0].groups) > 3:
         return None
-    groups = list(scene.groups)
-    for _ in range(int(rng.choice(4, p=[0.25, 0.35, 0.25, 0.15]))):
-        groups = _change(groups, scene, rng)
-    return f"{prompt_text(Scene(tuple(groups)))} , what is wrong ?", differences(Scene(tuple(groups)), scene)
+    prompt = ScenePrompt.of(orders[0])
+    return Pair("describe the image", prompt_text(prompt), prompt.core)
 
 
-def _change(groups: list[Group], seen: Scene, rng: np.random.Generator) -> list[Group]:
-    i = int(rng.integers(len(groups)))
-    what = _pick(("color", "size", "count", "shape", "relation"), rng)
-    if what == "relation":
-        layout = layouts(len(groups))[int(rng.integers(len(layouts(len(groups)))))]
-        return [replace(group, quadrant=q) for group, q in zip(groups, layout, strict=True)]
-    if what == "shape":
-        taken = {group.shape for group in (*groups, *seen.groups)}
-        value: str | int = _pick([shape for shape in SHAPES if shape not in taken] or [groups[i].shape], rng)
-    elif what == "count":
-        value = int(rng.integers(1, 4))
-    else:
-        value = _pick(COLORS if what == "color" else SIZES, rng)
-    changed = replace(groups[i], **{what: value})  # type: ignore[arg-type]
-    return [*groups[:i], changed, *groups[i + 1 :]]
+_FEW_CHANGES = (0.3, 0.35, 0.2, 0.15)
+_MANY_CHANGES = (0.1, 0.1, 0.25, 0.25, 0.2, 0.1)
 
 
-def differences(described: Scene, seen: Scene) -> str:
-    """What the picture ``seen`` shows otherwise than ``described``, in the order of the description, or ``nothing``."""
+def _described(
+    shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES
+) -> tuple[ScenePrompt, list[str]] | None:
+    prompt = description(shown.scene, rng, int(rng.choice(len(changes), p=changes)))
+    return None if prompt is None else (prompt, wrong_parts(prompt, shown.scene))
+
+
+def _difference(shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES) -> Pair | None:
+    made = _described(shown, rng, changes)
+    if made is None:
+        return None
+    prompt, wrong = made
+    return Pair(f"{prompt_text(prompt)} , what is wrong ?", ", ".join(wrong) or _NOTHING, prompt.core)
+
+
+def _faults(shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES) -> Pair | None:
+    made = _described(shown, rng, changes)
+    if made is None:
+        return None
+    prompt, wrong = made
+    return Pair(f"{prompt_text(prompt)} , how many are wrong ?", str(min(len(wrong), 10)), prompt.core)
+
+
+def _match(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    prompt = description(shown.scene, rng, int(rng.choice(4, p=[0.5, 0.3, 0.15, 0.05])))
+    if prompt is None:
+        return None
+    return Pair(f"{prompt_text(prompt)} , is it right ?", _word(not wrong_parts(prompt, shown.scene)), prompt.core)
+
+
+def _total(shown: Shown, _: np.random.Generator) -> Pair | None:
+    total = sum(group.count for group in shown.scene.groups)
+    return Pair("how many in all , in numbers ?", str(total)) if total <= 10 else None
+
+
+def parts(prompt: ScenePrompt) -> str:
+    """What the prompt states, one group after another, then the relations and what is denied."""
     found: list[str] = []
-    for wanted in described.groups:
-        group = seen.find(wanted.shape)
-        if group is None:
-            found.append(f"no {wanted.shape}")
-            continue
-        found += [
-            f"the {group.shape} is {getattr(group, what)}"
-            for what in ("color", "size")
-            if getattr(group, what) != getattr(wanted, what)
-        ]
-        if group.count != wanted.count:
-            found.append(f"{NUMBERS[group.count - 1]} {group.shape if group.count == 1 else plural(group.shape)}")
-    for a, b in pairwise(described.groups):
-        seen_a, seen_b = seen.find(a.shape), seen.find(b.shape)
-        if seen_a is not None and seen_b is not None and relation(seen_a, seen_b) != relation(a, b):
-            found.append(f"the {a.shape} is {relation(seen_a, seen_b)} the {b.shape}")
-    return ", ".join(found) or "nothing"
+    for i, group in enumerate(prompt.scene.groups):
+        words = [group.shape, *(getattr(group, name) for name in ("color", "size") if name in prompt.stated[i])]
+        if prompt.not_color[i]:
+            words += ["not", str(prompt.not_color[i])]
+        found.append(" ".join([*words, NUMBERS[group.count - 1]]))
+    rest = [e.text for e in elements(prompt) if e.skill == "spatial" or e.element_id.endswith((".absent", ".conflict"))]
+    return ", ".join([*found, *rest])
 
 
-def _numeral(scene: Scene, _: Degradation, rng: np.random.Generator) -> Pair:
-    """How many objects there are, or which of two numbers is more or less, in numerals: it teaches their order."""
-    if rng.random() < 0.3:
-        return "how many in all , in numbers ?", str(sum(group.count for group in scene.groups))
-    a, b = (int(n) for n in rng.choice(11, size=2, replace=False))
+def _parts(rng: np.random.Generator) -> Pair:
+    prompt = sample_statement(sample_scene(rng), rng)
+    if rng.random() < 0.6:
+        prompt = fill(prompt, int(rng.integers(8, 44)), rng)
+    return Pair(f"name the parts : {prompt_text(prompt)}", parts(prompt), prompt.core)
+
+
+def _levels(words: bool, rng: np.random.Generator, n: int) -> list[int]:
+    return [int(k) for k in rng.integers(len(LEVEL_WORDS) if words else 11, size=n)]
+
+
+def _say(level: int, words: bool) -> str:
+    return LEVEL_WORDS[level] if words else str(level)
+
+
+def _order(rng: np.random.Generator) -> Pair:
+    """Which of two levels is more or less, in numerals or in words."""
+    words = bool(rng.random() < 0.5)
+    a, b = (int(k) for k in rng.choice(len(LEVEL_WORDS) if words else 11, size=2, replace=False))
+    more = bool(rng.random() < 0.5)
+    question = f"what is {'more' if more else 'less'} , {_say(a, words)} or {_say(b, words)} ?"
+    return Pair(question, _say(max(a, b) if more else min(a, b), words))
+
+
+def _mean(rng: np.random.Generator) -> Pair:
+    """The mean of one to eight levels, halves rounded up; what is "n/a" does not count."""
+    words = bool(rng.random() < 0.5)
+    n = 1 + int(rng.choice(8, p=[0.1, 0.2, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07]))
+    levels = _levels(words, rng, n)
+    if rng.random() < 0.5:  # mostly high, as lists of levels are
+        levels = [(len(LEVEL_WORDS) - 1 if words else 10) if rng.random() < 0.7 else level for level in levels]
+    said = [_say(level, words) for level in levels]
+    if rng.random() < 0.15:
+        said.insert(int(rng.integers(n + 1)), "n/a")
+    mean = int(sum(levels) / n + 0.5)
+    return Pair(f"{_pick((' , ', ' '), rng).join(said)} , mean ?", _say(mean, words))
+
+
+def _sum(rng: np.random.Generator) -> Pair:
+    """The sum of two to four numerals, at most 10."""
+    total, n = int(rng.integers(11)), int(rng.integers(2, 5))
+    cuts = sorted(int(k) for k in rng.integers(total + 1, size=n - 1))
+    terms = [b - a for a, b in pairwise([0, *cuts, total])]
+    return Pair(f"{_pick((' , ', ' '), rng).join(map(str, terms))} , in all ?", str(total))
+
+
+def _translation(rng: np.random.Generator) -> Pair:
+    """A numeral in words or a word in numerals: five words, evenly spaced over 0 to 10."""
     if rng.random() < 0.5:
-        return f"what is more , {a} or {b} ?", str(max(a, b))
-    return f"what is less , {a} or {b} ?", str(min(a, b))
+        level = int(rng.integers(11))
+        return Pair(f"{level} in words ?", LEVEL_WORDS[int(level / 2.5 + 0.5)])
+    level = int(rng.integers(len(LEVEL_WORDS)))
+    return Pair(f"{LEVEL_WORDS[level]} in numbers ?", str(int(2.5 * level + 0.5)))
 
 
-_ASKERS: dict[str, Callable[[Scene, Degradation, np.random.Generator], Pair | None]] = {
+_PICTURE_ASKERS: dict[str, Callable[[Shown, np.random.Generator], Pair | None]] = {
     "color": _color,
     "size": _size,
     "count": _count,
@@ -221,25 +449,81 @@ _ASKERS: dict[str, Callable[[Scene, Degradation, np.random.Generator], Pair | No
     "position": _position,
     "relation": _relation,
     "yes_no": _yes_no,
+    "spatial": lambda shown, rng: yes_no(shown, "relation", rng),
     "clarity": _clarity,
     "caption": _caption,
     "difference": _difference,
-    "numeral": _numeral,
+    "faults": _faults,
+    "many differences": lambda shown, rng: _difference(shown, rng, _MANY_CHANGES),
+    "many faults": lambda shown, rng: _faults(shown, rng, _MANY_CHANGES),
+    "match": _match,
+    "total": _total,
+}
+_TEXT_ASKERS: dict[str, Callable[[np.random.Generator], Pair]] = {
+    "parts": _parts,
+    "order": _order,
+    "mean": _mean,
+    "sum": _sum,
+    "translation": _translation,
 }
 
-#: Share of each kind among the pre-training questions.
-KINDS = {
-    "color": 0.07,
-    "size": 0.06,
-    "count": 0.09,
-    "shape": 0.04,
-    "position": 0.04,
-    "relation": 0.10,
-    "yes_no": 0.18,
+#: Share of each kind among the questions about a picture, a pair of pictures, and none.
+PICTURE_KINDS = {
+    "color": 0.05,
+    "size": 0.05,
+    "count": 0.07,
+    "shape": 0.03,
+    "position": 0.03,
+    "relation": 0.09,
+    "yes_no": 0.26,
+    "clarity": 0.08,
+    "caption": 0.03,
+    "difference": 0.13,
+    "faults": 0.08,
+    "match": 0.08,
+    "total": 0.02,
+}
+PAIR_KINDS = {"clearer": 0.25, "fits": 0.45, "either": 0.3}
+TEXT_KINDS = {"parts": 0.4, "order": 0.13, "mean": 0.3, "sum": 0.12, "translation": 0.05}
+
+#: The same for the last phase, which goes over what is hardest.
+LAST_PICTURE_KINDS = {
+    "color": 0.01,
+    "size": 0.01,
+    "count": 0.02,
+    "shape": 0.01,
+    "position": 0.01,
+    "relation": 0.05,
+    "yes_no": 0.12,
+    "spatial": 0.13,
     "clarity": 0.07,
-    "caption": 0.08,
-    "difference": 0.27,
+    "caption": 0.04,
+    "difference": 0.25,
+    "faults": 0.13,
+    "match": 0.14,
+    "total": 0.01,
 }
+LAST_PAIR_KINDS = {"clearer": 0.08, "fits": 0.25, "part fits": 0.35, "either": 0.1, "either matches": 0.22}
+LAST_TEXT_KINDS = {"parts": 0.6, "order": 0.05, "mean": 0.25, "sum": 0.06, "translation": 0.04}
 
-#: The same for the last stage, in which the numerals are learned.
-KINDS_WITH_NUMERALS = {kind: 0.6 * share for kind, share in KINDS.items()} | {"numeral": 0.4}
+#: The same for one more phase, with more that is wrong at a time.
+MANY_PICTURE_KINDS = {
+    "color": 0.01,
+    "size": 0.01,
+    "count": 0.01,
+    "shape": 0.01,
+    "position": 0.01,
+    "relation": 0.04,
+    "yes_no": 0.1,
+    "spatial": 0.12,
+    "clarity": 0.06,
+    "caption": 0.03,
+    "difference": 0.05,
+    "faults": 0.04,
+    "many differences": 0.28,
+    "many faults": 0.12,
+    "match": 0.1,
+    "total": 0.01,
+}
+MANY_PAIR_KINDS = {"clearer": 0.06, "fits": 0.1, "part fits": 0.6, "either": 0.08, "either matches": 0.16}
+MANY_TEXT_KINDS = {"parts": 0.7, "order": 0.04, "mean": 0.18, "sum": 0.05, "translation": 0.03}

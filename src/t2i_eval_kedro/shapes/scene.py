@@ -1,58 +1,51 @@
-"""Scenes, the grammar that writes a scene as a prompt, and the elements that a prompt asks for.
+"""Scenes: groups of equal objects in the regions of a picture.
 
-A scene has one to three groups, each in its own quadrant of the picture. A group is one to three equal objects. All
-groups of a scene differ in shape, so that "the circle" names one group. Consecutive groups stand in adjacent quadrants
-and a prompt states how::
-
-    prompt   = group [relation group [", which" ("is" | "are") relation group]]
-    group    = ("a" | "two" | "three") size color (shape | shape "s" | "crosses")
-    relation = "left of" | "right of" | "above" | "below"
+A picture is a grid of 4 x 4 cells. A region is a quadrant (2 x 2 cells) or, where a scene has five groups, half of one.
+A scene has one to five groups, each in a region of its own; a group is one to three equal objects, as many as its region
+has cells at most. All groups of a scene differ in shape, so that "the circle" names one group. Consecutive groups stand
+side by side or one above the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "star", "cross")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLORS = ("red", "green", "blue", "yellow", "purple")
 SIZES = ("small", "large")
 NUMBERS = ("one", "two", "three")
 RELATIONS = ("left of", "right of", "above", "below")
+CELLS = 4  # in a row of the picture, and rows
+MAX_GROUPS = 5
 
-#: Share of prompts with one, two and three groups.
-GROUP_SHARES = (0.4, 0.4, 0.2)
-
-_RELATION = {
-    (0, 1): "left of",
-    (2, 3): "left of",
-    (1, 0): "right of",
-    (3, 2): "right of",
-    (0, 2): "above",
-    (1, 3): "above",
-    (2, 0): "below",
-    (3, 1): "below",
-}
-_PATHS: dict[int, tuple[tuple[int, ...], ...]] = {
-    1: ((0,), (1,), (2,), (3,)),
-    2: ((0, 1), (1, 0), (2, 3), (3, 2), (0, 2), (2, 0), (1, 3), (3, 1)),
-    3: ((0, 1, 3), (1, 3, 2), (3, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 3), (2, 3, 1), (3, 1, 0)),
-}
+#: Share of scenes with one to five groups.
+GROUP_SHARES = (0.25, 0.33, 0.24, 0.11, 0.07)
 
 
 @dataclass(frozen=True)
 class Group:
-    """``count`` equal objects in one quadrant (0 upper left, 1 upper right, 2 lower left, 3 lower right)."""
+    """``count`` equal objects in one region.
+
+    Regions 0 to 3 are the quadrants (upper left, upper right, lower left, lower right); 4 + 4 q + h is half of
+    quadrant q, h being 0 for its left, 1 for its right, 2 for its upper and 3 for its lower half.
+    """
 
     shape: str
     color: str
     size: str
     count: int
-    quadrant: int
+    region: int
+
+    @property
+    def quadrant(self) -> int:
+        """The quadrant that the group stands in."""
+        return self.region if self.region < 4 else (self.region - 4) // 4
 
 
 @dataclass(frozen=True)
@@ -75,43 +68,82 @@ class Scene:
         return Scene(tuple(Group(**group) for group in value["groups"]))
 
 
-@dataclass(frozen=True)
-class SceneElement:
-    """One checkable part of a prompt.
-
-    Attributes:
-        element_id: stable within the prompt, e.g. ``circle``, ``circle.color``, ``circle.left_of.square``.
-        text: the part as a phrase.
-        skill: ``object``, ``color``, ``size``, ``counting`` or ``spatial``.
-        question: a question whose answer is "yes" where the image satisfies the element.
-        parents: ids of the elements without which the question has no subject.
-    """
-
-    element_id: str
-    text: str
-    skill: str
-    question: str
-    parents: tuple[str, ...]
+def region_cells(region: int) -> tuple[int, ...]:
+    """The numbers of the region's cells, row by row."""
+    top, bottom, left, right = _bounds(region)
+    return tuple(CELLS * row + column for row in range(top, bottom) for column in range(left, right))
 
 
-def relation(first: Group, second: Group) -> str:
-    """How ``first`` stands to ``second``; the two must be in adjacent quadrants."""
-    return _RELATION[first.quadrant, second.quadrant]
+@cache
+def _bounds(region: int) -> tuple[int, int, int, int]:
+    """First row, row after the last, first column, column after the last."""
+    quadrant, half = (region, None) if region < 4 else divmod(region - 4, 4)
+    top, left = 2 * (quadrant // 2), 2 * (quadrant % 2)
+    bottom, right = top + 2, left + 2
+    if half == 0:
+        right -= 1
+    elif half == 1:
+        left += 1
+    elif half == 2:
+        bottom -= 1
+    elif half == 3:
+        top += 1
+    return top, bottom, left, right
 
 
+@cache
+def _region_relation(first: int, second: int) -> str | None:
+    top, bottom, left, right = _bounds(first)
+    other_top, other_bottom, other_left, other_right = _bounds(second)
+    if top < other_bottom and other_top < bottom:
+        return "left of" if right <= other_left else "right of" if other_right <= left else None
+    if left < other_right and other_left < right:
+        return "above" if bottom <= other_top else "below"
+    return None
+
+
+def relation(first: Group, second: Group) -> str | None:
+    """How ``first`` stands to ``second``; None where they are neither side by side nor one above the other."""
+    return _region_relation(first.region, second.region)
+
+
+@cache
 def layouts(n_groups: int) -> tuple[tuple[int, ...], ...]:
-    """All ways to put consecutive groups into adjacent quadrants."""
-    return _PATHS[n_groups]
+    """All ways to give ``n_groups`` regions of their own, consecutive ones side by side or one above the other."""
+    if n_groups < MAX_GROUPS:
+        partitions: list[tuple[int, ...]] = [(0, 1, 2, 3)]
+    else:
+        partitions = [
+            (*(q for q in range(4) if q != split), 4 + 4 * split + first, 4 + 4 * split + first + 1)
+            for split in range(4)
+            for first in (0, 2)
+        ]
+    return tuple(
+        path
+        for regions in partitions
+        for path in permutations(regions, n_groups)
+        if all(_region_relation(a, b) is not None for a, b in pairwise(path))
+    )
 
 
-def layout_relations(layout: Sequence[int]) -> tuple[str, ...]:
+def layout_relations(layout: Sequence[int]) -> tuple[str | None, ...]:
     """The relations between consecutive groups under ``layout``."""
-    return tuple(_RELATION[a, b] for a, b in pairwise(layout))
+    return tuple(_region_relation(a, b) for a, b in pairwise(layout))
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """A random scene; the number of groups follows `GROUP_SHARES`, everything else is uniform."""
-    n = 1 + int(rng.choice(len(GROUP_SHARES), p=GROUP_SHARES))
+def fits(counts: Sequence[int], layout: Sequence[int]) -> bool:
+    """Whether each region of ``layout`` has a cell for each object of its group."""
+    return all(count <= len(region_cells(region)) for count, region in zip(counts, layout, strict=True))
+
+
+def sample_scene(rng: np.random.Generator, max_groups: int = MAX_GROUPS) -> Scene:
+    """A random scene of at most ``max_groups`` groups.
+
+    The number of groups follows `GROUP_SHARES`; everything else is uniform, but for groups in half a quadrant, which have
+    one or two objects.
+    """
+    shares = np.array(GROUP_SHARES[:max_groups])
+    n = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
     shapes = rng.permutation(len(SHAPES))[:n]
     layout = layouts(n)[rng.integers(len(layouts(n)))]
     return Scene(
@@ -120,10 +152,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
                 SHAPES[shape],
                 COLORS[rng.integers(len(COLORS))],
                 SIZES[rng.integers(len(SIZES))],
-                int(rng.integers(1, 4)),
-                quadrant,
+                int(rng.integers(1, 1 + min(len(NUMBERS), len(region_cells(region))))),
+                region,
             )
-            for shape, quadrant in zip(shapes, layout, strict=True)
+            for shape, region in zip(shapes, layout, strict=True)
         )
     )
 
@@ -133,57 +165,11 @@ def plural(shape: str) -> str:
     return "crosses" if shape == "cross" else shape + "s"
 
 
-def group_text(group: Group) -> str:
-    """A group as a noun phrase, e.g. ``two small blue squares``."""
-    if group.count == 1:
-        return f"a {group.size} {group.color} {group.shape}"
-    return f"{NUMBERS[group.count - 1]} {group.size} {group.color} {plural(group.shape)}"
-
-
-def prompt_text(scene: Scene) -> str:
-    """The scene as a prompt."""
-    groups = scene.groups
-    text = group_text(groups[0])
-    if len(groups) > 1:
-        text += f" {relation(groups[0], groups[1])} {group_text(groups[1])}"
-    if len(groups) > 2:
-        verb = "is" if groups[1].count == 1 else "are"
-        text += f", which {verb} {relation(groups[1], groups[2])} {group_text(groups[2])}"
-    return text
+def noun(group: Group) -> str:
+    """The name of the group's objects: ``circle``, or ``circles`` where there are several."""
+    return group.shape if group.count == 1 else plural(group.shape)
 
 
 def count_question(shape: str, count: int) -> str:
     """The question whether there are exactly ``count`` objects of this shape."""
     return f"is there one {shape} ?" if count == 1 else f"are there {NUMBERS[count - 1]} {plural(shape)} ?"
-
-
-def elements(scene: Scene) -> list[SceneElement]:
-    """The elements of the scene's prompt: four for each group, then one for each stated relation."""
-    out: list[SceneElement] = []
-    for g in scene.groups:
-        s, parent = g.shape, (g.shape,)
-        number = NUMBERS[g.count - 1]
-        out += [
-            SceneElement(s, s, "object", f"is there a {s} ?", ()),
-            SceneElement(f"{s}.color", f"{g.color} {s}", "color", f"is the {s} {g.color} ?", parent),
-            SceneElement(f"{s}.size", f"{g.size} {s}", "size", f"is the {s} {g.size} ?", parent),
-            SceneElement(
-                f"{s}.count",
-                f"{number} {s if g.count == 1 else plural(s)}",
-                "counting",
-                count_question(s, g.count),
-                parent,
-            ),
-        ]
-    for a, b in pairwise(scene.groups):
-        stated = relation(a, b)
-        out.append(
-            SceneElement(
-                f"{a.shape}.{stated.replace(' ', '_')}.{b.shape}",
-                f"{a.shape} {stated} {b.shape}",
-                "spatial",
-                f"is the {a.shape} {stated} the {b.shape} ?",
-                (a.shape, b.shape),
-            )
-        )
-    return out

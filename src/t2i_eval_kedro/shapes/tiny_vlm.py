@@ -1,4 +1,4 @@
-"""The tiny vision-language model: a LLaVA of about 0.9 M parameters (SigLIP tower, Qwen2 text model) and its processor.
+"""The tiny vision-language model: a LLaVA of about 1.4 M parameters (SigLIP tower, Qwen2 text model) and its processor.
 
 It is a real transformers architecture at a size that trains on two CPU cores. The tokenizer is a byte-level BPE, so any
 text encodes; each word of `WORDS` and each score level "0" to "10" is one token. A text always starts as if a space
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t2i_eval_kedro.shapes.prompts import prompt_words
 from t2i_eval_kedro.shapes.scene import COLORS, NUMBERS, SHAPES, SIZES, plural
 
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ _JUDGE_WORDS = (
     "rate score scores overall appearance attributes relations alignment quality prompt question questions answer "
     "why summary summarize explain list good bad fine mostly partly all wrong missing clear hazy blurry slightly very "
     "yes realism match matches merge level aspect element text n a entity entities intrinsic relation object objects "
-    "count counting spatial extract evaluate because but for as by be human authenticity correspondence"
+    "count counting spatial extract evaluate because but for as by be human authenticity correspondence grainy less more "
+    "many first second better clearer fits which clearest mean numbers words name parts near negation same tie think "
+    "structure torn merged warped extra prefer worse best worst equal fault faults broken region both either or"
 )
+_LETTERS = "a b c d e f g h i j k l m n o"  # a scale of fifteen levels
 #: Every word that is one token, with a space before it.
 WORDS = tuple(
     dict.fromkeys(
         [
             *(*SHAPES, *map(plural, SHAPES), *COLORS, *SIZES, *NUMBERS),
-            *f"{_SCENE_WORDS} {_QUESTION_WORDS} {_JUDGE_WORDS}".split(),
+            *f"{_SCENE_WORDS} {_QUESTION_WORDS} {_JUDGE_WORDS} {_LETTERS}".split(),
+            *sorted(prompt_words()),
         ]
     )
 )
@@ -80,7 +85,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     spaced = " ".join([*WORDS, *LEVELS, *_MARKS])
     lines = "\n".join(["", *_LINE_STARTS])
-    tokenizer.train_from_iterator([spaced, lines] * 2, trainer)
+    tags = "<think></think><answer></answer> <think> </think> <answer> </answer>"
+    tokenizer.train_from_iterator([spaced, lines, tags] * 2, trainer)
     wrap: Any = PreTrainedTokenizerFast
     wrapped: PreTrainedTokenizerFast = wrap(
         tokenizer_object=tokenizer,
@@ -129,11 +135,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
     )
     text = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        num_hidden_layers=3,
+        hidden_size=128,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        intermediate_size=288,
+        intermediate_size=384,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=0.08,

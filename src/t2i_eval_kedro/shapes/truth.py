@@ -2,11 +2,12 @@
 
 The scores are this project's own definition (0 to 10):
 
-* appearance = 10 (1 - blur) (1 - haze);
-* attributes = 10 x the share of satisfied existence, colour, size and count elements;
+* appearance = 10 (1 - blur) (1 - haze) (1 - grain);
+* attributes = 10 x the share of satisfied elements that are no relations;
 * relations = 10 x the share of satisfied relations, or none where the prompt states none;
 * overall = (1 - `WORST_SHARE`) x the weighted mean (`WEIGHTS`, normalised over the dimensions that exist)
-  + `WORST_SHARE` x the lowest of them, so that one bad fault is not averaged away.
+  + `WORST_SHARE` x the lowest of them, so that one bad fault is not averaged away;
+* structure = 10 x the product of (1 - `FLAW_COST` x strength) over structural faults; it is apart from the others.
 
 `item_attributes` writes all of it into the JSON of ``items.attributes``; the functions that take ``attributes`` read
 that JSON object, and are what a simulated teacher sees instead of the pixels.
@@ -14,27 +15,46 @@ that JSON object, and are what a simulated teacher sees instead of the pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import prod
 from typing import Any
 
-from t2i_eval_kedro.shapes.render import Degradation
-from t2i_eval_kedro.shapes.scene import NUMBERS, Group, Scene, elements, relation
+from t2i_eval_kedro.shapes.generators import Painted
+from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
+from t2i_eval_kedro.shapes.render import Degradation, Flaw
+from t2i_eval_kedro.shapes.scene import NUMBERS, Group, Scene, relation
 
 DIMENSIONS = ("overall", "appearance", "attributes", "relations")
+STRUCTURE = "structure"
 WEIGHTS = {"appearance": 0.35, "attributes": 0.45, "relations": 0.2}
 WORST_SHARE = 0.3
+FLAW_COST = 0.5
 
 
-def item_attributes(prompt_scene: Scene, image_scene: Scene, degradation: Degradation) -> dict[str, Any]:
-    """What ``items.attributes`` holds: both scenes, the degradation, each element's truth, the true scores."""
-    held = _elements_held(prompt_scene, image_scene)
-    return {
-        "prompt_scene": prompt_scene.to_json(),
-        "image_scene": image_scene.to_json(),
-        "degradation": {"blur": degradation.blur, "haze": degradation.haze},
+def item_attributes(prompt: ScenePrompt, painted: Painted, flaws: Sequence[Flaw] | None = None) -> dict[str, Any]:
+    """What ``items.attributes`` holds: prompt and picture, each element's truth, the true scores.
+
+    Args:
+        prompt: what was asked for.
+        painted: what the generator made of it.
+        flaws: the structural faults of the picture; None where the benchmark has none, and no score for structure.
+    """
+    held = _elements_held(prompt, painted.scene)
+    scores = _scores(prompt, held, painted.degradation)
+    attributes: dict[str, Any] = {
+        "prompt_scene": prompt.to_json(),
+        "prompt_kind": prompt.kinds(),
+        "image_scene": painted.scene.to_json(),
+        "degradation": asdict(painted.degradation),
+        "faults": list(painted.families),
         "elements": held,
-        "truth": _scores(prompt_scene, held, degradation),
+        "truth": scores,
     }
+    if flaws is not None:
+        attributes["flaws"] = [asdict(flaw) for flaw in flaws]
+        scores[STRUCTURE] = round(10 * prod(1 - FLAW_COST * flaw.strength for flaw in flaws), 3)
+    return attributes
 
 
 def element_truth(attributes: Mapping[str, Any]) -> dict[str, bool]:
@@ -57,17 +77,17 @@ def overall_score(scores: Mapping[str, float]) -> float:
 def describe(attributes: Mapping[str, Any], element_id: str) -> str:
     """What the image really shows where ``element_id`` asks, in the prompts' own words.
 
-    Existence: ``there is a circle`` or ``no circle``; colour and size: ``it is blue``; count: ``there are three``;
-    relation: ``it is above the square``, or ``no square`` where one of the two is not there.
+    Existence and absence: ``there is a circle`` or ``no circle``; colour, denied colour and size: ``it is blue``; count:
+    ``there are three``; relation: ``it is above the square``, or ``no square`` where one of the two is not there.
     """
     scene = Scene.from_json(attributes["image_scene"])
-    shape, _, rest = element_id.partition(".")
+    shape, _, rest = element_id.removesuffix(".conflict").partition(".")
     group = scene.find(shape)
     if group is None:
         return f"no {shape}"
-    if not rest:
+    if rest in ("", "absent"):
         return f"there is a {shape}"
-    if rest == "color":
+    if rest in ("color", "not_color"):
         return f"it is {group.color}"
     if rest == "size":
         return f"it is {group.size}"
@@ -79,10 +99,10 @@ def describe(attributes: Mapping[str, Any], element_id: str) -> str:
 
 
 def clarity(degradation: Degradation) -> str:
-    """The degradation in words: ``clear``, ``slightly blurry``, ``hazy``, ``very blurry and slightly hazy``."""
+    """The degradation in words, where .1, .35 and .6 are the bounds of "slightly", none and "very": ``clear``, ``slightly blurry``, ``hazy``, ``very blurry and slightly hazy``."""
     found = [
         f"{_degree(value)}{word}"
-        for word, value in (("blurry", degradation.blur), ("hazy", degradation.haze))
+        for word, value in (("blurry", degradation.blur), ("hazy", degradation.haze), ("grainy", degradation.grain))
         if value >= 0.1
     ]
     return " and ".join(found) or "clear"
@@ -99,32 +119,40 @@ def _degree(value: float) -> str:
     return "" if value < 0.6 else "very "
 
 
-def _elements_held(prompt_scene: Scene, image_scene: Scene) -> dict[str, bool]:
+def _elements_held(prompt: ScenePrompt, seen: Scene) -> dict[str, bool]:
     held: dict[str, bool] = {}
-    for element in elements(prompt_scene):
+    for element in elements(prompt):
         shape, _, rest = element.element_id.partition(".")
-        wanted, seen = prompt_scene.find(shape), image_scene.find(shape)
-        if wanted is None or seen is None:
+        group, wanted = seen.find(shape), prompt.scene.find(shape)
+        if rest == "absent":
+            held[element.element_id] = group is None
+        elif group is None:
             held[element.element_id] = False
-        elif rest in ("", "color", "size", "count"):
-            held[element.element_id] = not rest or getattr(wanted, rest) == getattr(seen, rest)
+        elif element.skill == "spatial":
+            stated, _, other_shape = rest.rpartition(".")
+            other = seen.find(other_shape)
+            held[element.element_id] = other is not None and relation(group, other) == stated.replace("_", " ")
         else:
-            other = image_scene.find(rest.rpartition(".")[2])
-            held[element.element_id] = other is not None and _keeps(prompt_scene, wanted, seen, other)
+            held[element.element_id] = not rest or _attribute_holds(prompt, rest, group, wanted)
     return held
 
 
-def _keeps(prompt_scene: Scene, wanted: Group, seen: Group, other: Group) -> bool:
-    wanted_other = prompt_scene.find(other.shape)
-    return wanted_other is not None and relation(seen, other) == relation(wanted, wanted_other)
+def _attribute_holds(prompt: ScenePrompt, rest: str, seen: Group, wanted: Group | None) -> bool:
+    name, _, conflict = rest.partition(".")
+    if conflict and prompt.conflict is not None:
+        return bool(getattr(seen, name) == prompt.conflict.value)
+    if name == "not_color":
+        denied = dict(zip((g.shape for g in prompt.scene.groups), prompt.not_color, strict=True))
+        return seen.color != denied[seen.shape]
+    return wanted is not None and getattr(seen, name) == getattr(wanted, name)
 
 
-def _scores(prompt_scene: Scene, held: Mapping[str, bool], degradation: Degradation) -> dict[str, float | None]:
-    spatial = {element.element_id for element in elements(prompt_scene) if element.skill == "spatial"}
+def _scores(prompt: ScenePrompt, held: Mapping[str, bool], degradation: Degradation) -> dict[str, float | None]:
+    spatial = {element.element_id for element in elements(prompt) if element.skill == "spatial"}
     relational = [value for key, value in held.items() if key in spatial]
     intrinsic = [value for key, value in held.items() if key not in spatial]
     scores = {
-        "appearance": 10 * (1 - degradation.blur) * (1 - degradation.haze),
+        "appearance": 10 * (1 - degradation.blur) * (1 - degradation.haze) * (1 - degradation.grain),
         "attributes": 10 * sum(intrinsic) / len(intrinsic),
     }
     if relational:

@@ -2,7 +2,7 @@
 
 A region is a rectangle (type 1, two corners) or a polygon (type 2), in pixels of the image. The regions stand in the
 attribute ``regions`` of an item, one list an annotator. The image store holds, beside each image, how many
-annotators marked each pixel, as an 8-bit grey PNG under :func:`mask_key`. How the organisers merge the annotators is
+annotators marked each pixel, as an 8-bit grey PNG under `schema.mask_key`. How the organisers merge the annotators is
 not known.
 """
 
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
 from t2i_eval_kedro.benchmarks.files import read_json, records
 from t2i_eval_kedro.datasets.image_store import decode
+from t2i_eval_kedro.schema import mask_key as mask_key
 
 STRUCTURE = Dimension("structure", 1, 5, "how free the bodies and objects in the image are of structural flaws")
 ANNOTATORS = 3
@@ -27,11 +28,6 @@ GENERATOR = "unknown"
 
 Region = dict[str, Any]
 Images = Callable[[], Iterator[tuple[str, bytes]]]
-
-
-def mask_key(image: str) -> str:
-    """The key in the image store of the mask that belongs to the image with key ``image``."""
-    return f"masks/{image}.png"
 
 
 def read(raw: Path) -> Benchmark:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from t2i_eval_kedro.benchmarks.base import Benchmark, Dimension
 from t2i_eval_kedro.benchmarks.files import DataIssues
-from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.shapes.make import VERSION, make_shapes
 
 DIMENSIONS = (
     Dimension("overall", 0, 10, "how good the image is overall: its quality and its agreement with the prompt"),
@@ -16,19 +17,23 @@ DIMENSIONS = (
 )
 
 
-def read(raw: Path, *, n_prompts: int, seed: int) -> Benchmark:
-    """Make ``n_prompts`` prompts, their images and their ratings; ``raw`` is not looked at."""
-    made = make_shapes(n_prompts, seed)
+STRUCTURE_DIMENSION = Dimension("structure", 0, 10, "how free the objects in the image are of structural flaws")
+
+
+def read(raw: Path, **settings: Any) -> Benchmark:
+    """Make prompts, their images and their ratings (`shapes.make.ShapesSettings`); ``raw`` is not looked at."""
+    made = make_shapes(**settings)
     return Benchmark(
         name="shapes",
-        title="Shapes (synthetic: simulated generators and simulated raters)",
+        title=f"Shapes, version {VERSION} (synthetic: simulated generators and simulated raters)",
         licence="Apache-2.0",
-        dimensions=DIMENSIONS,
+        dimensions=(*DIMENSIONS, STRUCTURE_DIMENSION) if settings.get("structure") else DIMENSIONS,
         items=made.items,
         ratings=made.ratings,
         issues=DataIssues().frame(),
         elements=made.elements,
         element_ratings=made.element_ratings,
+        preferences=made.preferences,
         synthetic=True,
         images=lambda: iter(made.images),
     )

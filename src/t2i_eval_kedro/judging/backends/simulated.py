@@ -20,7 +20,8 @@ from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.elements import YES_NO, YES_NO_NEGATIVE
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.shapes import truth
-from t2i_eval_kedro.shapes.scene import Scene, elements
+from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
+from t2i_eval_kedro.shapes.scene import Scene
 
 # What a teacher's summary says at a mean score of at least the first number.
 _VERDICTS = ((9.0, "all right"), (6.0, "mostly right"), (3.0, "partly right"), (0.0, "wrong"))
@@ -77,9 +78,9 @@ class SimulatedBackend:
         return self._check(request, attributes)
 
     def _questions(self, attributes: Mapping[str, Any]) -> str:
-        scene = Scene.from_json(attributes["prompt_scene"])
-        lines = [f"appearance | {group.shape} | is the {group.shape} clear ?" for group in scene.groups]
-        for element in elements(scene):
+        prompt = ScenePrompt.from_json(attributes["prompt_scene"])
+        lines = [f"appearance | {group.shape} | is the {group.shape} clear ?" for group in prompt.scene.groups]
+        for element in elements(prompt):
             shape, _, rest = element.element_id.partition(".")
             if element.skill == "spatial":
                 lines.append(f"relations | {shape}, {rest.rpartition('.')[2]} | {element.question}")
@@ -97,8 +98,8 @@ class SimulatedBackend:
 
     def _seen(self, request: Request, attributes: Mapping[str, Any]) -> tuple[bool, str]:
         """Whether the element that is asked about is there, as the teacher takes it, and what the teacher sees of it."""
-        scene = Scene.from_json(attributes["prompt_scene"])
-        ids = {element.question: element.element_id for element in elements(scene)}
+        prompt = ScenePrompt.from_json(attributes["prompt_scene"])
+        ids = {element.question: element.element_id for element in elements(prompt)}
         element_id = ids[str(request.context["question"])]
         errs = self._random(request.question_id, "error").random() < self._error_rate
         right = truth.element_truth(attributes)[element_id] != errs

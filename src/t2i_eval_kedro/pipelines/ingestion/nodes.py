@@ -13,19 +13,40 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
 from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded
-from t2i_eval_kedro.benchmarks.splits import leave_generators_out, prompt_groups, split_by_prompt, with_unused
+from t2i_eval_kedro.benchmarks.splits import (
+    leave_generators_out,
+    only_tested,
+    prompt_groups,
+    split_by_prompt,
+    with_unused,
+)
 from t2i_eval_kedro.errors import T2IEvalError
 
 IMAGE_ISSUES = ("bad_image", "bad_path")
 
 
 class ShapesSettings(BaseModel):
-    """Size and seed of the embedded synthetic benchmark; its data do not depend on the seed of an experiment."""
+    """The embedded synthetic benchmark (`shapes.make.ShapesSettings`); its data do not depend on the seed of an experiment.
+
+    Attributes:
+        n_prompts: prompts; 1,000 for the benchmark proper, of which a smaller one has the first.
+        seed: of everything.
+        generators: 8 or 24.
+        raters: ``three``, ``crowd``, ``constant`` or ``reversed``.
+        side: pixels of a side, 64, 256 or 512.
+        structure: plant structural faults, with masks and a score of their own.
+        held_out: generators that are only tested on, beside the others.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     n_prompts: int = Field(ge=1)
     seed: int = Field(ge=0)
+    generators: int = 8
+    raters: str = "three"
+    side: int = 64
+    structure: bool = False
+    held_out: list[str] = Field(default_factory=list)
 
 
 class SplitSettings(BaseModel):
@@ -91,7 +112,7 @@ class IngestionSettings(BaseModel):
 
 def read(benchmark: str, raw_root: str, settings: IngestionSettings) -> dict[str, Any]:
     """Read ``<raw_root>/<benchmark>/`` (``shapes`` is made instead) into tables, images, issues and the benchmark's description."""
-    options = settings.shapes.model_dump() if benchmark == "shapes" else {}
+    options = settings.shapes.model_dump(exclude={"held_out"}) if benchmark == "shapes" else {}
     read = read_benchmark(benchmark, Path(raw_root), **options)
     _stop_if_too_bad(read, settings)
     return {
@@ -135,6 +156,8 @@ def split(items: pd.DataFrame, prompt_sample: dict[str, Any], settings: Ingestio
         splits = split_by_prompt(used, {"test": 1.0}, seed)
     else:
         splits = split_by_prompt(used, shares, seed)
+        if (items["benchmark"] == "shapes").all():
+            splits = only_tested(splits, used, settings.shapes.held_out)
     return with_unused(splits, items.loc[~kept, "item_id"])
 
 
