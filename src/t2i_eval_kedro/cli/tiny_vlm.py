@@ -20,7 +20,9 @@ from t2i_eval_kedro.cli.errors import readable_errors
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Random seed for the weights and the pre-training scenes."
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where it is trained."
+)
 @click.option(
     "--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes that draw batches."
 )

@@ -57,9 +57,9 @@ def measure_and_save(
 
     Args:
         model: pre-trained.
-        processor: of the model.
+        processor: processor that belongs to the model.
         out: folder, written whole or not at all.
-        recipe: of the pre-training.
+        recipe: settings of the pre-training.
         where: the machine that it ran on, for the card.
         check: fresh prompts to measure on.
     """
@@ -74,10 +74,10 @@ def measure_and_save(
     return found
 
 
-def card(recipe: Recipe, where: str, check: int, found: Mapping[str, Accuracy]) -> str:
+def card(recipe: Recipe, where: str, check: int, measured: Mapping[str, Accuracy]) -> str:
     """The model card, with the table of accuracies beside their targets."""
     rows = []
-    for kind, accuracy in found.items():
+    for kind, accuracy in measured.items():
         goal = target(kind)
         verdict = "" if goal is None else "yes" if accuracy.share >= goal else "**no**"
         rows.append(f"| {kind} | {accuracy.n} | {accuracy.share:.3f} | {goal or ''} | {verdict} |")

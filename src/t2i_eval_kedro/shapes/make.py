@@ -50,7 +50,7 @@ class ShapesSettings:
 
     Attributes:
         n_prompts: number of prompts, 1 to `prompts.MAX_PROMPTS`; the first ones do not depend on it.
-        seed: of everything; another seed makes another benchmark.
+        seed: random seed of everything; another seed makes another benchmark.
         generators: 8, or 24.
         raters: who rates, one of `raters.PANELS`.
         side: pixels of a side, one of `render.SIDES`.

@@ -126,11 +126,11 @@ class Recipe:
     """Settings of the pre-training.
 
     Attributes:
-        seed: of the weights, the pictures and the questions.
+        seed: random seed of the weights, the pictures and the questions.
         tower_steps: steps on dense patch labels.
         tower_batch: pictures of a step on patch labels.
         tower_lr: peak learning rate of these steps.
-        phases: of the questions.
+        phases: phases of the questions.
         questions: questions drawn for a row; those that do not fit are left out.
         threads: threads of torch; part of what fixes the bytes.
     """
@@ -256,7 +256,7 @@ def pack(tokenizer: Any, batch: Sequence[tuple[int, Sequence[Pair]]], length: in
     chat of its own.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: tokenizer that belongs to the model.
         batch: for each row the number of its images and its questions.
         length: tokens of a row.
 
@@ -420,7 +420,7 @@ def pretrain(
 
     Args:
         model: as built by `build_model`.
-        tokenizer: of the model.
+        tokenizer: tokenizer that belongs to the model.
         recipe: settings; a state of another recipe is refused by starting anew.
         state: safetensors file with weights and optimiser, written every ``save_every`` steps; removed by the caller.
         device: ``cpu`` or ``cuda``.
@@ -590,14 +590,14 @@ class Trainer:
             found |= {f"adam.{i}.{name}": value for name, value in self._optimizer.state[parameter].items()}
         return {name: value.detach().clone().contiguous() for name, value in found.items()}
 
-    def restore(self, found: Mapping[str, torch.Tensor]) -> None:
+    def restore(self, values: Mapping[str, torch.Tensor]) -> None:
         """Take on what `tensors` gave."""
         for i, module in enumerate(self._modules):
-            own = {name.partition(".")[2]: v for name, v in found.items() if name.startswith(f"{i}.")}
+            own = {name.partition(".")[2]: v for name, v in values.items() if name.startswith(f"{i}.")}
             module.load_state_dict(own)
         for i, parameter in enumerate(self._parameters):
             prefix = f"adam.{i}."
-            moments = {name.removeprefix(prefix): v for name, v in found.items() if name.startswith(prefix)}
+            moments = {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
             if moments:
                 step = moments.pop("step")
                 self._optimizer.state[parameter] = {
@@ -606,13 +606,13 @@ class Trainer:
                 }
 
 
-def _save(path: Path, recipe: Recipe, stage: int, step: int, found: dict[str, torch.Tensor]) -> None:
+def _save(path: Path, recipe: Recipe, stage: int, step: int, values: dict[str, torch.Tensor]) -> None:
     from safetensors.torch import save
 
     from t2i_eval_kedro.datasets.atomic import atomic_file
 
     with atomic_file(path) as file:
-        file.write_bytes(save(found, {"recipe": json.dumps(asdict(recipe)), "stage": str(stage), "step": str(step)}))
+        file.write_bytes(save(values, {"recipe": json.dumps(asdict(recipe)), "stage": str(stage), "step": str(step)}))
 
 
 def _load(path: Path, recipe: Recipe) -> dict[str, Any] | None:

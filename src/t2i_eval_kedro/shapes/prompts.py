@@ -184,7 +184,7 @@ def extra_prompts(n_prompts: int, seed: int, without: Collection[str]) -> list[S
 
     Args:
         n_prompts: how many, 1 to `MAX_PROMPTS`.
-        seed: of the drawing.
+        seed: random seed of the drawing.
         without: the cores (`ScenePrompt.core`) that must not occur, as of `sample_prompts`.
     """
     check_number(n_prompts)

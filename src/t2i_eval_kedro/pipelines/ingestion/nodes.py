@@ -30,7 +30,7 @@ class ShapesSettings(BaseModel):
 
     Attributes:
         n_prompts: prompts; 1,000 for the benchmark proper, of which a smaller one has the first.
-        seed: of everything.
+        seed: random seed of everything.
         generators: 8 or 24.
         raters: ``three``, ``crowd``, ``constant`` or ``reversed``.
         side: pixels of a side, 64, 256 or 512.
