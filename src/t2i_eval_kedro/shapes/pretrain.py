@@ -27,9 +27,6 @@ from t2i_eval_kedro.shapes.questions import (
     LAST_PAIR_KINDS,
     LAST_PICTURE_KINDS,
     LAST_TEXT_KINDS,
-    MANY_PAIR_KINDS,
-    MANY_PICTURE_KINDS,
-    MANY_TEXT_KINDS,
     PAIR_KINDS,
     PICTURE_KINDS,
     TEXT_KINDS,
@@ -109,14 +106,6 @@ PHASES = (
         picture_kinds=LAST_PICTURE_KINDS,
         pair_kinds=LAST_PAIR_KINDS,
         text_kinds=LAST_TEXT_KINDS,
-    ),
-    Phase(
-        1_000,
-        5e-4,
-        2e-4,
-        picture_kinds=MANY_PICTURE_KINDS,
-        pair_kinds=MANY_PAIR_KINDS,
-        text_kinds=MANY_TEXT_KINDS,
     ),
 )
 

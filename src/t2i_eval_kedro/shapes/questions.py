@@ -335,27 +335,21 @@ def _caption(shown: Shown, rng: np.random.Generator) -> Pair | None:
     return Pair("describe the image", prompt_text(prompt), prompt.core)
 
 
-_FEW_CHANGES = (0.3, 0.35, 0.2, 0.15)
-_MANY_CHANGES = (0.1, 0.1, 0.25, 0.25, 0.2, 0.1)
-
-
-def _described(
-    shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES
-) -> tuple[ScenePrompt, list[str]] | None:
-    prompt = description(shown.scene, rng, int(rng.choice(len(changes), p=changes)))
+def _described(shown: Shown, rng: np.random.Generator) -> tuple[ScenePrompt, list[str]] | None:
+    prompt = description(shown.scene, rng, int(rng.choice(4, p=[0.3, 0.35, 0.2, 0.15])))
     return None if prompt is None else (prompt, wrong_parts(prompt, shown.scene))
 
 
-def _difference(shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES) -> Pair | None:
-    made = _described(shown, rng, changes)
+def _difference(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    made = _described(shown, rng)
     if made is None:
         return None
     prompt, wrong = made
     return Pair(f"{prompt_text(prompt)} , what is wrong ?", ", ".join(wrong) or _NOTHING, prompt.core)
 
 
-def _faults(shown: Shown, rng: np.random.Generator, changes: tuple[float, ...] = _FEW_CHANGES) -> Pair | None:
-    made = _described(shown, rng, changes)
+def _faults(shown: Shown, rng: np.random.Generator) -> Pair | None:
+    made = _described(shown, rng)
     if made is None:
         return None
     prompt, wrong = made
@@ -454,8 +448,6 @@ _PICTURE_ASKERS: dict[str, Callable[[Shown, np.random.Generator], Pair | None]] 
     "caption": _caption,
     "difference": _difference,
     "faults": _faults,
-    "many differences": lambda shown, rng: _difference(shown, rng, _MANY_CHANGES),
-    "many faults": lambda shown, rng: _faults(shown, rng, _MANY_CHANGES),
     "match": _match,
     "total": _total,
 }
@@ -505,25 +497,3 @@ LAST_PICTURE_KINDS = {
 }
 LAST_PAIR_KINDS = {"clearer": 0.08, "fits": 0.25, "part fits": 0.35, "either": 0.1, "either matches": 0.22}
 LAST_TEXT_KINDS = {"parts": 0.6, "order": 0.05, "mean": 0.25, "sum": 0.06, "translation": 0.04}
-
-#: The same for one more phase, with more that is wrong at a time.
-MANY_PICTURE_KINDS = {
-    "color": 0.01,
-    "size": 0.01,
-    "count": 0.01,
-    "shape": 0.01,
-    "position": 0.01,
-    "relation": 0.04,
-    "yes_no": 0.1,
-    "spatial": 0.12,
-    "clarity": 0.06,
-    "caption": 0.03,
-    "difference": 0.05,
-    "faults": 0.04,
-    "many differences": 0.28,
-    "many faults": 0.12,
-    "match": 0.1,
-    "total": 0.01,
-}
-MANY_PAIR_KINDS = {"clearer": 0.06, "fits": 0.1, "part fits": 0.6, "either": 0.08, "either matches": 0.16}
-MANY_TEXT_KINDS = {"parts": 0.7, "order": 0.04, "mean": 0.18, "sum": 0.05, "translation": 0.03}
