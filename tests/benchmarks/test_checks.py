@@ -80,17 +80,6 @@ def test_a_rater_with_swapped_columns_follows_the_other_dimension() -> None:
     assert "scores of looks follow the others' match" in notes[0]
 
 
-def test_a_rater_who_is_alone_on_a_dimension_is_not_said_to_follow_another() -> None:
-    """Nobody else rated it, so there is no correlation with the others that could be the lower one."""
-    benchmark = made()
-    table = benchmark.ratings
-    benchmark.ratings = table[(table["dimension"] == "looks") | (table["rater_id"] == "r2")].copy()
-    looks = table[(table["dimension"] == "looks") & (table["rater_id"] == "r2")].set_index("item_id")["score"]
-    alone = benchmark.ratings["dimension"] == "match"
-    benchmark.ratings.loc[alone, "score"] = benchmark.ratings.loc[alone, "item_id"].map(looks).clip(2, 4)
-    assert "follows_other_dimension" not in found(benchmark)
-
-
 def test_a_rater_who_copies_one_dimension_into_the_other_is_noted() -> None:
     benchmark = made()
     table = benchmark.ratings
