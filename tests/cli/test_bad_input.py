@@ -50,7 +50,7 @@ def test_a_folder_that_is_no_model_is_named(project: Path) -> None:
         == 0
     )
     (project / "empty").mkdir()
-    for path, said in (("empty", "holds no config.json"), ("data/nothing", "does not exist")):
+    for path, said in (("empty", "does not contain config.json"), ("data/nothing", "does not exist")):
         assert said in one_sentence(project, "--pipelines=sft", f"--params=model.model={path}")
     assert not (project / "data/06_models/shapes").exists()
 
