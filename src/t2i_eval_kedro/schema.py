@@ -35,6 +35,12 @@ RENAMED_COLUMNS = {"pair_id": "question_id", "protocol": "prompt_version", "targ
 BASE, SFT, GRPO, TEACHER = "base", "sft", "grpo", "teacher"
 JUDGES = (BASE, SFT, GRPO, TEACHER)
 """The judges of this project: the student untrained, after SFT and after GRPO, and its teacher. All others are recorded."""
+GENERATOR_BASELINE, GRADIENT_BASELINE, LENGTH_BASELINE = BASELINES = (
+    "baseline_generator",
+    "baseline_pixel_gradient",
+    "baseline_prompt_length",
+)
+"""Scores without a judge, to compare judges with; they have no protocol."""
 _MAIN_PROTOCOL = {TEACHER: "decomposed"}
 """The protocol that the evaluator's name leaves out, where it is not ``levels``."""
 

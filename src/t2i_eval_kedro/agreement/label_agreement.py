@@ -35,7 +35,7 @@ def element_metrics(
         usable = rows[(rows["status"] == OK) & rows["score"].notna()]
         predicted = usable.groupby(key)["score"].mean().reindex(gold.index)
         kept = predicted.notna().to_numpy()
-        row, weights = _prompts(items, gold.index.get_level_values("item_id")[kept], resamples, seed)
+        row, weights = prompt_weights(items, gold.index.get_level_values("item_id")[kept], resamples, seed)
         metrics = element_labels(predicted.to_numpy(dtype=float)[kept], gold.to_numpy(dtype=float)[kept], row, weights)
         reason = None if kept.any() else "no element has both a label and a score"
         out[str(name)] = {
@@ -73,7 +73,7 @@ def preference_accuracy(
     known = set(items["item_id"])
     pairs = preferences[preferences["item_a"].isin(known) & preferences["item_b"].isin(known)]
     label = np.asarray(pairs["label"].map({"a": 1, "b": -1, "tie": 0}), dtype=np.int8)
-    row, weights = _prompts(items, pd.Index(pairs["item_a"]), resamples, seed)
+    row, weights = prompt_weights(items, pd.Index(pairs["item_a"]), resamples, seed)
     table = oriented_scores(scores[scores["item_id"].isin(known)])["score"]
     out: Json = {}
     for name, dimension in sorted({(evaluator, dimension) for evaluator, dimension, _ in table.index}):
@@ -108,7 +108,7 @@ def _hits(
     return out
 
 
-def _prompts(items: pd.DataFrame, item_ids: pd.Index, resamples: int, seed: int) -> tuple[Ints, Weights]:
+def prompt_weights(items: pd.DataFrame, item_ids: pd.Index, resamples: int, seed: int) -> tuple[Ints, Weights]:
     """The weight row of each item (its prompt's), and the weightings: all ones, then the resamples."""
     text = items["prompt"].where(items["prompt"] != "", items["prompt_id"])
     row, names = pd.factorize(pd.Series(text.to_numpy(), index=items["item_id"]).loc[item_ids].to_numpy(), sort=True)

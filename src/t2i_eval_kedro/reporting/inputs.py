@@ -30,6 +30,8 @@ class ReportInputs:
             ``dimensions`` and ``data_issues`` are known.
         items: canonical table of the items that the figures are measured on.
         ratings: canonical table of people's ratings of those items.
+        diagnostics: ``chain`` (name -> list of records), ``kept_or_forgotten`` and ``score_variety`` (lists of records), as the
+            pipeline meta_evaluation gives them.
         scores: canonical table of the evaluators' scores of those items.
         transcripts: canonical table of what was asked and answered; may be empty.
         image: gives the encoded bytes of an image by its key (column ``image`` of ``items``); None where no image is
@@ -46,6 +48,7 @@ class ReportInputs:
     """
 
     summary: Mapping[str, Any]
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     items: pd.DataFrame = field(default_factory=schema.ITEMS.empty)
     ratings: pd.DataFrame = field(default_factory=schema.RATINGS.empty)
@@ -64,6 +67,11 @@ class ReportInputs:
         object.__setattr__(self, "summary", with_current_keys(self.summary))
 
 
+_BASELINE_TITLES = {
+    schema.GENERATOR_BASELINE: "baseline: the mean of the image’s generator in training",
+    schema.GRADIENT_BASELINE: "baseline: the largest step in brightness",
+    schema.LENGTH_BASELINE: "baseline: the shorter prompt",
+}
 _TITLES = {
     schema.BASE: "untrained judge",
     schema.SFT: "judge trained by SFT",
@@ -101,7 +109,7 @@ def role(judge: str, protocol: str | None) -> str | None:
 def evaluator_title(judge: str, protocol: str | None) -> str:
     """An evaluator in plain words: "judge trained by SFT, decomposed verdict"; "recorded scores" otherwise."""
     if role(judge, protocol) is None:
-        return "recorded scores"
+        return _BASELINE_TITLES.get(judge, "recorded scores")
     if schema.evaluator_id(judge, protocol) == judge:
         return _TITLES[judge]
     return f"{_TITLES[judge]}, {'decomposed verdict' if protocol == 'decomposed' else f'asked by {protocol}'}"

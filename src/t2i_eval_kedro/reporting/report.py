@@ -53,6 +53,7 @@ def build_report(inputs: ReportInputs) -> str:
         "curves": _curves(inputs),
         "rebalancing": views.rebalancing(inputs.rebalancing),
         "teacher": views.teacher(inputs.teacher),
+        "diagnostics": views.diagnostics(inputs.diagnostics),
         "published": views.published(inputs.summary.get("published") or []),
         "commands": _commands(inputs),
         "provenance": views.pairs(inputs.provenance),

@@ -126,6 +126,45 @@ _CHECKS = {
 }
 
 
+_DIAGNOSTICS = {
+    "extraction": "Extraction: the questions that the chain asks, against the known elements of the prompts. Exact: the share of items "
+    "whose questions are these elements and no others.",
+    "answers": "Answers of the chain to questions about known elements: the share that most people agree with, by skill.",
+    "steps": "What each step of the chain alone says of an item (its mean where several are asked), against people: Spearman, and on "
+    "0 to 10 the mean error and the mean size of the error. True answers are people's labels in place of the judge's answers.",
+    "kept_or_forgotten": "Sub-tasks before and after a training: the share of answers about elements that is right, by protocol and "
+    "skill, and its change with an interval over prompts.",
+    "score_variety": "How different the scores are: the fewest different scores that an evaluator gives on a dimension, and the share "
+    "of items to which it gives one score on every dimension.",
+}
+
+
+def diagnostics(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Sentences about judges that lost a sub-task or hardly tell images apart, and the tables behind them."""
+    found = {**given.get("chain", {}), **given}
+    forgotten = [row for row in found.get("kept_or_forgotten", []) if row["forgotten"]]
+    alike = [row for row in found.get("score_variety", []) if row["alike"]]
+    return {
+        "warnings": [
+            f"{row['after']} answers {plain(row['skill'])} worse than {row['before']} did ({row['protocol']}): "
+            f"{row['accuracy_after']:.0%} of {row['n']} answers are right in place of {row['accuracy_before']:.0%}."
+            for row in forgotten
+        ]
+        + [
+            f"{row['evaluator']} hardly tells images apart: it gives {row['fewest_values']} different scores on "
+            f"{plain(row['dimension']) or 'its dimension'}"
+            + (
+                ""
+                if row["one_score_for_all"] is None
+                else f", and one score on every dimension to {row['one_score_for_all']:.0%} of its items"
+            )
+            + "."
+            for row in alike
+        ],
+        "tables": [(name, title, records(found[name])) for name, title in _DIAGNOSTICS.items() if found.get(name)],
+    }
+
+
 def teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The teacher's account, checks and break-even point; None where there was no teacher."""
     costs, checks = given.get("costs") or {}, given.get("checks") or {}

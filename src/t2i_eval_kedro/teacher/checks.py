@@ -5,25 +5,16 @@ Every check is a table of counts or figures; nothing is changed or thrown away. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from statistics import fmean
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.rated_items import build
-from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.benchmarks.checks import check_examples, quotes_score
-from t2i_eval_kedro.benchmarks.splits import normalised
 from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
+from t2i_eval_kedro.judging.chain import Chains, Record, stages
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
-from t2i_eval_kedro.ratings import mean_ratings
+from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, parse_questions, parse_score
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
@@ -32,49 +23,6 @@ LOW, HIGH = 10 / 3, 20 / 3
 DRAWS = 500
 ROUNDING = 1.0
 """How far, of 10, a summary may lie outside the scores that it sums up: about one level."""
-
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One answered question of a chain; what was not asked or cannot be read is None."""
-
-    item_id: str
-    question: Question
-    judgement: bool | None
-    score: float | None
-
-
-class Chains:
-    """The transcripts of the decomposed protocol's first run, item by item."""
-
-    def __init__(self, transcripts: pd.DataFrame, wording: Wording) -> None:
-        """Read the answers; ``wording`` says what a score is."""
-        first = transcripts[transcripts["run"] == 0]
-        self.wording = wording
-        self.answers: dict[str, dict[str, str]] = {}
-        for item, step, answer, status in first[["item_id", "step", "answer", "status"]].itertuples(index=False):
-            steps = self.answers.setdefault(item, {})
-            if status == schema.OK:
-                steps[step] = answer
-
-    def score(self, item: str, step: str) -> float | None:
-        """The score at ``step``, 0 to 10."""
-        text = self.answers[item].get(step)
-        return None if text is None else parse_score(Answer(text), self.wording).value
-
-    @cached_property
-    def questions(self) -> list[Step]:
-        """Every question of every item."""
-        return list(self._questions())
-
-    def _questions(self) -> Iterator[Step]:
-        for item, answers in self.answers.items():
-            for number, question in enumerate(parse_questions(answers.get("extract", ""))):
-                base = f"{question.aspect}/{number}"
-                judgement = yes_or_no(answers.get(f"{base}/answer", ""))
-                yield Step(item, question, judgement, self.score(item, f"{base}/score"))
 
 
 def check_teacher(
@@ -205,104 +153,6 @@ def agreement_of_runs(scores: pd.DataFrame) -> list[Record]:
                 }
             )
     return rows
-
-
-def stages(
-    chains: Chains,
-    items: pd.DataFrame,
-    ratings: pd.DataFrame,
-    elements: pd.DataFrame,
-    element_ratings: pd.DataFrame,
-) -> list[Record]:
-    """How errors compound along the chain: extract, answer, evaluate, summarise, merge.
-
-    ``value`` is the share that is right (extract: elements of the prompt that a question asks about; answer and evaluate:
-    agreement with the majority of people's labels of that element, a score above 5 being a yes) or, for the last two, Spearman with
-    people's mean ratings. It is also given where everything before that stage was right, and where something was wrong. Where a
-    benchmark labels no elements, or words their questions otherwise, only the number of readable answers is known.
-    """
-    prompt_of = dict(zip(items["item_id"], items["prompt_id"], strict=True))
-    element_of = {(row.prompt_id, normalised(str(row.question))): str(row.element_id) for row in elements.itertuples()}
-    expected = {(row.prompt_id, str(row.element_id)): str(row.expected) for row in elements.itertuples()}
-    means = element_ratings.groupby(["item_id", "element_id"])["label"].mean().reset_index()
-    keys = zip(means["item_id"], means["element_id"], means["label"].astype(float), strict=True)
-    label = {(str(item), str(element)): mean > 0.5 for item, element, mean in keys if mean != 0.5}
-    covered: dict[str, set[str]] = {}
-    answered: list[tuple[bool, bool]] = []  # right before, right
-    evaluated: list[tuple[bool, bool]] = []
-    wrong: set[str] = set()
-    for step in chains.questions:
-        prompt = prompt_of.get(step.item_id)
-        element = element_of.get((prompt, normalised(step.question.text)))
-        if element is None:
-            continue
-        covered.setdefault(step.item_id, set()).add(element)
-        truth = label.get((step.item_id, element))
-        if truth is None:
-            continue
-        answer_right = None
-        if step.judgement is not None:
-            answer_right = (step.judgement == (expected[prompt, element] != "no")) == truth
-            answered.append((True, answer_right))
-        if step.score is not None:
-            right = (step.score > 5) == truth
-            evaluated.append((answer_right is not False, right))
-        if answer_right is False or (step.score is not None and (step.score > 5) != truth):
-            wrong.add(step.item_id)
-    n_elements = elements.groupby("prompt_id").size()
-    shares = [
-        len(covered.get(item, set())) / n_elements[prompt_of[item]]
-        for item, answers in chains.answers.items()
-        if "extract" in answers and prompt_of.get(item) in n_elements
-    ]
-    known = bool(covered)
-    rows = [
-        {"stage": "extract", "readable": sum(bool(a.get("extract")) for a in chains.answers.values())}
-        | _row("share of elements asked about", fmean(shares) if shares and known else None, None, None),
-        {"stage": "answer", "readable": sum(step.judgement is not None for step in chains.questions)}
-        | _compared("share right", answered, split=False),
-        {"stage": "evaluate", "readable": sum(step.score is not None for step in chains.questions)}
-        | _compared("share right", evaluated, split=True),
-    ]
-    for stage, steps in (
-        ("summarise", {aspect: f"summary/{aspect}/score" for aspect in ASPECTS}),
-        ("merge", {OVERALL: "merge/score"}),
-    ):
-        values = [(item, aspect, chains.score(item, step)) for item in chains.answers for aspect, step in steps.items()]
-        table = pd.DataFrame(values, columns=["item_id", "dimension", "score"]).dropna()
-        rows.append({"stage": stage, "readable": len(table)} | _followed(table, ratings, wrong if known else None))
-    return rows
-
-
-def _row(measure: str, value: float | None, right: float | None, wrong: float | None) -> Record:
-    return {"measure": measure, "value": value, "after_right": right, "after_wrong": wrong}
-
-
-def _compared(measure: str, pairs: list[tuple[bool, bool]], *, split: bool) -> Record:
-    def share(which: list[bool]) -> float | None:
-        return fmean(which) if which else None
-
-    right, wrong = [r for before, r in pairs if before], [r for before, r in pairs if not before]
-    return _row(measure, share([r for _, r in pairs]), share(right) if split else None, share(wrong) if split else None)
-
-
-def _followed(table: pd.DataFrame, ratings: pd.DataFrame, wrong: set[str] | None) -> Record:
-    """Spearman of ``table`` with people, mean over its dimensions, of all items and of those without and with an error."""
-    people = mean_ratings(ratings).rename(columns={"score": "people"})
-    joined = table.merge(people, on=["item_id", "dimension"])
-
-    def spearman(rows: pd.DataFrame) -> float | None:
-        each = [
-            some["score"].corr(some["people"], method="spearman")
-            for _, some in rows.groupby("dimension")
-            if len(some) > 2 and some["score"].nunique() > 1
-        ]
-        return _figure(fmean(each)) if each else None
-
-    if wrong is None:
-        return _row("Spearman with people", spearman(joined), None, None)
-    went_wrong = joined["item_id"].isin(wrong)
-    return _row("Spearman with people", spearman(joined), spearman(joined[~went_wrong]), spearman(joined[went_wrong]))
 
 
 def _figure(value: float) -> float | None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
+from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.evaluators import in_fold
+from t2i_eval_kedro.judging.baselines import baseline_scores
+from t2i_eval_kedro.judging.chain import chain_table
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, load_templates
 from t2i_eval_kedro.provenance import recipe
+
+log = logging.getLogger(__name__)
+
+STAGES = ((schema.BASE, schema.SFT), (schema.SFT, schema.GRPO))
+"""Judges before and after each training."""
 
 
 class MetaEvaluationSettings(BaseModel):
@@ -25,7 +35,8 @@ class MetaEvaluationSettings(BaseModel):
         seed: random seed of the resamples and permutations.
         missing: what an item without a score counts as: left out (``drop``), worst score (``worst``), an error (``refuse``),
             or, as T2I-Eval does, the mean of the others (``mean``).
-        first: judges that come first in a paired difference (first minus second), protocol by protocol; every pair is tested.
+        first: judges that come first in a paired difference (first minus second), protocol by protocol. Every pair is
+            tested but for baselines, which are compared with the main protocol of each judge alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -36,6 +47,19 @@ class MetaEvaluationSettings(BaseModel):
     seed: int = Field(ge=0)
     missing: Literal["drop", "worst", "refuse", "mean"]
     first: list[str]
+
+
+def score_baselines(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    images: ImageStore,
+    settings: MetaEvaluationSettings,
+) -> pd.DataFrame:
+    """The scores of what judges are compared with: a constant by generator, the largest gradient, the prompt's length."""
+    held_out = in_fold(items, splits, settings.fold)
+    training = in_fold(items, splits, *TRAINING_FOLDS)
+    return baseline_scores(held_out, training[~training["item_id"].isin(held_out["item_id"])], ratings, images)
 
 
 def gather_scores(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +82,17 @@ def in_order(scores: pd.DataFrame, first: Sequence[str]) -> list[str]:
         if judge in first
     }
     return [*sorted(places, key=places.__getitem__), *(name for name in known if name not in places)]
+
+
+def compared_pairs(scores: pd.DataFrame, first: Sequence[str]) -> list[tuple[str, str]]:
+    """The evaluators whose agreement is compared, two by two, in the order of :func:`in_order`."""
+    known = schema.evaluators(scores)
+
+    def compared(a: str, b: str) -> bool:
+        baselines = {a, b} & set(schema.BASELINES)
+        return not baselines or (len(baselines) == 1 and all(name == known[name][0] for name in (a, b)))
+
+    return [pair for pair in itertools.combinations(in_order(scores, first), 2) if compared(*pair)]
 
 
 def measure(
@@ -94,7 +129,7 @@ def measure(
         confidence=settings.confidence,
         seed=settings.seed,
         missing=settings.missing,
-        pairs=itertools.combinations(in_order(scores, settings.first), 2),
+        pairs=compared_pairs(scores, settings.first),
         elements=elements,
         element_ratings=element_ratings,
         element_scores=element_scores,
@@ -113,3 +148,51 @@ def measure(
         **({"published": published} if published else {}),
         "recipe": recipe(parameters),
     }
+
+
+def diagnose(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    elements: pd.DataFrame,
+    element_ratings: pd.DataFrame,
+    scores: pd.DataFrame,
+    element_scores: pd.DataFrame,
+    prompts: Mapping[str, Callable[[], str]],
+    judging: JudgingSettings,
+    settings: MetaEvaluationSettings,
+    **transcripts: pd.DataFrame,
+) -> dict[str, Any]:
+    """What figures of agreement do not show: the chain step by step, what training kept or forgot, scores that are all alike.
+
+    A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
+    """
+    from t2i_eval_kedro.agreement.diagnostics import (  # scipy and numba are slow to import
+        kept_or_forgotten,
+        score_variety,
+    )
+
+    held_out = in_fold(items, splits, settings.fold)
+    said = schema.TRANSCRIPTS.check(pd.concat(transcripts.values(), ignore_index=True))
+    wording = judging.load_wording(load_templates(prompts))
+    chain = chain_table(said, held_out, ratings, elements, element_ratings, wording)
+    answered = pd.concat([element_scores, chain.pop("element_scores")], ignore_index=True)
+    kept = kept_or_forgotten(
+        held_out, elements, element_ratings, answered, STAGES, settings.n_resamples, settings.confidence, settings.seed
+    )
+    variety = score_variety(scores[scores["item_id"].isin(held_out["item_id"])])
+    for row in kept:
+        if row["forgotten"]:
+            log.warning(
+                "%s answers %s worse than %s (%s): %.2f of %d right in place of %.2f.",
+                *(row["after"], row["skill"], row["before"], row["protocol"]),
+                *(row["accuracy_after"], row["n"], row["accuracy_before"]),
+            )
+    for row in variety:
+        if row["alike"]:
+            log.warning(
+                "%s hardly tells images apart: %d different scores on %s; one score on every dimension for %s of its items.",
+                *(row["evaluator"], row["fewest_values"], row["dimension"] or "all dimensions"),
+                "no part" if row["one_score_for_all"] is None else f"{row['one_score_for_all']:.0%}",
+            )
+    return {"chain": chain, "kept_or_forgotten": kept, "score_variety": variety}

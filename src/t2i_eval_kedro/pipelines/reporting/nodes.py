@@ -19,6 +19,7 @@ from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
 def write_report(
     summary: Mapping[str, Any],
+    diagnostics: Mapping[str, Any],
     card: Mapping[str, Any],
     items: pd.DataFrame,
     splits: pd.DataFrame,
@@ -47,6 +48,7 @@ def write_report(
     return build_report(
         ReportInputs(
             summary=summary,
+            diagnostics=diagnostics,
             card=card,
             items=held_out,
             ratings=schema.RATINGS.check(ratings[ratings["item_id"].isin(ids)]),

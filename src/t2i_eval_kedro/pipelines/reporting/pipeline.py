@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
                 nodes.write_report,
                 inputs=by_name(
                     "summary",
+                    "diagnostics",
                     "items",
                     "splits",
                     "ratings",
