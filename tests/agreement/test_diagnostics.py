@@ -1,0 +1,76 @@
+"""Judges that hardly tell images apart, and sub-tasks that a training made worse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.diagnostics import kept_or_forgotten, score_variety
+
+
+def scores(judge: str, table: dict[str, list[float]]) -> list[dict]:
+    shared = {"judge": judge, "protocol": "levels", "run": 0, "status": "ok", "higher_is_better": True}
+    return [
+        shared | {"item_id": f"i{n}", "dimension": dimension, "score": value}
+        for dimension, values in table.items()
+        for n, value in enumerate(values)
+    ]
+
+
+def test_scores_that_are_all_alike_are_said_to_be() -> None:
+    varied = list(np.arange(10.0))
+    table = schema.SCORES.frame(
+        scores("sft", {"overall": varied, "appearance": varied[::-1]})
+        + scores("grpo", {"overall": varied, "appearance": varied})
+        + scores("base", {"overall": varied, "appearance": [1.0, 2.0, 3.0, 1.0] * 2 + [1.0, 2.0]})
+    )
+    rows = {row["evaluator"]: row for row in score_variety(table)}
+    assert not rows["sft"]["alike"]
+    assert rows["grpo"]["alike"]
+    assert rows["grpo"]["one_score_for_all"] == 1
+    assert rows["base"]["alike"]
+    assert (rows["base"]["fewest_values"], rows["base"]["dimension"]) == (3, "appearance")
+    assert rows["sft"]["one_score_for_all"] == 0
+
+
+def test_a_drop_whose_interval_excludes_zero_is_forgotten() -> None:
+    n = 40
+    items = schema.ITEMS.frame(
+        {"item_id": f"i{k}", "benchmark": "b", "prompt_id": f"p{k}", "prompt": f"a {k}", "generator": "g"}
+        for k in range(n)
+    )
+    elements = schema.ELEMENTS.frame(
+        {"prompt_id": f"p{k}", "element_id": skill, "text": skill, "skill": skill}
+        for k in range(n)
+        for skill in ("colour", "count")
+    )
+    labels = schema.ELEMENT_RATINGS.frame(
+        {"item_id": f"i{k}", "element_id": skill, "rater_id": "r", "label": float(k % 2)}
+        for k in range(n)
+        for skill in ("colour", "count")
+    )
+
+    def answers(judge: str, wrong_counts: int) -> list[dict]:
+        shared = {"judge": judge, "protocol": "dsg", "run": 0, "status": "ok"}
+        return [
+            shared
+            | {"item_id": f"i{k}", "element_id": skill}
+            | {"score": float(k % 2) if skill == "colour" or k >= wrong_counts else 1.0 - k % 2}
+            for k in range(n)
+            for skill in ("colour", "count")
+        ]
+
+    table = schema.ELEMENT_SCORES.frame(answers("base", 4) + answers("sft", 24))
+    rows = kept_or_forgotten(items, elements, labels, table, [("base", "sft"), ("sft", "grpo")], 200, 0.95, 0)
+    by_skill = {row["skill"]: row for row in rows}
+    assert set(by_skill) == {"colour", "count"}  # nobody was trained by GRPO
+    count = by_skill["count"]
+    assert (count["n"], count["accuracy_before"], count["accuracy_after"]) == (n, 0.9, 0.4)
+    assert count["change"]["value"] == pytest.approx(-0.5)
+    assert count["change"]["low"] < -0.5 < count["change"]["high"] < 0
+    assert count["forgotten"]
+    assert not by_skill["colour"]["forgotten"]
+    divided = pd.concat([labels, labels.assign(rater_id="q", label=1 - labels["label"])])
+    assert kept_or_forgotten(items, elements, divided, table, [("base", "sft")], 100, 0.95, 0) == []
