@@ -69,6 +69,8 @@ def test_elements_are_scored_where_people_labelled_them_though_nobody_rated_alig
         ["i", "dsg", 1.0],
         ["j", "dsg", 1.0],
     ]
+    of_dsg = said.scores[said.scores["protocol"] == "dsg"]
+    assert set(of_dsg["dimension"]) == {""}  # is compared with everything that they rated
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,11 @@ from t2i_eval_kedro.provenance import recipe
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CELL = "shapes/tiny_vlm/full/seed_0"
-EVALUATORS = {"base", "sft", "grpo", "teacher", "base_decomposed", "sft_decomposed", "grpo_decomposed"}
+EVALUATORS = {
+    "teacher",
+    *(f"{judge}{protocol}" for judge in ("base", "sft", "grpo") for protocol in ("", "_dsg", "_decomposed")),
+    *schema.BASELINES,
+}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,17 @@ def test_tables_on_disk_keep_to_the_schema(finished: Path) -> None:
         schema.TABLES[max(names, key=len)].check(pd.read_parquet(path))
         checked += 1
     assert checked >= 25
+
+
+def test_the_diagnostics_cover_every_judge_and_stand_in_the_report(finished: Path) -> None:
+    found = json.loads((finished / "data/08_reporting" / CELL / "diagnostics.json").read_text())
+    assert {row["judge"] for row in found["chain"]["extraction"]} == {"teacher", "base", "sft", "grpo"}
+    assert next(row["f1"] for row in found["chain"]["extraction"] if row["judge"] == "teacher") == 1
+    assert {(row["before"], row["after"]) for row in found["kept_or_forgotten"]} == {("base", "sft"), ("sft", "grpo")}
+    assert {row["evaluator"] for row in found["score_variety"]} <= EVALUATORS
+    html = (finished / "data/08_reporting" / CELL / "report.html").read_text()
+    assert "No judge was diagnosed" not in html
+    assert html.count('id="c-diagnostics-') >= 4
 
 
 def test_the_report_is_one_file_that_needs_no_network(finished: Path) -> None:

@@ -97,7 +97,7 @@ def kept_or_forgotten(
             sums = weights.sums(np.column_stack([some[before], some[after], np.ones(len(some))]), row)
             with np.errstate(divide="ignore", invalid="ignore"):
                 change = (sums[:, 1] - sums[:, 0]) / sums[:, 2]
-            estimate = bootstrap_estimate(change, confidence, n=len(some))
+            estimate = bootstrap_estimate(change, confidence, len(set(row)), n=len(some))
             high = estimate["high"]
             rows.append(
                 {

@@ -132,8 +132,9 @@ def judge_items(
 
     Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
 
-    A protocol with dimensions of its own is not run where people rated none of them and there is no element whose score could be compared. Where they rated
-    the same thing under another name (:data:`SAME_AS`), its scores take that name.
+    A protocol with dimensions of its own is not run where people rated none of them and there is no element whose score could be
+    compared; where there is, its scores have no dimension (``""``) and are compared with every one that people rated. Where they
+    rated the same thing under another name (:data:`SAME_AS`), its scores take that name.
     """
     asked = subjects(items, phrases, elements)
     rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
@@ -153,7 +154,8 @@ def judge_items(
         else:
             continue
         if own:
-            said = replace(said, scores=said.scores.assign(dimension=said.scores["dimension"].replace(rated)))
+            named = said.scores["dimension"].replace(rated) if set(rated) & set(own) else ""
+            said = replace(said, scores=said.scores.assign(dimension=named))
         parts.append(said)
     return Judgement.join(parts)
 
