@@ -86,3 +86,7 @@ def test_extraction_counts_what_is_missing_and_what_is_made_up(compact: Wording)
     assert row["f1"] == pytest.approx(4 / 7)
     assert found["answers"] == [{"judge": "m", "skill": "s", "answers": 2, "accuracy": 0.5}]
     assert found["element_scores"]["score"].tolist() == [1, 0]
+    (nothing,) = chain_table(
+        transcripts.iloc[:1].assign(answer="what?"), items, schema.RATINGS.empty(), elements, labels, compact
+    )["extraction"]
+    assert (nothing["precision"], nothing["recall"], nothing["f1"], nothing["exact"]) == (None, 0, 0, 0)

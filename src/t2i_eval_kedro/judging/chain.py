@@ -114,11 +114,11 @@ def labels(element_ratings: pd.DataFrame) -> dict[tuple[str, str], bool]:
 def extraction(chains: Chains, items: pd.DataFrame, elements: pd.DataFrame, matches: list[Match]) -> Record:
     """How well the extracted questions are the known elements of the prompts: precision, recall, F1, share that is exact.
 
-    Counted over all items that have elements. A question about appearance is about no element and does not count. Null where no
-    question at all is worded as an element is, for then the benchmark words them in another way.
+    Counted over all items whose prompts have elements with questions. A question about appearance is about no element and does not
+    count. Null where questions are asked and none at all is worded as an element is: the benchmark then words them in another way.
     """
     prompt_of = dict(zip(items["item_id"], items["prompt_id"], strict=True))
-    n_known = elements.groupby("prompt_id").size()
+    n_known = elements.dropna(subset=["question"]).groupby("prompt_id").size()
     counted = [item for item in chains.answers if prompt_of.get(item) in n_known]
     asked = dict.fromkeys(counted, 0)
     for step in chains.questions:
@@ -130,11 +130,11 @@ def extraction(chains: Chains, items: pd.DataFrame, elements: pd.DataFrame, matc
     found = {item: len(names) for item, names in right.items()}
     total, hits, known = sum(asked.values()), sum(found.values()), sum(n_known[prompt_of[item]] for item in counted)
     row: Record = {"items": len(counted), "questions": total}
-    if not matches:
+    if not counted or (total and not matches):
         return row | dict.fromkeys(("precision", "recall", "f1", "exact"))
     exact = [found[item] == asked[item] == n_known[prompt_of[item]] for item in counted]
     return row | {
-        "precision": hits / total,
+        "precision": hits / total if total else None,
         "recall": float(hits / known),
         "f1": float(2 * hits / (total + known)),
         "exact": fmean(exact),

@@ -180,7 +180,8 @@ def diagnose(
     kept = kept_or_forgotten(
         held_out, elements, element_ratings, answered, STAGES, settings.n_resamples, settings.confidence, settings.seed
     )
-    variety = score_variety(scores[scores["item_id"].isin(held_out["item_id"])])
+    judged = scores["item_id"].isin(held_out["item_id"]) & ~scores["judge"].isin(schema.BASELINES)
+    variety = score_variety(scores[judged])
     for row in kept:
         if row["forgotten"]:
             log.warning(
