@@ -70,6 +70,23 @@ def test_a_failure_is_asked_again_on_request_alone(store: AnswerStore) -> None:
     assert dict(CachedBackend(bad, store, keys).answer(asking("a")))[0].text == "a"
 
 
+def test_images_that_cannot_be_read_are_asked_about_one_by_one(store: AnswerStore) -> None:
+    class Named(Echo):
+        def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+            for i, request in enumerate(requests):
+                yield i, Answer(f"'{request.messages[-1].images[0]}' cannot be read", FAILED)
+
+    keys = Keys({}, IMAGES.__getitem__)
+    asked = [replace(REQUEST, messages=(ChatMessage("user", "score ?", (key,)),)) for key in ("x.png", "y.png")]
+    answers = dict(CachedBackend(Named(), store, Keys({}, _refuse)).answer(asked))
+    assert [answers[i].text for i in range(2)] == ["'x.png' cannot be read", "'y.png' cannot be read"]
+    assert keys(REQUEST) != Keys({}, _refuse)(REQUEST)
+
+
+def _refuse(key: str) -> bytes:
+    raise OSError(f"{key} is cut short")
+
+
 def test_a_failure_that_nobody_was_paid_for_is_not_kept(store: AnswerStore) -> None:
     keys, good = Keys({}), Echo()
     list(CachedBackend(Echo(Answer("no connection", FAILED)), store, keys).answer(asking("a")))

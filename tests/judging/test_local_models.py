@@ -1,36 +1,92 @@
-"""What an answer of a local model belongs to."""
+"""No kept answer outlives what decided it."""
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
+from plain_settings import settings_of
 
-import t2i_eval_kedro
+from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.local_models import cache_answers, processor_fingerprint
+from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
+from t2i_eval_kedro.judging.shards import BatchImages
+from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.settings import ModelSettings
+
+ROOT = Path(__file__).parents[2]
+REQUEST = Request("i", "s", "t", "", (ChatMessage("user", "score ?", ("a.png",)),), 4)
 
 
-@pytest.mark.parametrize(
-    "changed", ["judging/backends/transformers.py", "judging/backends/prefixes.py", "models/loading.py"]
-)
-def test_an_answer_does_not_outlive_a_change_of_the_code_that_asked(tmp_path: Path, changed: str) -> None:
-    package = tmp_path / "t2i_eval_kedro"
-    shutil.copytree(Path(t2i_eval_kedro.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+class Counting:
+    def __init__(self) -> None:
+        self.asked = 0
 
-    def code_hash() -> str:
-        code = "from t2i_eval_kedro.judging.local_models import versioned_code; print(versioned_code('transformers'))"
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for i, _ in enumerate(requests):
+            self.asked += 1
+            yield i, Answer("7")
 
-    before = code_hash()
-    assert len(before.split()[0]) == 64
-    with (package / changed).open("a") as stream:
-        stream.write("# a comment changes no answer\n")
-    assert code_hash() == before
-    with (package / changed).open("a") as stream:
-        stream.write("CHANGED = 1\n")
-    assert code_hash() != before
+
+def change_json(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def larger(content: dict) -> None:
+    (content.get("image_processor") or content)["size"] = {"height": 32, "width": 32}
+
+
+CHANGES: dict[str, Callable[[Path, Path], object]] = {
+    "size of images": lambda model, _: change_json(
+        next(path for path in (model / "preprocessor_config.json", model / "processor_config.json") if path.is_file()),
+        larger,
+    ),
+    "chat template": lambda model, _: (model / "chat_template.jinja").write_text(
+        (model / "chat_template.jinja").read_text() + " "
+    ),
+    "tokenizer": lambda model, _: change_json(
+        model / "tokenizer.json", lambda content: content.update(normalizer={"type": "Lowercase"})
+    ),
+    "configuration of the adapter": lambda _, adapter: (adapter / "adapter_config.json").write_text(
+        '{"lora_alpha": 2}'
+    ),
+    "weights of the adapter": lambda _, adapter: (adapter / "adapter_model.safetensors").write_bytes(b"other"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_decides_an_answer_is_in_its_name(tmp_path: Path, what: str) -> None:
+    model, adapter = tmp_path / "model", tmp_path / "adapter"
+    shutil.copytree(ROOT / "data/06_models/tiny_vlm", model)
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"lora_alpha": 1}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    given = yaml.safe_load((ROOT / "conf/base/parameters_judging.yml").read_text())["judging"]
+    judging = JudgingSettings.model_validate(given | {"answers": str(tmp_path / "answers.sqlite")})
+    backend, images = Counting(), BatchImages({"a.png": b"image"})
+
+    def ask() -> int:
+        settings = settings_of(ModelSettings, model=str(model), device="cpu")
+        list(cache_answers(backend, settings, adapter, images, judging).answer([REQUEST]))
+        return backend.asked
+
+    assert [ask(), ask()] == [1, 1]
+    CHANGES[what](model, adapter)
+    assert ask() == 2
+
+
+def test_the_fingerprint_of_a_processor_does_not_depend_on_what_it_did() -> None:
+    processor = load_processor(ROOT / "data/06_models/tiny_vlm")
+    before = processor_fingerprint(processor)
+    processor.tokenizer(["a cat", "a"], padding=True, truncation=True, max_length=2)
+    assert (
+        processor_fingerprint(processor)
+        == before
+        == processor_fingerprint(load_processor(ROOT / "data/06_models/tiny_vlm"))
+    )

@@ -47,7 +47,7 @@ class Keys:
             try:
                 data = key.encode() if self._read_image is None else self._read_image(key)
             except (OSError, ValueError, T2IEvalError):  # the backend says so too, in an answer that is not kept
-                data = b""
+                data = f"unreadable: {key}".encode()  # each has a reason of its own
             self._digests[key] = hashlib.sha256(data).hexdigest()
         return self._digests[key]
 

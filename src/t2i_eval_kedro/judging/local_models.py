@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from pydantic import SecretStr
 
@@ -22,6 +23,8 @@ from t2i_eval_kedro.models import images as limits
 from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.quiet import quiet_libraries
 from t2i_eval_kedro.models.settings import ModelSettings
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class EncodedImages(Protocol):
@@ -94,8 +97,8 @@ def cache_answers(
 ) -> Backend:
     """``backend``, with every answer on disk before it is used, where the settings say so.
 
-    An answer belongs to the weights of the model and the adapter, the precision, and the code that asked, so none outlives
-    a change of them.
+    An answer belongs to the weights of the model, its processor (tokenizer, chat template, size of images), the adapter with its
+    configuration, the precision, and the code that asked, so none outlives a change of them.
     """
     if judging.answers is None:
         return backend
@@ -104,9 +107,8 @@ def cache_answers(
         return CachedBackend(backend, AnswerStore(Path(judging.answers)), keys, exclusive=False)
     identity = {
         "model": loading.fingerprint(model.model, revision=model.revision),
-        "adapter": None
-        if adapter is None
-        else sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "processor": processor_fingerprint(model.load_processor()),
+        "adapter": None if adapter is None else _hash_of(*(adapter / name for name in ADAPTER_FILES)),
         "dtype": model.dtype,
         "quantize": model.quantize,
         "thinking": model.thinking,
@@ -115,6 +117,34 @@ def cache_answers(
         "code": versioned_code(judging.backend),
     }
     return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)
+
+
+def processor_fingerprint(processor: Any) -> str:
+    """A hash of everything in a processor that decides what a model is shown, as 64 hexadecimal digits.
+
+    That is the tokenizer with its special tokens, the chat template, and the settings of the image processor, pixel limits included.
+    """
+    tokenizer = processor.tokenizer
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    content = {
+        "tokenizer": json.loads(fast.to_str()) if fast is not None else tokenizer.get_vocab(),
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "template": processor.chat_template,
+        "processor": {
+            name: value for name, value in vars(processor).items() if isinstance(value, str | int | float | None)
+        },
+    }
+    for name in ("padding", "truncation"):  # set anew by each call
+        content["tokenizer"].pop(name, None)
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_of(*paths: Path) -> str:
+    digest = sha256()
+    for path in paths:
+        data = path.read_bytes()
+        digest.update(f"{path.name}:{len(data)}\n".encode() + data)
+    return digest.hexdigest()
 
 
 def versioned_code(backend: str) -> str:
