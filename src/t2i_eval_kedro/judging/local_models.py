@@ -130,6 +130,7 @@ def processor_fingerprint(processor: Any) -> str:
         "tokenizer": json.loads(fast.to_str()) if fast is not None else tokenizer.get_vocab(),
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "template": processor.chat_template,
+        "images": processor.image_processor.to_dict(),
         "processor": {
             name: value for name, value in vars(processor).items() if isinstance(value, str | int | float | None)
         },
