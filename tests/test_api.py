@@ -305,7 +305,7 @@ def test_the_package_agreement_can_be_called_whichever_was_imported_first() -> N
 
 def test_a_benchmark_is_read_as_tables() -> None:
     shapes = read_benchmark("shapes", n_prompts=2, seed=3)
-    assert len(shapes.items) == 12
+    assert len(shapes.items) == 2 * 8
     assert set(shapes.ratings["item_id"]) == set(shapes.items["item_id"])
     with pytest.raises(T2IEvalError, match="nope"):
         read_benchmark("nope")

@@ -488,7 +488,7 @@ def read_benchmark(name: str, raw_root: str | Path = "data/01_raw", **options: A
     Example:
         >>> shapes = read_benchmark("shapes", n_prompts=2, seed=0)
         >>> len(shapes.items), shapes.synthetic
-        (12, True)
+        (16, True)
     """
     from t2i_eval_kedro.benchmarks.registry import read_benchmark as read
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from benchmark_helpers import kinds, mean_ratings
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks import Benchmark, read_benchmark
 
 
@@ -32,7 +33,7 @@ def test_tifa160(read, excerpts: Path) -> None:
     assert len(raw) == 30
     assert mean_ratings(tifa, "alignment").to_dict() == {key: sum(r["human_scores"]) / 2 for key, r in raw.items()}
     for metric in ("bleu", "clipscore_vitb32", "tifa_mplug-large"):
-        scores = tifa.scores[tifa.scores["evaluator"] == metric].set_index("item_id")["score"]
+        scores = tifa.scores[schema.evaluator_names(tifa.scores) == metric].set_index("item_id")["score"]
         assert scores.to_dict() == {key: row[metric] for key, row in raw.items()}
     by_prompt = tifa.element_scores.merge(tifa.items, on="item_id").groupby("prompt_id")["score"].mean()
     assert by_prompt.mean() == pytest.approx(0.8125)  # tifa_average, as the authors' script wrote it
@@ -58,7 +59,7 @@ def test_dsg(read, excerpts: Path) -> None:
         parents = [yes.get((model, prompt, p.strip()), True) for p in graph[prompt, question]]
         by_image.setdefault((model, prompt), []).append(float(value and all(parents)))
     expected = sorted(sum(v) / len(v) for (_, prompt), v in by_image.items() if prompt in rated)
-    scores = dsg.scores[dsg.scores["evaluator"] == "dsg mplug-large"]
+    scores = dsg.scores[schema.evaluator_names(dsg.scores) == "mplug-large_dsg"]
     assert sorted(scores["score"].dropna()) == pytest.approx(expected)
     assert scores["score"].isna().sum() == 5
     assert kinds(dsg)["bad_dependency"] == 9
@@ -82,7 +83,7 @@ def test_viescore(read, excerpts: Path) -> None:
     overall = viescore.ratings.pivot(index=["item_id", "rater_id"], columns="dimension", values="score")
     assert overall["O"].to_numpy() == pytest.approx((overall["SC"] * overall["PQ"]).to_numpy() ** 0.5)
     gpt = folder / "answers/results_gpt4o_0shot/ImagenHub_Text-Guided_IG/SD/SC.json.gz"
-    scores = viescore.scores.query("evaluator == 'GPT-4o 0-shot' and dimension == 'SC'").set_index("item_id")["score"]
+    scores = viescore.scores.query("judge == 'GPT-4o 0-shot' and dimension == 'SC'").set_index("item_id")["score"]
     for uid, answer in json.loads(gzip.decompress(gpt.read_bytes())).items():
         assert scores[f"SD/{uid}"] == answer["score"][0]
     assert (viescore.scores["status"] == "missing").sum() == 20  # ten answers, and the product of each with the other

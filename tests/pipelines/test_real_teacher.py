@@ -65,12 +65,13 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
         assert server.counted("answered").total() == n_answered
         assert set(server.counted("asked").values()) == {1}  # by no run twice
 
-    data = project / "data" / "03_primary" / "shapes"
-    costs = json.loads((data / "teacher_costs.json").read_text())
+    data = project / "data" / "03_primary" / "shapes"  # every answer, shared by all students
+    asked = data / "tiny_vlm"  # what was asked for this student
+    costs = json.loads((asked / "teacher_costs.json").read_text())
     assert costs["account"]["requests"] == n_answered
     assert costs["account"]["cost"] == pytest.approx(n_answered * (1000 * 2.5 + 10 * 10) / 1e6)
     assert costs["spent_so_far"] == costs["account"]
-    transcripts = pd.read_parquet(data / "teacher_transcripts.parquet")
+    transcripts = pd.read_parquet(asked / "teacher_transcripts.parquet")
     assert transcripts["status"].eq("ok").all()
     assert set(transcripts["item_id"]) == sampled  # what is in no fold is not asked about
     examples = pd.read_parquet(project / "data/04_feature/shapes/tiny_vlm/full/seed_0/examples.parquet")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from kedro_project import run_kedro
 
+from t2i_eval_kedro import schema
+
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
@@ -48,7 +50,9 @@ def test_recorded_scores_need_no_model(
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary["data"]) == dimensions
     assert all(facts["n_items"] > 0 and facts["n_ratings"] > 0 for facts in summary["data"].values())
-    assert len(summary["evaluators"]) == evaluators
+    baselines = set(summary["evaluators"]) & set(schema.BASELINES)
+    assert baselines == {schema.LENGTH_BASELINE}  # the others need images, or ratings of other folds
+    assert len(summary["evaluators"]) == evaluators + len(baselines)
     for by_dimension in summary["evaluators"].values():
         assert set(by_dimension) <= dimensions
     assert (folder / "report.html").stat().st_size > 10_000
