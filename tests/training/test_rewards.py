@@ -245,3 +245,10 @@ def test_what_is_wrong_with_a_reward_of_one_s_own_is_said(own: str, message: str
 def test_a_reward_that_there_is_not_is_refused(weights: dict, own: dict, message: str) -> None:
     with pytest.raises(T2IEvalError, match=message):
         rewards_of(weights, sigma=0.2, tolerance=0.1, custom=own)
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.1, 0.3])
+def test_the_binary_reward_ends_at_its_tolerance(tolerance: float) -> None:
+    for off, earned in ((0.999, 1), (1.001, 0)):
+        assert paid("binary", 5 + 10 * off * tolerance, 5, tolerance=tolerance) == earned
+        assert paid("binary", 5 - 10 * off * tolerance, 5, tolerance=tolerance) == earned
