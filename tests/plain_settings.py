@@ -30,6 +30,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "min_pixels": None,
         "max_pixels": None,
         "model_init_kwargs": {},
+        "threads": None,
         "trust_remote_code": False,
         "thinking": "closed",
         "licence": "unknown",

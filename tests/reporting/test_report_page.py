@@ -116,6 +116,7 @@ def test_parts_stand_in_the_order_that_a_reader_needs(page: Page) -> None:
         "differences",
         "scatter",
         "teacher",
+        "diagnostics",
         "training",
         "rebalancing",
         "published",

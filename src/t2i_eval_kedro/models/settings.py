@@ -56,7 +56,7 @@ class ModelSettings(Settings):
     min_pixels: int | None = Field(ge=1)
     max_pixels: int | None = Field(ge=1)
     model_init_kwargs: dict[str, Any]
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(ge=1)
     trust_remote_code: bool
     thinking: Literal["closed", "generated"]
     licence: str

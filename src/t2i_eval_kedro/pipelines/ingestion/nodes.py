@@ -42,11 +42,11 @@ class ShapesSettings(BaseModel):
 
     n_prompts: int = Field(ge=1)
     seed: int = Field(ge=0)
-    generators: int = 8
-    raters: str = "three"
-    side: int = 64
-    structure: bool = False
-    held_out: list[str] = Field(default_factory=list)
+    generators: int
+    raters: str
+    side: int
+    structure: bool
+    held_out: list[str]
 
 
 class SplitSettings(BaseModel):
