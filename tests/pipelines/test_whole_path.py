@@ -12,6 +12,7 @@ from kedro_project import make_project, run_kedro
 from pages import outside, resources
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import UNUSED
 from t2i_eval_kedro.config import load_config
 from t2i_eval_kedro.provenance import recipe
 from t2i_eval_kedro.shapes.make import make_shapes
@@ -62,13 +63,20 @@ def test_no_prompt_is_in_two_folds_and_no_test_item_is_trained_on(finished: Path
     data = finished / "data"
     items = pd.read_parquet(data / "02_intermediate/shapes/items.parquet")
     splits = pd.read_parquet(data / "02_intermediate/shapes/splits.parquet")
-    folds = items.merge(splits, on="item_id").groupby("prompt")["fold"].nunique()
-    assert (folds == 1).all()
+    dealt = items.merge(splits, on="item_id", validate="one_to_one")
+    assert len(dealt) == len(items)
+    used = dealt[dealt["fold"] != UNUSED]
+    assert (used.groupby("prompt")["fold"].nunique() == 1).all()
+    shapes = load_config(finished / "conf", "test").resolved.parameters["ingestion"]["shapes"]
+    only_tested = dealt["generator"].isin(shapes["held_out"])
+    assert set(dealt.loc[only_tested, "fold"]) == {"test", UNUSED}
+    assert set(dealt.loc[~only_tested, "fold"]) == {"train", "validation", "test"}
+    trainable = set(dealt.loc[dealt["fold"].isin(["train", "validation"]), "item_id"])
     test_items = set(splits.loc[splits["fold"] == "test", "item_id"])
     test_prompts = set(items.loc[items["item_id"].isin(test_items), "prompt"])
     for file in ("balanced_examples", "grpo_examples"):
         examples = pd.read_parquet(data / f"05_model_input/{CELL}/{file}.parquet")
-        assert not set(examples["item_id"]) & test_items
+        assert set(examples["item_id"]) <= trainable
         prompt_of = dict(zip(items["item_id"], items["prompt"], strict=True))
         for item_id, messages in zip(examples["item_id"], examples["messages"], strict=True):
             asked = "\n".join(message["text"] for message in json.loads(messages))

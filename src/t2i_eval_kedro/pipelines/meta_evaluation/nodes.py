@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS, UNUSED
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.baselines import baseline_scores
@@ -117,10 +117,8 @@ def measure(
 
     held_out = in_fold(items, splits, settings.fold)
     if not len(held_out):
-        raise T2IEvalError(
-            f"Fold '{settings.fold}' has no item; choose one of {', '.join(sorted(set(splits['fold'])))} or all "
-            "(meta_evaluation.fold)."
-        )
+        folds = ", ".join(sorted(set(splits["fold"]) - {UNUSED}))
+        raise T2IEvalError(f"Fold '{settings.fold}' has no item; choose one of {folds} or all (meta_evaluation.fold).")
     measured = summarise(
         held_out,
         ratings,
