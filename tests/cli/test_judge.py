@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
-from kedro_project import make_project, run_kedro
+from kedro_project import ROOT, make_project, run_kedro
 
 from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.config import Axes
@@ -25,6 +25,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.project import find_evaluator
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
+from t2i_eval_kedro.models import answers
+from t2i_eval_kedro.models.loading import load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(2)
@@ -84,15 +86,29 @@ def test_one_image_as_json_with_elements(folder: Path, judge: Callable[..., tupl
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
 
 
-def test_a_level_that_is_several_tokens_is_refused_before_anything_is_asked(
+LETTERS = (
+    *("--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--evaluator=base", "--json"),
+    "--params=judging.wording=full,judging.options.answer_vocabulary=letters",
+)
+
+
+def test_a_level_that_is_several_tokens_is_scored_by_its_sequence(judge: Callable[..., tuple[str, str]]) -> None:
+    processor = load_processor(ROOT / "data/06_models/tiny_vlm")
+    assert {len(ids) for ids in answers.answer_tokens(processor, ["A", "B", "C"])} == {2}
+    rows = json.loads(judge(*LETTERS)[0])["scores"]
+    assert len(rows) == 4
+    assert all(row["status"] == "ok" and 0 <= row["score"] <= 10 for row in rows)
+
+
+def test_levels_of_the_same_tokens_are_refused_before_anything_is_asked(
     judge: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TransformersBackend, "answer", None)  # whatever asks would fail otherwise
-    image = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png")
-    options = ("--evaluator=base", "--params=judging.wording=full,judging.options.answer_vocabulary=letters")
-    done = CliRunner().invoke(judge_images, [*image, *options])
+    monkeypatch.setattr(answers, "answer_tokens", lambda processor, words: [[7, 8] for _ in words])
+    done = CliRunner().invoke(judge_images, LETTERS)
     assert done.exit_code == 1
-    assert "tokens of this model, not one; choose a wording whose levels are single tokens" in done.output
+    assert "with the same tokens as" in done.output
+    assert "choose another wording or answer vocabulary" in done.output
 
 
 def test_a_reference_is_shown_by_the_decomposed_protocol_alone(judge: Callable[..., tuple[str, str]]) -> None:
@@ -142,8 +158,8 @@ def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone
     assert set(written.loc[~failed, "status"]) == {"ok"}
     first, again = written.iloc[:4], written.iloc[-4:]
     assert list(first["score"]) == list(again["score"])
-    assert "24 of its 80 scores are empty" in said
-    assert "16 of 72 scores are empty because they failed" in caplog.text
+    assert "24 of its 96 scores are empty" in said
+    assert "16 of 88 scores are empty because they failed" in caplog.text
 
 
 @pytest.mark.parametrize(

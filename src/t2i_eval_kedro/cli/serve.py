@@ -92,7 +92,9 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
     settings = project.settings("teacher", TeacherSettings)
-    shapes = read(Path(), **project.parameters["ingestion"]["shapes"])
+    made = dict(project.parameters["ingestion"]["shapes"])
+    made.pop("held_out", None)  # how items are split, not how they are made
+    shapes = read(Path(), **made)
     teacher = SimulatedBackend(
         shapes.items,
         project.wording,

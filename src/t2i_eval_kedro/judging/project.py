@@ -235,7 +235,7 @@ def open_judge(
         references: whether reference images will be shown, which only some protocols look at.
 
     Raises:
-        T2IEvalError: the protocol looks at no reference image, or the model cannot be loaded, does not fit the adapter, or has no single token for a rating.
+        T2IEvalError: the protocol looks at no reference image, or the model cannot be loaded, does not fit the adapter, or cannot tell two levels apart.
     """
     images = images or GivenImages()
     judging, wording = project.judging, project.wording

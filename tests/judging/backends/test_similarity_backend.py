@@ -101,7 +101,7 @@ def test_a_long_text_is_cut_off_and_counted_and_a_bad_image_costs_itself(folder:
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(T2IEvalError, match="holds no config"):
+    with pytest.raises(T2IEvalError, match=r"does not contain config\.json"):
         SimilarityBackend(settings_of(SimilaritySettings, model=str(tmp_path)), Store())
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(T2IEvalError, match="cannot be loaded"):

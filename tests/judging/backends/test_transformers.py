@@ -233,10 +233,14 @@ def check_falls_back(model, processor, caplog, reason: str) -> None:
 
 
 def test_bfloat16_answers_nearly_as_float32(processor, plain, caplog) -> None:
-    half = TransformersBackend(load_model(TINY, dtype="bfloat16", device="cpu"), processor, Store(), batch_size=16)
-    given = answers(half, everything())
+    half = load_model(TINY, dtype="bfloat16", device="cpu")
+    given = answers(TransformersBackend(half, processor, Store(), batch_size=16), everything())
     assert shares(caplog)
-    assert_alike(given, plain["scored"], within=0.1)
+    alone = TransformersBackend(half, processor, Store(), batch_size=1, share_prefixes=False)
+    assert_alike(given, answers(alone, everything()), within=0.01)
+    assert_alike(given, plain["scored"], within=0.15)  # rounding the weights alone moves one mass from 0.22 to 0.32
+    for a, b in zip(given, plain["scored"], strict=True):
+        assert dict(a.probabilities) == pytest.approx(dict(b.probabilities), abs=0.02)
 
 
 def test_an_adapter_that_is_not_merged_is_shared_through(model, processor, plain, caplog) -> None:
