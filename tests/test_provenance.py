@@ -59,3 +59,13 @@ def test_a_recipe_holds_what_decides_a_result_and_nothing_of_the_machine() -> No
     }
     assert list(kept) == ["benchmark", "judging", "sft"]
     assert given["judging"]["answers"] == "/a"
+
+
+def test_a_recipe_has_one_order_whatever_the_order_of_its_parameters() -> None:
+    parameters = {"teacher": {"kind": "auto"}, "seed": 0, "ingestion": {}, "benchmark": "shapes", "meta_evaluation": {}}
+    turned = dict(reversed(parameters.items()))
+    assert (
+        list(recipe(parameters))
+        == list(recipe(turned))
+        == ["benchmark", "seed", "ingestion", "meta_evaluation", "teacher"]
+    )

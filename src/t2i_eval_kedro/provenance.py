@@ -47,7 +47,8 @@ def recipe(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     Left out are definitions of variants and studies, wordings that are not chosen, and what may differ from machine to machine.
     """
-    names = sorted(parameters, key=lambda name: RECIPE_ORDER.index(name) if name in RECIPE_ORDER else len(RECIPE_ORDER))
+    # The rest goes by name: the order in which Kedro merges its files changes from run to run.
+    names = [name for name in RECIPE_ORDER if name in parameters] + sorted(set(parameters) - set(RECIPE_ORDER))
     plain = {name: _as_json(parameters[name]) for name in names if name not in NOT_IN_RECIPE}
     for *groups, name in MACHINE:
         section = plain
