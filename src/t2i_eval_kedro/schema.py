@@ -160,6 +160,11 @@ def mask_key(image: str) -> str:
     return f"masks/{image}.png"
 
 
+COUNTS, HEAT = "counts", "heat"
+"""What the pixels of a mask are, in the attribute ``mask`` of its item: how many annotators marked each (the default), or grey levels
+of a heat map, 0 to 255."""
+
+
 SPLITS = Table("splits", ("item_id", "split_name"), {"item_id": _STRING, "split_name": _STRING, "fold": _STRING})
 
 RATINGS = Table(

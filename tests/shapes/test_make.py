@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import mask_key
 from t2i_eval_kedro.shapes.generators import GENERATORS
@@ -166,3 +168,23 @@ def test_structural_faults_have_masks_scores_and_ratings() -> None:
     rated = made.ratings[made.ratings["dimension"] == "structure"]
     assert set(rated["item_id"]) == set(made.items["item_id"])
     assert rated.groupby("item_id")["score"].mean().corr(_truth(made)["structure"]) > 0.85
+
+
+def test_shapes_structure_is_the_same_scenes_larger_with_masks_that_its_faults_explain() -> None:
+    small_ones, made = (
+        read_benchmark("shapes", Path(), n_prompts=3),
+        read_benchmark("shapes_structure", Path(), n_prompts=3),
+    )
+    assert made.name == "shapes_structure"
+    assert set(made.items["benchmark"]) == {"shapes_structure"}
+    assert list(made.items["prompt"]) == list(small_ones.items["prompt"])
+    assert [d.name for d in made.dimensions][-1] == "structure"
+    files = dict(made.images())
+    for row in made.items.itertuples():
+        mask = _pixels(files[mask_key(row.image)])
+        assert _pixels(files[row.image]).shape == (256, 256, 3)
+        assert mask.shape == (256, 256)
+        assert set(np.unique(mask)) <= {0, 1}
+        flawed = bool(json.loads(row.attributes)["flaws"])
+        assert flawed or not mask.any()
+    assert sum(_pixels(files[mask_key(row.image)]).any() for row in made.items.itertuples()) > 8

@@ -21,6 +21,7 @@ from t2i_eval_kedro.benchmarks.readers import (
     evalmuse_structure,
     genai_bench,
     imagereward,
+    richhf,
     shapes,
     t2i_eval,
     tifa160,
@@ -31,7 +32,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-LATER = ("hpd", "pickscore", "richhf")  # public benchmarks whose reader is still to be written
+LATER = ("hpd", "pickscore")  # public benchmarks whose reader is still to be written
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "shapes": Reader(shapes.read, needs_files=False),
+    "shapes_structure": Reader(shapes.read_structure, needs_files=False),
     "tifa160": Reader(tifa160.read),
     "dsg": Reader(dsg.read),
     "viescore_imagenhub": Reader(viescore_imagenhub.read),
@@ -54,6 +56,7 @@ READERS: dict[str, Reader] = {
     "evalalign": Reader(evalalign.read),
     "evalmuse": Reader(evalmuse.read),
     "evalmuse_structure": Reader(evalmuse_structure.read),
+    "richhf": Reader(richhf.read),
     "t2i_eval_bench": Reader(t2i_eval.read_bench),
     "t2i_eval_distill": Reader(t2i_eval.read_distill),
 }

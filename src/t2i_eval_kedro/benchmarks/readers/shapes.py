@@ -17,7 +17,17 @@ DIMENSIONS = (
 )
 
 
+STRUCTURE_NAME, STRUCTURE_SIDE = "shapes_structure", 256
 STRUCTURE_DIMENSION = Dimension("structure", 0, 10, "how free the objects in the image are of structural flaws")
+
+
+def read_structure(raw: Path, **settings: Any) -> Benchmark:
+    """The same scenes with planted structural faults and their exact masks, at least `STRUCTURE_SIDE` pixels wide and high."""
+    side = max(STRUCTURE_SIDE, int(settings.get("side", 0)))
+    made = read(raw, **settings | {"structure": True, "side": side})
+    made.name = STRUCTURE_NAME
+    made.items = made.items.assign(benchmark=STRUCTURE_NAME)
+    return made
 
 
 def read(raw: Path, **settings: Any) -> Benchmark:

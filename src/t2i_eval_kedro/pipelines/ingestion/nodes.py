@@ -22,6 +22,7 @@ from t2i_eval_kedro.benchmarks.splits import (
 )
 from t2i_eval_kedro.errors import T2IEvalError
 
+SHAPES = ("shapes", "shapes_structure")
 IMAGE_ISSUES = ("bad_image", "bad_path")
 
 
@@ -112,7 +113,7 @@ class IngestionSettings(BaseModel):
 
 def read(benchmark: str, raw_root: str, settings: IngestionSettings) -> dict[str, Any]:
     """Read ``<raw_root>/<benchmark>/`` (``shapes`` is made instead) into tables, images, issues and the benchmark's description."""
-    options = settings.shapes.model_dump(exclude={"held_out"}) if benchmark == "shapes" else {}
+    options = settings.shapes.model_dump(exclude={"held_out"}) if benchmark in SHAPES else {}
     read = read_benchmark(benchmark, Path(raw_root), **options)
     _stop_if_too_bad(read, settings)
     return {
@@ -156,7 +157,7 @@ def split(items: pd.DataFrame, prompt_sample: dict[str, Any], settings: Ingestio
         splits = split_by_prompt(used, {"test": 1.0}, seed)
     else:
         splits = split_by_prompt(used, shares, seed)
-        if (items["benchmark"] == "shapes").all():
+        if items["benchmark"].isin(SHAPES).all():
             splits = only_tested(splits, used, settings.shapes.held_out)
     return with_unused(splits, items.loc[~kept, "item_id"])
 

@@ -77,6 +77,6 @@ def commands(summary: Mapping[str, Any], trained: bool) -> list[str]:
         name for name in ("benchmark", "student", "variant", "seed") if name in summary
     ]  # older ones have no student
     axes = ",".join(f"{name}={summary[name]}" for name in names)
-    raw = "" if summary["benchmark"] == "shapes" else ",raw_root=DIR"
+    raw = "" if summary["benchmark"] in ("shapes", "shapes_structure") else ",raw_root=DIR"
     some = "" if trained else " --pipelines=ingestion,meta_evaluation,reporting"
     return ["make install", f".venv/bin/kedro run{some} --params={axes}{raw}"]
