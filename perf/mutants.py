@@ -3,9 +3,10 @@
     python -m perf.mutants [--sample 400] [--seed 0] [--out perf/results/mutants.jsonl] [--again]
 
 A mutant is one module with one change (an operator, a comparison, a constant, a condition, an argument's default). It is killed when
-one of the tests that cover its module fails, or they take four minutes of
-processor time. The sample is random and fixed by the seed; results are appended as they
-come, so a run that is stopped goes on. ``--again`` asks the survivors anew, after tests were added.
+one of the tests that reach the changed line fails, or when they take many times the processor time that they take without the change.
+Which tests reach which line is measured first, with coverage.py; for lines that it cannot see (compiled by numba, or run on import)
+all tests that cover the module are run. The sample is random and fixed by the seed; results are appended as they come, so a run that is
+stopped goes on. ``--again`` asks the survivors anew, after tests were added.
 
 The change is never written to the source: each mutant runs in a process of its own, forked after the libraries were imported, whose
 importer compiles the changed module. Tests that start ``kedro`` as a process do not see it.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -30,6 +32,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import hypothesis
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "t2i_eval_kedro"
@@ -51,14 +56,29 @@ PRELOADED = (
     "scipy.stats",
     "scipy.optimize",
     "numba",
-    "hypothesis",
-    "pytest",
     "PIL.Image",
     "pydantic",
     "torch",
     "jinja2",
 )
-LIMIT = 240  # seconds of processor time; a busy machine kills no mutant
+SLOWER = 10  # times the processor time without the change, and half a minute; a busy machine kills no mutant
+# No shrinking: that a test fails is all that counts. The same examples each time.
+hypothesis.settings.register_profile(
+    "mutants", deadline=None, database=None, derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)  # fmt: skip
+QUIET = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "-o",
+    "addopts=",
+    "-m",
+    "not models",
+    "--hypothesis-profile=mutants",
+]
 SWAPS: dict[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.FloorDiv: (ast.Div,), ast.Mod: (ast.Mult,),
     ast.Pow: (ast.Mult,), ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,), ast.And: (ast.Or,), ast.Or: (ast.And,),
@@ -123,14 +143,99 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-def killed(path: Path, source: str, tests: tuple[str, ...]) -> bool:
-    """Whether the ``tests`` notice that the module at ``path`` has another ``source``."""
+class Reach:
+    """A pytest plugin that notes the processor time of each test and, by coverage.py, the lines that it runs."""
+
+    def __init__(self) -> None:
+        import coverage
+
+        self.coverage = coverage.Coverage(data_file=None, source_pkgs=["t2i_eval_kedro"], config_file=False)
+        self.seconds: dict[str, float] = {}
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.coverage.switch_context(item.nodeid)
+        start = time.process_time()
+        result = yield
+        self.seconds[item.nodeid] = time.process_time() - start
+        self.coverage.switch_context("")
+        return result
+
+    def lines(self) -> dict[str, dict[str, list[str]]]:
+        """For each module (path below the package) and line, the tests that run it."""
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        return {
+            str(Path(file).relative_to(PACKAGE)): {
+                str(line): [test for test in tests if test] for line, tests in data.contexts_by_lineno(file).items()
+            }
+            for file in data.measured_files()
+        }
+
+
+def reach(out: Path) -> dict[str, Any]:
+    """The lines that each test runs and the seconds that it takes, kept beside the results; every test passes without a change."""
+    kept = out.with_suffix(".reach.json")
+    if not kept.exists():
+        child = os.fork()
+        if child == 0:
+            plugin = Reach()
+            status = pytest.main([*QUIET, *sorted({test for tests in COVERED.values() for test in tests})], [plugin])
+            kept.write_text(json.dumps({"lines": plugin.lines(), "seconds": plugin.seconds}))
+            # A name that pytest cannot find again would count as a kill.
+            os._exit(int(status or pytest.main([*QUIET, "--collect-only", *plugin.seconds])))
+        _, status = os.waitpid(child, 0)
+        if status:
+            kept.unlink(missing_ok=True)
+            raise SystemExit("A test fails without any change; see above.")
+    return json.loads(kept.read_text())
+
+
+@functools.cache
+def header_lines(path: Path, index: int) -> tuple[range, bool]:
+    """The lines of the statement that node ``index`` is in, without the body of a compound one; whether they run when called only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    target = next(node for i, node in enumerate(ast.walk(tree)) if i == index)
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    statement = target
+    while not isinstance(statement, ast.stmt):
+        statement = parents[statement]
+    body = getattr(statement, "body", None)
+    last = max(statement.lineno, body[0].lineno - 1) if isinstance(body, list) else statement.end_lineno
+    within: ast.AST | None = parents.get(statement)
+    while within is not None and not isinstance(within, ast.FunctionDef):
+        within = parents.get(within)
+    compiled = within is not None and any("jit" in ast.unparse(decorator) for decorator in within.decorator_list)
+    default = isinstance(statement, ast.FunctionDef | ast.ClassDef)
+    return range(statement.lineno, (last or statement.lineno) + 1), within is not None and not compiled and not default
+
+
+def tests_for(path: Path, index: int, covering: tuple[str, ...], known: dict[str, Any]) -> list[str]:
+    """The tests that can notice a change of node ``index``: the module's own file first, each group from the quickest."""
+    seconds = known["seconds"]
+    lines = known["lines"].get(str(path.relative_to(PACKAGE)), {})
+    place, traced = header_lines(path, index)
+    if traced:
+        chosen = {test for line in place for test in lines.get(str(line), [])}
+    else:
+        touching = {test for tests in lines.values() for test in tests}
+        chosen = touching | {test for test in seconds if test.startswith(covering)}
+    mirrored = f"/test_{path.stem}.py::"
+    return sorted(chosen, key=lambda test: (mirrored not in test, seconds[test]))
+
+
+def killed(path: Path, source: str, tests: list[str], seconds: float) -> bool:
+    """Whether the ``tests``, which take ``seconds`` without a change, notice that the module at ``path`` has another ``source``."""
+    if not tests:
+        return False
     # Numba keys its cache by file, and would run the code that was not changed.
     cache = tempfile.mkdtemp() if "numba" in source else None
     child = os.fork()
     if child == 0:
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
+        limit = int(30 + SLOWER * seconds + (90 if cache else 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         if cache:
             import numba
 
@@ -140,12 +245,11 @@ def killed(path: Path, source: str, tests: tuple[str, ...]) -> bool:
             os.dup2(nowhere.fileno(), 2)
         name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
         sys.meta_path.insert(0, Importer(name, path, source))
-        import pytest
-
-        mirrored = [str(file) for file in (ROOT / "tests").rglob(f"test_{path.stem}.py")]
-        quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        # The mirrored tests first: to collect all the others takes longer than most of these mutants live.
-        os._exit(int((mirrored and pytest.main([*quiet, *mirrored])) or pytest.main([*quiet, *tests])))
+        # Tests from one file at a time: to collect the others takes longer than most mutants live.
+        by_file: dict[str, list[str]] = {}
+        for test in tests:
+            by_file.setdefault(test.split("::")[0], []).append(test)
+        os._exit(int(any(pytest.main(["-x", *QUIET, *group]) for group in by_file.values())))
     _, status = os.waitpid(child, 0)
     if cache:
         shutil.rmtree(cache, ignore_errors=True)
@@ -172,14 +276,24 @@ def main() -> None:
     chosen = random.Random(given.seed).sample(every, min(given.sample, len(every)))
     lines = given.out.read_text().splitlines() if given.out.exists() else []
     known = {entry["mutant"]: entry["killed"] for entry in map(json.loads, lines)}
+    reached = reach(given.out)
     for name, module, *place in chosen:
         if name in known and (known[name] or not given.again):
             continue
         start = time.monotonic()
-        known[name] = killed(module, mutated(module, *place), tests_of[module])
+        tests = tests_for(module, place[0], tests_of[module], reached)
+        known[name] = killed(module, mutated(module, *place), tests, sum(reached["seconds"][test] for test in tests))
         with given.out.open("a") as file:
             file.write(
-                json.dumps({"mutant": name, "killed": known[name], "seconds": round(time.monotonic() - start)}) + "\n"
+                json.dumps(
+                    {
+                        "mutant": name,
+                        "killed": known[name],
+                        "tests": len(tests),
+                        "seconds": round(time.monotonic() - start),
+                    }
+                )
+                + "\n"
             )
     verdicts = [known[name] for name, *_ in chosen]
     print(
