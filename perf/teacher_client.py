@@ -46,9 +46,9 @@ def backend(url: str, store: AnswerStore, in_flight: int, picture: bytes = b"\x8
 
 def main(url: str, folder: Path, items: int) -> None:
     wording = Wording.load(CONF / "prompts", "full", WordingSettings(**parameters("judging")["wordings"]["full"]))
-    subjects = [EvaluationItem(f"i{i}", f"a thing {i} left of the other", f"{i}.png") for i in range(items)]
+    evaluation_items = [EvaluationItem(f"i{i}", f"a thing {i} left of the other", f"{i}.png") for i in range(items)]
     asked = backend(url, AnswerStore(folder / "answers.sqlite"), in_flight=8)
-    said = judge(subjects, Decomposed(wording), asked, name="teacher")
+    said = judge(evaluation_items, Decomposed(wording), asked, name="teacher")
     said.transcripts.to_parquet(folder / "transcripts.parquet")
 
 

@@ -170,7 +170,7 @@ def test_elements_are_answered_one_by_one(pictures: Path, tmp_path: Path) -> Non
 def test_a_generated_protocol_explains_itself(pictures: Path) -> None:
     verdict = single(load_judge(TINY, untrained=True, protocol="decomposed", images=pictures))
     assert verdict.explanation
-    assert set(verdict.statuses.values()) <= {"ok", "unparsed", "failed", "missing"}
+    assert set(verdict.statuses.values()) <= {"ok", "unparsed", "failed", "not_applicable"}
 
 
 def test_a_model_without_an_adapter_judges_only_when_asked_to() -> None:

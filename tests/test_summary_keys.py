@@ -7,6 +7,7 @@ from t2i_eval_kedro.summary_keys import with_current_keys
 OLD = {
     "settings": {"level": 0.95, "missing": "drop", "seed": 0},
     "evaluators": {"share_of_ceiling": {"overall": {"spearman": {"value": 0.5, "share_of_ceiling": 0.6}}}},
+    "counts": {"missing": {"overall": {"ok": 1, "missing": 2}}},
     "by": {"prompt": {"e": {"overall": {"spearman": {"value": 0.5}}}}},
     "ceiling": {"overall": {"spearman": {"value": 0.9}}},
     "raters": {"overall": {"n_raters": 3, "anonymous": False}},
@@ -19,6 +20,7 @@ OLD = {
 NEW = {
     "settings": {"confidence": 0.95, "missing_policy": "drop", "seed": 0},
     "evaluators": {"share_of_ceiling": {"overall": {"spearman": {"value": 0.5, "corrected_for_attenuation": 0.6}}}},
+    "counts": {"missing": {"overall": {"ok": 1, "not_applicable": 2}}},
     "within_group": {"prompt": {"e": {"overall": {"spearman": {"value": 0.5}}}}},
     "noise_ceiling": {"overall": {"spearman": {"value": 0.9}}},
     "raters": {"overall": {"n_raters": 3, "unidentified": False}},

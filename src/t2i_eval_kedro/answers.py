@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-NOT_APPLICABLE = "n/a"
+N_A = "n/a"
 MAX_CHARACTERS = 100_000
 """A longer answer is a runaway one and is not searched for a score."""
 
@@ -54,7 +54,7 @@ def number_on_scale(raw: object, low: float, high: float) -> float | None:
 
 def is_not_applicable(raw: object) -> bool:
     """Whether an answer says N/A and nothing else."""
-    return isinstance(raw, str) and raw.strip().removesuffix(".").lower() == NOT_APPLICABLE
+    return isinstance(raw, str) and raw.strip().removesuffix(".").lower() == N_A
 
 
 def yes_or_no(text: str) -> bool | None:

@@ -10,7 +10,7 @@ null with a status; it is counted, never imputed and never dropped in silence.
 | element | one checkable part of a prompt, with its skill and its question |
 | judge | who scores: a model with or without an adapter, a recorded metric |
 | evaluator | a judge and the protocol by which it is asked; :func:`evaluator_id` is its one name |
-| status | ``ok``, ``unparsed`` (an answer that holds no valid score), ``failed`` (no answer), ``missing`` (nothing to score) |
+| status | ``ok``, ``unparsed`` (an answer that holds no valid score), ``failed`` (no answer), ``not_applicable`` (nothing to score, or nothing recorded) |
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 Kind = Literal["string", "float", "int", "bool"]
 
-OK, UNPARSED, FAILED, MISSING = "ok", "unparsed", "failed", "missing"
-STATUSES = (OK, UNPARSED, FAILED, MISSING)
+OK, UNPARSED, FAILED, NOT_APPLICABLE = "ok", "unparsed", "failed", "not_applicable"
+STATUSES = (OK, UNPARSED, FAILED, NOT_APPLICABLE)
 
 RENAMED_COLUMNS = {"pair_id": "question_id", "protocol": "prompt_version", "target": "soft_label"}
 """Old name -> new name of a column; tables with the old one are read for one release."""
+RENAMED_STATUSES = {"missing": NOT_APPLICABLE}
+"""Old -> new value of a column of statuses, read for one release."""
 
 BASE, SFT, GRPO, TEACHER = "base", "sft", "grpo", "teacher"
 JUDGES = (BASE, SFT, GRPO, TEACHER)
@@ -99,7 +101,8 @@ class Table:
             )
         out = pd.DataFrame(index=range(len(frame)))
         for name, column in self.columns.items():
-            out[name] = self._cast(frame[name].reset_index(drop=True), name, column)
+            values = frame[name].reset_index(drop=True)
+            out[name] = self._cast(values.replace(RENAMED_STATUSES) if column == _STATUS else values, name, column)
         duplicated = out.duplicated(list(self.key))
         if duplicated.any():
             first = tuple(out.loc[duplicated, list(self.key)].iloc[0])

@@ -14,6 +14,7 @@ SECTIONS = {"by": "within_group", "ceiling": "noise_ceiling", "human_level": "le
 KEYS = {
     ("settings", "level"): "confidence",
     ("settings", "missing"): "missing_policy",
+    ("counts", "missing"): "not_applicable",
     ("evaluators", "share_of_ceiling"): "corrected_for_attenuation",
     ("raters", "anonymous"): "unidentified",
     ("leave_one_rater_out", "people"): "rater",

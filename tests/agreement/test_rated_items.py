@@ -69,7 +69,7 @@ def test_gold_is_the_mean_of_ratings_on_the_scale():
 def test_missing_scores_are_counted_and_stay_missing():
     rows = [score("i0", 1.0), score("i1", None, "unparsed"), score("i2", None, "failed")]
     found = sample(rows)["overall"]
-    assert found.counts["e"] == {"ok": 1, "unparsed": 1, "failed": 1, "missing": 1}
+    assert found.counts["e"] == {"ok": 1, "unparsed": 1, "failed": 1, "not_applicable": 1}
     np.testing.assert_array_equal(found.scores["e"], [1, np.nan, np.nan, np.nan])
 
 

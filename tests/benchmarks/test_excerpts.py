@@ -86,7 +86,9 @@ def test_viescore(read, excerpts: Path) -> None:
     scores = viescore.scores.query("judge == 'GPT-4o 0-shot' and dimension == 'SC'").set_index("item_id")["score"]
     for uid, answer in json.loads(gzip.decompress(gpt.read_bytes())).items():
         assert scores[f"SD/{uid}"] == answer["score"][0]
-    assert (viescore.scores["status"] == "missing").sum() == 20  # ten answers, and the product of each with the other
+    assert (
+        viescore.scores["status"] == "not_applicable"
+    ).sum() == 20  # ten answers, and the product of each with the other
     assert kinds(viescore)["repaired_answer"] == 43
 
 

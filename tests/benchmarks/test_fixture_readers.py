@@ -231,7 +231,7 @@ def test_t2i_eval_bench_has_three_raters_and_gpt4o(bench: Benchmark) -> None:
     assert ratings.loc[("0", "relations")].isna().tolist() == [True, False, False]
     scores = bench.scores.set_index(["item_id", "dimension"])
     assert scores.loc[("0", "overall"), "score"] == 7.5
-    assert scores.loc[("0", "attributes"), "status"] == "missing"
+    assert scores.loc[("0", "attributes"), "status"] == "not_applicable"
     assert scores.loc[("0", "relations"), "status"] == "unparsed"
     assert bench.element_ratings["label"].tolist() == [0.9, 0.8, 1.0]
     assert bench.element_scores["score"].tolist() == [0.9]
@@ -290,7 +290,7 @@ def test_t2i_eval_distill_becomes_transcripts(tmp_path: Path) -> None:
     assert steps.loc["attributes/1/answer", "answer"] == "Yes."
     assert steps.loc["attributes/1/score", ["task", "aspect", "answer"]].tolist() == ["attributes_2", "attributes", "7"]
     assert steps.loc["merge/score", "answer"] == "8"
-    assert steps.loc["relations/2/score", "status"] == "missing"
+    assert steps.loc["relations/2/score", "status"] == "not_applicable"
     assert json.loads(steps.loc["extract", "messages"])[0] == {"role": "user", "text": "a cat on a mat", "images": []}
     pair = steps.loc[["attributes/1/explain", "attributes/1/score"], "question_id"]
     assert pair.nunique() == 1
@@ -298,7 +298,7 @@ def test_t2i_eval_distill_becomes_transcripts(tmp_path: Path) -> None:
     assert scores["score"].round(1).to_dict() == pytest.approx(
         {"appearance": 9, "attributes": 7, "relations": np.nan, "overall": 8}, nan_ok=True
     )
-    assert scores.loc["relations", "status"] == "missing"
+    assert scores.loc["relations", "status"] == "not_applicable"
     assert made.element_scores.query("element_id == 'attributes/1'")["score"].tolist() == [0.7]
     assert kinds(made)["quoted_label"] == 1
     assert kinds(made)["malformed_entry"] == 3  # the record without questions, answers and evaluation

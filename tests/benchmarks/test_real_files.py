@@ -124,7 +124,7 @@ def test_viescore_keeps_what_the_judges_wrote_and_counts_what_is_missing(real: R
     assert answer["score"] == [8]
     assert "bananas" in answer["reasoning"]
     assert "A black colored banana." in json.loads(transcript["messages"].iloc[0])[0]["text"]
-    missing = viescore.scores.query("status == 'missing' and dimension != 'O'")
+    missing = viescore.scores.query("status == 'not_applicable' and dimension != 'O'")
     assert missing["judge"].unique().tolist() == ["Qwen-VL 0-shot"]
     assert len(missing) == 107
     repaired = viescore.issues[viescore.issues["kind"] == "repaired_answer"]

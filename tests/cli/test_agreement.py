@@ -122,8 +122,8 @@ def test_faults_are_counted_and_nothing_is_dropped_in_silence(files):
         "items_with_scores_only": 1,
         "rated_items_without_any_score": 1,
     }
-    assert summary["counts"]["other"]["overall"] == {"ok": 1, "unparsed": 1, "failed": 0, "missing": 35}
-    assert summary["counts"]["good"]["overall"] == {"ok": 35, "unparsed": 1, "failed": 0, "missing": 1}
+    assert summary["counts"]["other"]["overall"] == {"ok": 1, "unparsed": 1, "failed": 0, "not_applicable": 35}
+    assert summary["counts"]["good"]["overall"] == {"ok": 35, "unparsed": 1, "failed": 0, "not_applicable": 1}
     assert "fewer than 2 items" in summary["evaluators"]["other"]["overall"]["spearman"]["reason"]
 
 
@@ -133,7 +133,7 @@ def test_missing_scores(files):
     run(files, "--missing", "worst", "--out", files)
     summary = json.loads((files / "agreement.json").read_text())
     assert summary["evaluators"]["good"]["overall"]["spearman"]["n"] == 37
-    assert summary["counts"]["good"]["overall"]["missing"] == 1
+    assert summary["counts"]["good"]["overall"]["not_applicable"] == 1
 
 
 @pytest.mark.parametrize(

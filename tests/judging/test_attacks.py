@@ -54,17 +54,17 @@ def test_the_shift_of_every_attack_is_measured(tiny, compact: Wording, capsys: p
         def image(self, key: str) -> Image.Image:
             return decode(pictures[key])
 
-    subjects = [
+    items = [
         EvaluationItem(str(r.item_id), str(r.prompt), str(r.image), {"overall": "x"}) for r in made.items.itertuples()
     ]
     shifts = attack_shifts(
-        subjects, Store(), Levels(compact), lambda images: TransformersBackend(*tiny, images, batch_size=64)
+        items, Store(), Levels(compact), lambda images: TransformersBackend(*tiny, images, batch_size=64)
     )
     with capsys.disabled():
         print(f"\nshift in score by attack, tiny model:\n{shifts.to_string(index=False)}")
     by_attack = shifts.set_index("attack")
     assert set(by_attack.index) == {*PROMPTS, *IMAGES}
-    assert (by_attack["n"] == len(subjects)).all()
+    assert (by_attack["n"] == len(items)).all()
     assert (by_attack["n_lost"] == 0).all()
     assert by_attack.loc["order in the metadata", "max_shift"] == 0  # the model is given pixels alone
     assert (by_attack.loc[list(PROMPTS), "mean_shift"] != 0).all()  # a model this small is moved by any other prompt
@@ -144,18 +144,16 @@ def test_a_prompt_cannot_write_a_turn_of_the_chat(tiny) -> None:
 @pytest.mark.parametrize("kind", STRANGE)
 def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wording, kind: str) -> None:
     prompt = STRANGE[kind]
-    subject = EvaluationItem("i", prompt, "i", {"overall": "how good the image is"})
+    item = EvaluationItem("i", prompt, "i", {"overall": "how good the image is"})
     for name in PROTOCOLS:
         for wording in (full, compact):
             with suppress(T2IEvalError) if wording is compact else nullcontext():  # full has every template
-                requests = build(name, wording).requests(subject, {})
+                requests = build(name, wording).requests(item, {})
                 texts = [request.messages[-1].text for request in requests]
                 assert texts
                 assert not prompt.strip() or any(prompt.strip() in text for text in texts)
     backend = TransformersBackend(*tiny, Pictures(), batch_size=8)
-    said = judge(
-        [subject, EvaluationItem("j", "a red circle", "i", subject.dimensions)], Levels(compact), backend, name="x"
-    )
+    said = judge([item, EvaluationItem("j", "a red circle", "i", item.dimensions)], Levels(compact), backend, name="x")
     status = said.scores.set_index("item_id")["status"]
     assert status["j"] == OK
     assert status["i"] in STATUSES
@@ -163,6 +161,6 @@ def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wo
 
 
 def test_the_order_is_not_in_the_request_as_an_instruction(full: Wording) -> None:
-    subject = EvaluationItem("i", PROMPTS["closing tag in the prompt"]("a cat"), "i", {"overall": "x"})
-    text = Levels(full).requests(subject, {})[0].messages[0].text
+    item = EvaluationItem("i", PROMPTS["closing tag in the prompt"]("a cat"), "i", {"overall": "x"})
+    text = Levels(full).requests(item, {})[0].messages[0].text
     assert text.index("<prompt>") < text.index(INJECTED_INSTRUCTION) < text.index("</prompt>")

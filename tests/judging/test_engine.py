@@ -37,28 +37,28 @@ class Counting:
                 yield i, Answer(str(sum(requests[i].messages_json.encode()) % 11))
 
 
-def subjects(n: int) -> list[EvaluationItem]:
+def items(n: int) -> list[EvaluationItem]:
     return [EvaluationItem(f"i{k}", f"prompt {k % 3}", f"i{k}.png") for k in range(n)]
 
 
 def test_the_same_request_is_asked_once(compact: Wording) -> None:
     backend = Counting(0)
-    said = judge(subjects(12), Decomposed(compact), backend, name="x")
+    said = judge(items(12), Decomposed(compact), backend, name="x")
     assert len(backend.texts) == len(set(backend.texts))
     extractions = said.transcripts[said.transcripts["task"] == "extract"]
     assert len(extractions) == 12
     assert sum("list questions" in text for text in backend.texts) == 3
 
 
-def test_results_do_not_depend_on_the_order_of_answers_or_subjects(compact: Wording) -> None:
-    first = judge(subjects(9), Decomposed(compact), Counting(0), name="x")
-    second = judge(subjects(9)[::-1], Decomposed(compact), Counting(1), name="x")
+def test_results_do_not_depend_on_the_order_of_answers_or_items(compact: Wording) -> None:
+    first = judge(items(9), Decomposed(compact), Counting(0), name="x")
+    second = judge(items(9)[::-1], Decomposed(compact), Counting(1), name="x")
     key = ["item_id", "dimension"]
     one, two = (t.scores.sort_values(key, ignore_index=True) for t in (first, second))
     assert one.equals(two)
 
 
-def test_no_subjects_give_empty_tables(compact: Wording) -> None:
+def test_no_items_give_empty_tables(compact: Wording) -> None:
     said = judge([], Decomposed(compact), Counting(0), name="x")
     assert len(said.scores) == len(said.transcripts) == 0
 
@@ -69,8 +69,8 @@ def test_results_and_their_order_do_not_depend_on_how_many_are_judged_at_once(
     compact: Wording, n: int, chunk_size: int | None, seed: int
 ) -> None:
     backend = Counting(seed)
-    said = judge(subjects(n), Decomposed(compact), backend, name="x", chunk_size=chunk_size)
-    whole = judge(subjects(n), Decomposed(compact), Counting(0), name="x")
+    said = judge(items(n), Decomposed(compact), backend, name="x", chunk_size=chunk_size)
+    whole = judge(items(n), Decomposed(compact), Counting(0), name="x")
     pd.testing.assert_frame_equal(said.scores, whole.scores)
     pd.testing.assert_frame_equal(said.transcripts, whole.transcripts)
     assert len(backend.texts) == len(set(backend.texts))
@@ -84,7 +84,7 @@ def test_empty_scores_are_counted_at_the_end_with_a_reason(compact: Wording, cap
                 yield i, Answer("no such picture", status="failed") if bad else answer
 
     with caplog.at_level(logging.WARNING):
-        said = judge(subjects(6), Decomposed(compact), Failing(0), name="x")
+        said = judge(items(6), Decomposed(compact), Failing(0), name="x")
     assert "x_decomposed: 4 of 24 scores are empty because they failed; 4 of them: no such picture" in caplog.text
     assert set(said.scores.loc[said.scores["item_id"] == "i3", "status"]) == {"failed"}
     assert "failed" not in set(said.scores.loc[said.scores["item_id"] != "i3", "status"])
@@ -109,15 +109,15 @@ class Deadly(Counting):
 
 
 def judge_with_answers_kept(folder: Path, last: int, wording: Wording) -> None:
-    """Judge some subjects into ``folder``; the process dies after ``last`` questions."""
+    """Judge some items into ``folder``; the process dies after ``last`` questions."""
     backend = CachedBackend(Deadly(folder / "asked", last), AnswerStore(folder / "answers.sqlite"), Keys({}))
-    said = judge(subjects(9), Decomposed(wording), backend, name="x", chunk_size=4)
+    said = judge(items(9), Decomposed(wording), backend, name="x", chunk_size=4)
     said.scores.to_parquet(folder / "scores.parquet")
     said.transcripts.to_parquet(folder / "transcripts.parquet")
 
 
 def test_a_run_that_is_killed_and_started_again_asks_nothing_twice(tmp_path: Path, compact: Wording) -> None:
-    whole = judge(subjects(9), Decomposed(compact), Counting(0), name="x")
+    whole = judge(items(9), Decomposed(compact), Counting(0), name="x")
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, str(Path('..').resolve())); from wordings import read_wording; import test_engine as t; "
         "t.judge_with_answers_kept(Path(sys.argv[1]), int(sys.argv[2]), read_wording('compact'))"

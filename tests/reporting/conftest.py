@@ -41,7 +41,7 @@ def pair(a: str, b: str, difference: float, half: float, **more: object) -> dict
 
 def summary(**values: float | None) -> dict[str, Any]:
     """A summary of evaluators with these figures in every statistic and dimension."""
-    good = {"ok": 36, "unparsed": 0, "failed": 0, "missing": 0}
+    good = {"ok": 36, "unparsed": 0, "failed": 0, "not_applicable": 0}
     return {
         "benchmark": "shapes",
         "variant": "full",

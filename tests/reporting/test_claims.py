@@ -16,15 +16,15 @@ MakePair = Callable[..., dict[str, object]]
 
 
 def supported(inputs: ReportInputs) -> str:
-    return " ".join(claims.may_conclude(claims.subject(inputs), inputs))
+    return " ".join(claims.may_conclude(claims.item(inputs), inputs))
 
 
 def unsupported(inputs: ReportInputs) -> str:
-    return " ".join(claims.may_not_conclude(claims.subject(inputs), inputs)).replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(claims.may_not_conclude(claims.item(inputs), inputs)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def headline(inputs: ReportInputs) -> str:
-    return claims.headline(claims.subject(inputs)).replace("\N{NO-BREAK SPACE}", " ")
+    return claims.headline(claims.item(inputs)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_headline_names_the_trained_judge_even_where_another_is_higher(inputs: ReportInputs) -> None:
@@ -115,7 +115,7 @@ def test_a_human_teacher_and_synthetic_data_are_said(make_summary: MakeSummary) 
 def test_unparsed_answers_are_said_with_their_share(make_summary: MakeSummary) -> None:
     given = make_summary(sft=0.5, base=0.1)
     assert "no score" not in unsupported(ReportInputs(summary=given))
-    given["counts"]["base"]["overall"] = {"ok": 30, "unparsed": 10, "failed": 0, "missing": 0}
+    given["counts"]["base"]["overall"] = {"ok": 30, "unparsed": 10, "failed": 0, "not_applicable": 0}
     assert "Some items have no score (base 25%)" in unsupported(ReportInputs(summary=given))
 
 
@@ -131,17 +131,17 @@ def test_reward_is_held_against_the_best_constant_answer(
 
 def test_an_evaluator_that_left_most_items_unscored_is_neither_named_nor_best(make_summary: MakeSummary) -> None:
     given = make_summary(sparse=0.9, whole=0.6, poor=0.2)
-    given["counts"]["sparse"]["overall"] = {"ok": 5, "unparsed": 31, "failed": 0, "missing": 0}
+    given["counts"]["sparse"]["overall"] = {"ok": 5, "unparsed": 31, "failed": 0, "not_applicable": 0}
     inputs = ReportInputs(summary=given, card={"synthetic": False})
     assert "agrees most with people’s overall ratings is whole" in headline(inputs)
     assert "least of the 2 is poor" in headline(inputs)
-    block = views.agreement(claims.subject(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(claims.item(inputs), ["overall"], set())[0]["main"]
     assert [row["evaluator"] for row in block["rows"]] == ["whole", "poor", "sparse"]
     assert [row["best"][0] for row in block["rows"]] == [True, False, False]
 
 
 def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> None:
-    block = views.agreement(claims.subject(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(claims.item(inputs), ["overall"], set())[0]["main"]
     assert {row["evaluator"]: row["best"][0] for row in block["rows"]} == {
         "sft": True,
         "falling_metric": False,
@@ -151,7 +151,7 @@ def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> Non
 
 
 def test_a_reversed_order_is_not_best(make_summary: MakeSummary) -> None:
-    block = views.agreement(claims.subject(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set())[0]
+    block = views.agreement(claims.item(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set())[0]
     assert not any(any(row["best"]) for row in block["main"]["rows"])
 
 
@@ -167,7 +167,7 @@ def test_a_difference_that_the_correction_does_not_keep_is_not_called_one(
     inputs = ReportInputs(summary=given)
     assert "1 of 3 paired differences" in supported(inputs)
     assert "a minus b" not in supported(inputs)
-    shown = {(row["a"], row["b"]): row["differs"] for row in views.differences(claims.subject(inputs))["main"]}
+    shown = {(row["a"], row["b"]): row["differs"] for row in views.differences(claims.item(inputs))["main"]}
     assert shown == {("a", "b"): "not after correction", ("a", "c"): "yes", ("b", "c"): "no"}
 
 

@@ -29,7 +29,7 @@ KRIPPENDORFF = np.array(
     ]
 ).T
 
-# The textbook table of Fleiss' kappa: 10 subjects, 14 raters, 5 categories; P-bar 0.378, P_e 0.213, kappa 0.210.
+# The textbook table of Fleiss' kappa: 10 items, 14 raters, 5 categories; P-bar 0.378, P_e 0.213, kappa 0.210.
 FLEISS = [
     [0, 0, 0, 0, 14],
     [0, 2, 6, 4, 2],

@@ -13,7 +13,7 @@ from plain_settings import settings_of
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
-from t2i_eval_kedro.judging.evaluators import judge_items, subjects
+from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Wording
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
@@ -64,9 +64,9 @@ def test_the_conversation_is_what_the_protocol_asks(
     example = build(tasks=["conversation"]).iloc[0]
     said = tables.transcripts[tables.transcripts["item_id"] == example["item_id"]]
     item = tables.items.set_index("item_id").loc[example["item_id"]]
-    subject = EvaluationItem(str(example["item_id"]), item["prompt"], item["image"])
+    evaluation_item = EvaluationItem(str(example["item_id"]), item["prompt"], item["image"])
     answers = {row.step: Answer(row.answer) for row in said.itertuples() if row.step != "merge/score"}
-    (request,) = Conversation(wording).requests(subject, answers)
+    (request,) = Conversation(wording).requests(evaluation_item, answers)
     taught = json.loads(example["messages"])
     assert request.step == "merge/score"
     assert [m | {"learn": None} for m in taught] == [m | {"learn": None} for m in request.chat]
@@ -80,8 +80,8 @@ def test_a_direct_example_reads_as_the_scores_it_was_made_of(
 
     given = tables.scores.set_index(["item_id", "dimension"])["score"]
     for row in build(tasks=["direct"]).itertuples():
-        subject = EvaluationItem(str(row.item_id), "", "", PHRASES)
-        verdict = Direct(wording).verdict(subject, {"direct": Answer(str(row.completion))})
+        evaluation_item = EvaluationItem(str(row.item_id), "", "", PHRASES)
+        verdict = Direct(wording).verdict(evaluation_item, {"direct": Answer(str(row.completion))})
         for dimension, score in verdict.scores.items():
             expected = given[row.item_id, dimension]
             assert (score.value is None) == pd.isna(expected)
@@ -206,7 +206,7 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
     text = json.loads(examples["messages"].iloc[0])[0]["text"]
     assert skills
     assert all(skill in text for skill in skills)
-    asked = subjects(tables.items, PHRASES, tables.elements)
+    asked = evaluation_items(tables.items, PHRASES, tables.elements)
     (same,) = (s for s in asked if s.item_id == examples["item_id"].iloc[0])
     assert examples["messages"].iloc[0] in {request.messages_json for request in levels.requests(same, {})}
 

@@ -19,7 +19,17 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.ratings import mean_ratings
-from t2i_eval_kedro.schema import FAILED, ITEMS, MISSING, OK, RATINGS, SCORES, STATUSES, UNPARSED, evaluator_names
+from t2i_eval_kedro.schema import (
+    FAILED,
+    ITEMS,
+    NOT_APPLICABLE,
+    OK,
+    RATINGS,
+    SCORES,
+    STATUSES,
+    UNPARSED,
+    evaluator_names,
+)
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.ties import keep_ties
 
@@ -137,7 +147,7 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
     usable = (scores["status"] == OK) & scores["score"].notna()
     # A row that calls itself ok and holds no number is an answer without a valid score.
     status = scores["status"].where(usable | (scores["status"] != OK), UNPARSED)
-    rank = status.map({name: position for position, name in enumerate((OK, UNPARSED, FAILED, MISSING))})
+    rank = status.map({name: position for position, name in enumerate((OK, UNPARSED, FAILED, NOT_APPLICABLE))})
     table = scores[["dimension", "item_id"]].assign(
         evaluator=evaluator_names(scores), score=(scores["score"] * sign).where(usable), rank=rank
     )
@@ -147,7 +157,7 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
     several = table.duplicated(["evaluator", "dimension", "item_id"]).any()
     if several:
         grouped["score"] = keep_ties(grouped["score"].to_numpy(dtype=float))
-    grouped["status"] = grouped.pop("rank").map(dict(enumerate((OK, UNPARSED, FAILED, MISSING))))
+    grouped["status"] = grouped.pop("rank").map(dict(enumerate((OK, UNPARSED, FAILED, NOT_APPLICABLE))))
     return grouped
 
 
@@ -158,7 +168,7 @@ def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> N
         if scored is None:
             continue
         rows = judged.loc[(name, scored)].reindex(list(sample.item_ids))
-        counts = rows["status"].fillna(MISSING).value_counts()
+        counts = rows["status"].fillna(NOT_APPLICABLE).value_counts()
         sample.counts[name] = {status: int(counts.get(status, 0)) for status in STATUSES}
         sample.scores[name] = _fill(rows["score"].to_numpy(dtype=float), missing, name, sample)
 

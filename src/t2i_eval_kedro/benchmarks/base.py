@@ -237,7 +237,7 @@ class Builder:
         self, item_id: str, judge: str, where: object, dimension: str = "", protocol: str | None = None
     ) -> None:
         """Add a null for an item that a recorded metric has nothing on."""
-        self.score_row(where, item_id, judge, dimension, None, schema.MISSING, protocol=protocol)
+        self.score_row(where, item_id, judge, dimension, None, schema.NOT_APPLICABLE, protocol=protocol)
 
     def score_row(
         self,

@@ -87,7 +87,7 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     from t2i_eval_kedro.datasets.image_store import decode
     from t2i_eval_kedro.judging.backends.replayed import ReplayedBackend
     from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
-    from t2i_eval_kedro.judging.evaluators import subjects
+    from t2i_eval_kedro.judging.evaluators import evaluation_items
     from t2i_eval_kedro.judging.protocols.registry import build
     from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
@@ -104,7 +104,7 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     )
     return ReplayedBackend(
         teacher,
-        subjects(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions}),
+        evaluation_items(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions}),
         {key: decode(data) for key, data in shapes.images()},
         [build(name, project.wording, project.judging.options) for name in project.judging.protocols],
         images,

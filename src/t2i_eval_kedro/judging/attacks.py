@@ -72,7 +72,7 @@ class _Changed:
 
 
 def attack_shifts(
-    subjects: Sequence[EvaluationItem],
+    items: Sequence[EvaluationItem],
     images: ImageSource,
     protocol: Protocol,
     backend: Callable[[ImageSource], Backend],
@@ -80,7 +80,7 @@ def attack_shifts(
     """Scores under attack minus scores without, on 0 to 10.
 
     Args:
-        subjects: what is judged.
+        items: what is judged.
         images: their images.
         protocol: how the judge is asked.
         backend: makes the judge's backend over an image store.
@@ -92,11 +92,11 @@ def attack_shifts(
     def scores(name: str, asked: Sequence[EvaluationItem], store: ImageSource) -> pd.Series[float]:
         return judge(asked, protocol, backend(store), name=name).scores.set_index(["item_id", "dimension"])["score"]
 
-    before = scores("no attack", subjects, images)
+    before = scores("no attack", items, images)
     attacked = {
-        name: scores(name, [replace(subject, prompt=change(subject.prompt)) for subject in subjects], images)
+        name: scores(name, [replace(item, prompt=change(item.prompt)) for item in items], images)
         for name, change in PROMPTS.items()
-    } | {name: scores(name, subjects, _Changed(images, change)) for name, change in IMAGES.items()}
+    } | {name: scores(name, items, _Changed(images, change)) for name, change in IMAGES.items()}
     rows = []
     for name, after in attacked.items():
         both = pd.DataFrame({"before": before, "after": after})

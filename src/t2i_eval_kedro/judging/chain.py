@@ -19,10 +19,19 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.benchmarks.splits import normalised
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
-from t2i_eval_kedro.judging.protocols.elements import EXTRACT
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import Question, parse_questions, parse_score
 from t2i_eval_kedro.ratings import mean_ratings
+from t2i_eval_kedro.steps import (
+    ANSWER,
+    APPEARANCE,
+    ASPECTS,
+    EXTRACT,
+    MERGE,
+    OVERALL,
+    SCORE,
+    question_step,
+    summary_step,
+)
 
 Record = dict[str, Any]
 
@@ -63,9 +72,9 @@ class Chains:
     def _questions(self) -> Iterator[Step]:
         for item, answers in self.answers.items():
             for number, question in enumerate(parse_questions(answers.get(EXTRACT, ""))):
-                base = f"{question.aspect}/{number}"
-                judgement = yes_or_no(answers.get(f"{base}/answer", ""))
-                yield Step(item, question, judgement, self.score(item, f"{base}/score"))
+                judgement = yes_or_no(answers.get(question_step(question.aspect, number, ANSWER), ""))
+                score = self.score(item, question_step(question.aspect, number, SCORE))
+                yield Step(item, question, judgement, score)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def extraction(chains: Chains, items: pd.DataFrame, elements: pd.DataFrame, matc
     counted = [item for item in chains.answers if prompt_of.get(item) in n_known]
     asked = dict.fromkeys(counted, 0)
     for step in chains.questions:
-        if step.item_id in asked and step.question.aspect != "appearance":
+        if step.item_id in asked and step.question.aspect != APPEARANCE:
             asked[step.item_id] += 1
     right: dict[str, set[str]] = {item: set() for item in counted}
     for match in matches:
@@ -191,12 +200,12 @@ def step_scores(chains: Chains, matches: list[Match]) -> pd.DataFrame:
                 rows.append((match.step.item_id, dimension, "true answers", 10.0 * match.truth))
     for item in chains.answers:
         for aspect in ASPECTS:
-            score = chains.score(item, f"summary/{aspect}/score")
+            score = chains.score(item, summary_step(aspect, SCORE))
             if score is not None:
                 rows += [(item, dimension, "summaries", score) for dimension in (aspect, OVERALL)]
-        merged = chains.score(item, "merge/score")
+        merged = chains.score(item, summary_step(OVERALL, SCORE))
         if merged is not None:
-            rows.append((item, OVERALL, "merge", merged))
+            rows.append((item, OVERALL, MERGE, merged))
     table = pd.DataFrame(rows, columns=["item_id", "dimension", "step", "score"])
     return table.groupby(["item_id", "dimension", "step"], sort=True)["score"].mean().reset_index()
 
@@ -300,14 +309,14 @@ def stages(
     rows = [
         {"stage": EXTRACT, "readable": sum(bool(a.get(EXTRACT)) for a in chains.answers.values())}
         | _row("share of elements asked about", fmean(shares) if shares and known else None, None, None),
-        {"stage": "answer", "readable": sum(step.judgement is not None for step in chains.questions)}
+        {"stage": ANSWER, "readable": sum(step.judgement is not None for step in chains.questions)}
         | _compared("share right", answered, split=False),
         {"stage": "evaluate", "readable": sum(step.score is not None for step in chains.questions)}
         | _compared("share right", evaluated, split=True),
     ]
     for stage, steps in (
-        ("summarise", {aspect: f"summary/{aspect}/score" for aspect in ASPECTS}),
-        ("merge", {OVERALL: "merge/score"}),
+        ("summarise", {aspect: summary_step(aspect, SCORE) for aspect in ASPECTS}),
+        (MERGE, {OVERALL: summary_step(OVERALL, SCORE)}),
     ):
         values = [(item, aspect, chains.score(item, step)) for item in chains.answers for aspect, step in steps.items()]
         table = pd.DataFrame(values, columns=["item_id", "dimension", "score"]).dropna()

@@ -39,7 +39,7 @@ class Judgement:
 
 
 def judge(
-    subjects: Sequence[EvaluationItem],
+    items: Sequence[EvaluationItem],
     protocol: Protocol,
     backend: Backend,
     *,
@@ -47,37 +47,37 @@ def judge(
     run: int = 0,
     chunk_size: int | None = None,
 ) -> Judgement:
-    """Ask ``backend`` about ``subjects`` round by round until ``protocol`` has no more questions.
+    """Ask ``backend`` about ``items`` round by round until ``protocol`` has no more questions.
 
-    In each round the next requests of all subjects that are judged at once are asked together. Requests with the same
+    In each round the next requests of all items that are judged at once are asked together. Requests with the same
     messages (an extraction of a prompt that six images share) are asked once and answered for all. Scores and their order
-    depend neither on the order of the subjects nor on how the backend batches.
+    depend neither on the order of the items nor on how the backend batches.
 
     Args:
-        subjects: what is judged.
+        items: what is judged.
         protocol: how the judge is asked.
         backend: who answers.
         name: the judge's name, which the tables carry beside the protocol's.
         run: number of the repetition.
-        chunk_size: subjects that go through their rounds together; the next ones begin when these are done. None for all, which
+        chunk_size: items that go through their rounds together; the next ones begin when these are done. None for all, which
             suits a server that answers many requests at a time.
     """
-    answers: list[dict[str, Answer]] = [{} for _ in subjects]
-    asked: list[list[Request]] = [[] for _ in subjects]
+    answers: list[dict[str, Answer]] = [{} for _ in items]
+    asked: list[list[Request]] = [[] for _ in items]
     known: dict[tuple[str, tuple[str, ...], int], Answer] = {}
     with tqdm(
-        total=len(subjects),
+        total=len(items),
         desc=f"{name} ({protocol.label})",
         unit=" items",
         dynamic_ncols=True,
         mininterval=1.0,
         miniters=0,
-        disable=len(subjects) < 2,
+        disable=len(items) < 2,
     ) as progress:
-        for start in range(0, len(subjects), chunk_size or max(len(subjects), 1)):
-            going = list(range(len(subjects)))[start:][:chunk_size]
+        for start in range(0, len(items), chunk_size or max(len(items), 1)):
+            going = list(range(len(items)))[start:][:chunk_size]
             while going:
-                wanted = [(i, request) for i in going for request in protocol.requests(subjects[i], answers[i])]
+                wanted = [(i, request) for i in going for request in protocol.requests(items[i], answers[i])]
                 new: dict[tuple[str, tuple[str, ...], int], Request] = {}
                 for _, request in wanted:
                     key = _content(request)
@@ -95,13 +95,13 @@ def judge(
                 unfinished = sorted({i for i, _ in wanted})
                 progress.update(len(going) - len(unfinished))
                 going = unfinished
-    verdicts = [protocol.verdict(subject, given) for subject, given in zip(subjects, answers, strict=True)]
+    verdicts = [protocol.verdict(item, given) for item, given in zip(items, answers, strict=True)]
     who = {"judge": name, "protocol": protocol.name, "run": run}
     _report(schema.evaluator_id(name, protocol.name), verdicts)
     return Judgement(
-        _scores(subjects, verdicts, who),
+        _scores(items, verdicts, who),
         _transcripts(answers, asked, protocol, who),
-        _element_scores(subjects, verdicts, who),
+        _element_scores(items, verdicts, who),
     )
 
 
@@ -131,10 +131,10 @@ def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
     return request.messages_json, request.candidate_tokens, request.max_tokens
 
 
-def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]) -> pd.DataFrame:
+def _scores(items: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]) -> pd.DataFrame:
     return schema.SCORES.frame(
         {
-            "item_id": subject.item_id,
+            "item_id": item.item_id,
             **who,
             "dimension": dimension,
             "score": score.value,
@@ -142,23 +142,23 @@ def _scores(subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who
             "explanation": score.explanation,
             "higher_is_better": True,
         }
-        for subject, verdict in zip(subjects, verdicts, strict=True)
+        for item, verdict in zip(items, verdicts, strict=True)
         for dimension, score in verdict.scores.items()
     )
 
 
 def _element_scores(
-    subjects: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]
+    items: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]
 ) -> pd.DataFrame:
     return schema.ELEMENT_SCORES.frame(
         {
-            "item_id": subject.item_id,
+            "item_id": item.item_id,
             "element_id": element_id,
             **who,
             "score": score.value,
             "status": score.status,
         }
-        for subject, verdict in zip(subjects, verdicts, strict=True)
+        for item, verdict in zip(items, verdicts, strict=True)
         for element_id, score in verdict.elements.items()
     )
 

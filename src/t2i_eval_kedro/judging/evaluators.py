@@ -25,7 +25,7 @@ from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 log = logging.getLogger(__name__)
 
 Elsewhere = Callable[[Sequence[EvaluationItem], Protocol, str], Judgement]
-"""Judges subjects by a protocol under a judge's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
+"""Judges items by a protocol under a judge's name, as :func:`~t2i_eval_kedro.judging.engine.judge` does."""
 
 SAME_AS = {
     "SC": "alignment",
@@ -97,10 +97,10 @@ def phrases_of(card: Mapping[str, Any]) -> dict[str, str]:
     return {dimension["name"]: dimension["description"] for dimension in card["dimensions"]}
 
 
-def subjects(
+def evaluation_items(
     items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataFrame | None = None
 ) -> list[EvaluationItem]:
-    """The items that have an image, as subjects to be scored on the dimensions of ``phrases`` (name -> phrase).
+    """The items that have an image, as what is judged, to be scored on the dimensions of ``phrases`` (name -> phrase).
 
     ``elements`` is the canonical table; a prompt that is not in it has its elements extracted where a protocol needs some.
     """
@@ -136,7 +136,7 @@ def judge_items(
     compared; where there is, its scores have no dimension (``""``) and are compared with every one that people rated. Where they
     rated the same thing under another name (:data:`SAME_AS`), its scores take that name.
     """
-    asked = subjects(items, phrases, elements)
+    asked = evaluation_items(items, phrases, elements)
     rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
     parts = []
     for chosen in protocols:
@@ -201,8 +201,8 @@ def judge_pairs(
     said = judge(compared, protocol, backend, name=name)
     answers = said.transcripts.set_index("item_id")
     rows = []
-    for row, subject in zip(unique.itertuples(), compared, strict=True):
-        answered = answers.loc[subject.item_id]
+    for row, item in zip(unique.itertuples(), compared, strict=True):
+        answered = answers.loc[item.item_id]
         read = parse_reasoned(str(answered["answer"]), pair=True) if answered["status"] == schema.OK else None
         margin = None if read is None else read.scores[0] - read.scores[1]
         rows.append(

@@ -1,4 +1,4 @@
-"""Elements that the caller knows: from the canonical table or from a file, as subjects take them."""
+"""Elements that the caller knows: from the canonical table or from a file, as items take them."""
 
 from __future__ import annotations
 

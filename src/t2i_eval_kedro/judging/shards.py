@@ -41,7 +41,7 @@ class BatchImages:
 
 
 def judge_shards(
-    subjects: Sequence[EvaluationItem],
+    items: Sequence[EvaluationItem],
     store: ImageStore,
     protocol: Protocol,
     make_backend: Callable[[BatchImages], Backend],
@@ -51,12 +51,12 @@ def judge_shards(
     batch_size: int = 128,
     run: int = 0,
 ) -> Judgement:
-    """Let ``workers`` actors judge ``subjects``; the tables are those of :func:`~t2i_eval_kedro.judging.engine.judge`.
+    """Let ``workers`` actors judge ``items``; the tables are those of :func:`~t2i_eval_kedro.judging.engine.judge`.
 
     Ray joins the cluster that ``RAY_ADDRESS`` names, or starts on this machine. Where the cluster has GPUs, an actor takes one.
 
     Args:
-        subjects: what is judged, each with an image in ``store``.
+        items: what is judged, each with an image in ``store``.
         store: the image store whose shards are streamed.
         protocol: how the judge is asked.
         make_backend: makes an actor's backend; it travels to the actors, so it is a function of a module or a partial of one.
@@ -74,10 +74,10 @@ def judge_shards(
         import ray.data
     except ImportError as error:
         raise T2IEvalError("Judging with Ray needs the extra 'ray': pip install 't2i-eval-kedro[ray]'.") from error
-    missing = [subject.image for subject in subjects if subject.image not in store]
+    missing = [item.image for item in items if item.image not in store]
     if missing:
         raise T2IEvalError(f"The image store holds no image '{missing[0]}'; ingest the benchmark again.")
-    if not subjects:
+    if not items:
         return judge([], protocol, make_backend(BatchImages()), name=name, run=run)
     if not ray.is_initialized():
         ray.init()
@@ -85,7 +85,7 @@ def judge_shards(
     actors, cpus = actors_for(int(resources.get("CPU", 1)), workers)
     judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=None).map_batches(
         _Actor,
-        fn_constructor_args=(make_backend, protocol, list(subjects), name, run),
+        fn_constructor_args=(make_backend, protocol, list(items), name, run),
         batch_size=batch_size,
         batch_format="pandas",
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -95,7 +95,7 @@ def judge_shards(
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for part in judged.iter_rows():
         rows[part["table"]] += json.loads(part["rows"])
-    place = {subject.item_id: number for number, subject in enumerate(subjects)}
+    place = {item.item_id: number for number, item in enumerate(items)}
     return Judgement(**{name: _ordered(table.frame(rows[name]), place) for name, table in _TABLES.items()})
 
 
@@ -116,21 +116,21 @@ class _Actor:
         self,
         make_backend: Callable[[BatchImages], Backend],
         protocol: Protocol,
-        subjects: Sequence[EvaluationItem],
+        items: Sequence[EvaluationItem],
         name: str,
         run: int,
     ) -> None:
         self._images = BatchImages()
         self._backend = make_backend(self._images)
         self._protocol, self._name, self._run = protocol, name, run
-        self._subjects: dict[str, list[EvaluationItem]] = {}
-        for subject in subjects:
-            self._subjects.setdefault(subject.image, []).append(subject)
+        self._items: dict[str, list[EvaluationItem]] = {}
+        for item in items:
+            self._items.setdefault(item.image, []).append(item)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         """The tables of one batch of samples, each as JSON."""
         self._images.data = {unquote(row["__key__"]): _encoded(row) for row in _rows(batch)}
-        asked = [subject for key in self._images.data for subject in self._subjects.get(key, [])]
+        asked = [item for key in self._images.data for item in self._items.get(key, [])]
         said = judge(asked, self._protocol, self._backend, name=self._name, run=self._run)
         tables = {name: getattr(said, name).astype(object) for name in _TABLES}
         return pd.DataFrame(

@@ -11,9 +11,9 @@ import pandas as pd
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.reporting.gallery import Picture, embed
 from t2i_eval_kedro.reporting.verdicts import print_verdicts, verdicts_html
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED, evaluator_id
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED, evaluator_id
+from t2i_eval_kedro.steps import OVERALL
 
-OVERALL = "overall"
 RESULT_COLUMNS = ("evaluator", "judge", "protocol", "run", "dimension", "score", "status", "explanation")
 """What a table of verdicts has beside the columns of its input."""
 
@@ -26,7 +26,7 @@ class ElementAnswer:
         element_id: name of the element within its prompt.
         text: the element as a phrase.
         score: 0 (not satisfied) to 1 (satisfied); None where there is no answer.
-        status: ``ok``, ``unparsed``, ``failed`` or ``missing``.
+        status: ``ok``, ``unparsed``, ``failed`` or ``not_applicable``.
     """
 
     element_id: str
@@ -46,7 +46,7 @@ class Verdict:
         protocol: name of the protocol by which the judge was asked.
         prompt_version: protocol and wording with the version of each.
         scores: dimension -> score, 0 to 10; None where there is none.
-        statuses: dimension -> ``ok``, ``unparsed``, ``failed`` or ``missing``.
+        statuses: dimension -> ``ok``, ``unparsed``, ``failed`` or ``not_applicable``.
         explanations: dimension -> the judge's explanation, or the reason why there is no score; None where there is neither.
         elements: answers about the elements of the prompt, where the protocol asks about them.
         read_image: the encoded image by its name, for notebooks.
@@ -83,11 +83,11 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """``ok`` where every dimension that applies to the prompt has a score, else ``failed``, ``unparsed`` or ``missing``."""
+        """``ok`` where every dimension that applies to the prompt has a score, else ``failed``, ``unparsed`` or ``not_applicable``."""
         found = set(self.statuses.values())
-        if OK in found and found <= {OK, MISSING}:
+        if OK in found and found <= {OK, NOT_APPLICABLE}:
             return OK
-        return next((status for status in (FAILED, UNPARSED) if status in found), MISSING)
+        return next((status for status in (FAILED, UNPARSED) if status in found), NOT_APPLICABLE)
 
     @property
     def picture(self) -> Picture | None:

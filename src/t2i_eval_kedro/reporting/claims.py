@@ -107,7 +107,7 @@ class ReportContext:
         return role(*self.judges[evaluator]) in _TRAINED
 
     def named(self, evaluator: str) -> str:
-        """The evaluator as the subject of a sentence."""
+        """The evaluator as the report_context of a sentence."""
         if role(*self.judges[evaluator]) is None:
             return evaluator
         return f"the {self.title(evaluator)} ({evaluator})"
@@ -153,7 +153,7 @@ def dimensions(inputs: ReportInputs) -> list[str]:
     return ordered(names, [str(inputs.summary["primary"])] if inputs.summary.get("primary") else [])
 
 
-def subject(inputs: ReportInputs) -> ReportContext:
+def report_context(inputs: ReportInputs) -> ReportContext:
     """What ``inputs`` is about."""
     summary = inputs.summary
     agreement = tables.agreement(summary)

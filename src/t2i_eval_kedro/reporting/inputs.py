@@ -21,7 +21,7 @@ class ReportInputs:
             the headline is about; else ``overall``, ``alignment``, ``O`` or the first); ``evaluators`` -> name ->
             dimension -> statistic -> ``{value, low, high, n}`` (``value`` null with a ``reason`` where undefined;
             oriented so that higher is more agreement whatever the direction of the scores); ``counts`` -> name ->
-            dimension -> ``{ok, unparsed, failed, missing}``; ``significance``, a list of paired differences ``{a, b,
+            dimension -> ``{ok, unparsed, failed, not_applicable}``; ``significance``, a list of paired differences ``{a, b,
             dimension, statistic, difference, low, high}`` (``a`` minus ``b``, optionally with ``p`` and ``p_holm``);
             and where measured ``settings`` (``confidence``), ``data``, ``within_group``, ``ranking``,
             ``raters``, ``noise_ceiling``, ``leave_one_rater_out`` as :func:`t2i_eval_kedro.agreement.summarise` gives them, and ``published`` (a list of

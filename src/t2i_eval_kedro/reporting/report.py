@@ -29,7 +29,7 @@ def build_report(inputs: ReportInputs) -> str:
         raise T2IEvalError(
             "The summary has no 'evaluators', so there is nothing to report; run the meta_evaluation pipeline first."
         )
-    about = claims.subject(inputs)
+    about = claims.report_context(inputs)
     evaluators = ordered([*about.cells(), *about.agreement["evaluator"]], ())
     dimensions = claims.dimensions(inputs)
     lower = tables.lower_is_better(inputs.scores)

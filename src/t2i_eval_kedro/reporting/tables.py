@@ -33,7 +33,7 @@ def agreement(summary: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def counts(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each evaluator and dimension: how many items are ``ok``, ``unparsed``, ``failed``, ``missing``."""
+    """One row for each evaluator and dimension: how many items are ``ok``, ``unparsed``, ``failed``, ``not_applicable``."""
     rows = [
         {
             "evaluator": evaluator,

@@ -14,9 +14,10 @@ from t2i_eval_kedro.benchmarks.checks import check_examples, quotes_score
 from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.chain import Chains, Record, stages
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import parse_questions, parse_score
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.steps import ASPECTS, EXPLAIN, EXTRACT, OVERALL, SCORE, is_score_task, summary_step
 
 LOW, HIGH = 10 / 3, 20 / 3
 """A score in the lowest third says no, one in the highest third says yes."""
@@ -82,9 +83,9 @@ def answers_by_task(transcripts: pd.DataFrame, wording: Wording) -> list[Record]
 def _kind(task: str, answer: str, status: str, wording: Wording) -> str:
     if status != schema.OK:
         return next((kind for kind in (REFUSED, TRUNCATED, MALFORMED) if answer.startswith(kind)), "not given")
-    if task == "extract":
+    if task == EXTRACT:
         return "readable" if parse_questions(answer) else "unparsed"
-    if task.endswith("_2"):
+    if is_score_task(task):
         return "unparsed" if parse_score(Answer(answer), wording).status == schema.UNPARSED else "readable"
     return "readable"
 
@@ -102,11 +103,11 @@ def contradictions(chains: Chains) -> list[Record]:
         if step.score is not None:
             by_item.setdefault((step.item_id, step.question.aspect), []).append(step.score)
     for item in chains.answers:
-        aspects = [chains.score(item, f"summary/{aspect}/score") for aspect in ASPECTS]
+        aspects = [chains.score(item, summary_step(aspect, SCORE)) for aspect in ASPECTS]
         known = [score for score in aspects if score is not None]
         pairs = [(by_item.get((item, aspect), []), score) for aspect, score in zip(ASPECTS, aspects, strict=True)]
         for counts, checked in zip(
-            outside.values(), (pairs, [(known, chains.score(item, "merge/score"))]), strict=True
+            outside.values(), (pairs, [(known, chains.score(item, summary_step(OVERALL, SCORE)))]), strict=True
         ):
             for parts, score in checked:
                 if parts and score is not None:
@@ -120,8 +121,8 @@ def leakage(transcripts: pd.DataFrame, examples: pd.DataFrame) -> list[Record]:
     """Explanations that state the score which is asked for next, and examples whose request therefore holds its answer."""
     first = transcripts[(transcripts["run"] == 0) & (transcripts["status"] == schema.OK)]
     stages = first["step"].str.rpartition("/")[2]
-    explained = first[stages == "explain"].set_index("question_id")["answer"]
-    scored = pd.to_numeric(first[stages == "score"].set_index("question_id")["answer"], errors="coerce").dropna()
+    explained = first[stages == EXPLAIN].set_index("question_id")["answer"]
+    scored = pd.to_numeric(first[stages == SCORE].set_index("question_id")["answer"], errors="coerce").dropna()
     pairs = pd.concat({"text": explained, "score": scored}, axis=1, join="inner")
     stating = sum(quotes_score(text, score) for text, score in zip(pairs["text"], pairs["score"], strict=True))
     noted = check_examples(examples)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from pydantic import SecretStr
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.openai import Chat
 from t2i_eval_kedro.judging.cache import Keys, known_answer
@@ -20,18 +20,10 @@ from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
 from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import TEACHER
+from t2i_eval_kedro.steps import APPEARANCE, ATTRIBUTES, EXTRACT, RELATIONS
 from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, keys_of
 
-QUESTIONS = (
-    "appearance",
-    "appearance",
-    "attributes",
-    "attributes",
-    "attributes",
-    "attributes",
-    "attributes",
-    "relations",
-)
+QUESTIONS = (*[APPEARANCE] * 2, *[ATTRIBUTES] * 5, RELATIONS)
 """Eight questions a prompt: T2I-Eval's benchmark has 2,520 for 301 prompts."""
 _SENTENCE = "The thing is in the image and looks as the prompt says, but for a small fault. "
 _SHARE_OF_LIMIT = 0.25  # of the longest answer that a free text takes: a sentence or two. Ours.
@@ -100,13 +92,13 @@ class _StandIn:
 
 
 def _made_up(request: Request) -> str:
-    if request.task == "extract":
+    if request.task == EXTRACT:
         return "\n".join(
             f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
         )
     if request.response_schema is not None:
         levels = json_schema(request.response_schema)["properties"]["score"]["enum"]
-        return max((str(level) for level in levels if level != NOT_APPLICABLE), key=len)
+        return max((str(level) for level in levels if level != N_A), key=len)
     # As many bytes as the longest answer has tokens: what quotes it counts at least so many in the upper bound, which takes a
     # byte for a token, and a quarter of them in the expectation.
     return (_SENTENCE * (request.max_tokens // len(_SENTENCE) + 1))[: request.max_tokens]

@@ -22,7 +22,7 @@ from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals, usage_totals
 from t2i_eval_kedro.judging.engine import Judgement, judge
-from t2i_eval_kedro.judging.evaluators import judge_items, subjects
+from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.registry import build
 from t2i_eval_kedro.schema import TEACHER
@@ -172,7 +172,7 @@ def recorded_judgement(
     Items of one prompt are judged apart in chains, because each has an extraction of its own here.
     """
     if not backend.in_steps:
-        said = judge(subjects(items, phrases), build("holistic", wording), backend, name=TEACHER)
+        said = judge(evaluation_items(items, phrases), build("holistic", wording), backend, name=TEACHER)
         names = {ours: theirs for ours, theirs in VIESCORE.items() if theirs in phrases}
         return replace(said, scores=said.scores.replace({"dimension": names}))
     turns = items.groupby("prompt", sort=False).cumcount()

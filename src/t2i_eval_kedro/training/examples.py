@@ -18,17 +18,16 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.evaluators import subjects
+from t2i_eval_kedro.judging.evaluators import evaluation_items
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.base import Request
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.judging.protocols.direct import Direct
-from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.ratings import valid_ratings
+from t2i_eval_kedro.steps import CONVERSATION, OVERALL, YES_NO, is_score_task
 
 
 def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording) -> pd.DataFrame:
@@ -43,7 +42,7 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
         if fold not in TRAINING_FOLDS:
             continue
         score = None
-        if str(row.task).endswith("_2"):
+        if is_score_task(str(row.task)):
             parsed = parse_score(Answer(str(row.answer)), wording, reading="strict")
             if parsed.status == schema.UNPARSED:
                 continue
@@ -98,15 +97,15 @@ def examples_from_conversations(
             chat.append({"role": "assistant", "text": str(turn.answer), "images": [], "learn": True})
         rows.append(
             {
-                "example_id": f"{item}/conversation",
+                "example_id": f"{item}/{CONVERSATION}",
                 "item_id": item,
                 "fold": fold,
-                "task": "conversation",
+                "task": CONVERSATION,
                 "aspect": OVERALL,
                 "messages": json.dumps(chat[:-1], ensure_ascii=False),
                 "completion": last.answer,
                 "score": score.value,
-                "question_id": f"{item}/conversation",
+                "question_id": f"{item}/{CONVERSATION}",
                 "weight": 1.0,
                 "prompt_version": Conversation(wording).label,
             }
@@ -130,14 +129,14 @@ def direct_examples(
         if isinstance(explanation, str):
             explanations[item_id, dimension] = explanation
     rows = []
-    for subject in subjects(items, phrases):
-        fold, own = folds.get(subject.item_id), values.get(subject.item_id, {})
+    for item in evaluation_items(items, phrases):
+        fold, own = folds.get(item.item_id), values.get(item.item_id, {})
         if fold not in TRAINING_FOLDS:
             continue
-        request = protocol.request(subject)
+        request = protocol.request(item)
         if request.aspect not in own:
             continue  # a student must not learn to leave out the score that it is asked for first
-        completion = protocol.answer(subject, own, explanations.get((subject.item_id, request.aspect)))
+        completion = protocol.answer(item, own, explanations.get((item.item_id, request.aspect)))
         rows.append(_row(request, fold, completion) | {"score": own[request.aspect], "prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
@@ -157,14 +156,14 @@ def examples_from_scores(
     ``scores`` has a column ``soft_label`` with probabilities of the levels, the first token is taught those. ``elements`` is the
     canonical table, of which ``levels`` may name the categories.
     """
-    asked = {subject.item_id: subject for subject in subjects(items, phrases, elements)}
+    asked = {item.item_id: item for item in evaluation_items(items, phrases, elements)}
     rows: list[dict[str, object]] = []
     for row in scores.dropna(subset=["score"]).itertuples():
         item_id, dimension, score = str(row.item_id), str(row.dimension), float(row.score)  # type: ignore[arg-type]
-        fold, subject = folds.get(item_id), asked.get(item_id)
-        if fold not in TRAINING_FOLDS or dimension not in phrases or subject is None:
+        fold, item = folds.get(item_id), asked.get(item_id)
+        if fold not in TRAINING_FOLDS or dimension not in phrases or item is None:
             continue
-        request = levels.request(subject, dimension, phrases[dimension])
+        request = levels.request(item, dimension, phrases[dimension])
         soft = getattr(row, "soft_label", None)
         soft_label = (
             None if soft is None else json.dumps(dict(zip(request.candidate_tokens, map(float, soft), strict=True)))
@@ -187,9 +186,9 @@ def examples_from_elements(
     protocol = PnVqa(wording)
     fraction = labels.dropna(subset=["label"]).groupby(["item_id", "element_id"], sort=True)["label"].mean()
     rows = []
-    for row, subject, fold in _asked(fraction[fraction != 0.5].rename("label"), elements, items, folds):
+    for row, item, fold in _asked(fraction[fraction != 0.5].rename("label"), elements, items, folds):
         element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
-        request, _ = protocol.positive_and_negative(subject, element)
+        request, _ = protocol.positive_and_negative(item, element)
         rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
@@ -202,10 +201,10 @@ def examples_from_options(
     valid = valid_ratings(ratings[ratings["dimension"].isin(SKILLS)])
     option = valid.groupby(["item_id", "dimension"], sort=True)["score"].quantile(0.5, interpolation="lower")
     rows = []
-    for row, subject, fold in _asked(
+    for row, item, fold in _asked(
         option.rename("label").rename_axis(["item_id", "element_id"]), elements, items, folds
     ):
-        request = protocol.request(subject, SKILLS[row.element_id], row.question)
+        request = protocol.request(item, SKILLS[row.element_id], row.question)
         rows.append(_row(request, fold, f"{row.label:g}") | {"prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
@@ -213,7 +212,7 @@ def examples_from_options(
 def _asked(
     labels: pd.Series, elements: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str]
 ) -> Iterator[tuple[Any, EvaluationItem, str]]:
-    """For each of ``labels`` (by item and element) that has a question and an image to train on: its row, subject and fold."""
+    """For each of ``labels`` (by item and element) that has a question and an image to train on: its row, item and fold."""
     pictured = items.dropna(subset=["image"])[["item_id", "prompt_id", "prompt", "image"]]
     asked = elements.dropna(subset=["question"]).assign(expected=elements["expected"].fillna("yes"))
     for row in (

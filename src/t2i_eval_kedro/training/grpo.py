@@ -19,6 +19,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
 from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.steps import SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
 from t2i_eval_kedro.training.rewards import Answers, Reward, best_constant_reward, on_scale, rewards_of
@@ -91,7 +92,7 @@ def train_grpo(
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    train = examples[(examples["fold"] == "train") & (examples["task"] == "score") & examples["score"].notna()]
+    train = examples[(examples["fold"] == "train") & (examples["task"] == SCORE) & examples["score"].notna()]
     if train.empty:
         raise T2IEvalError("GRPO needs training examples of the task 'score' with people's mean; there are none.")
     processor, images = processor_for_trl(model.load_processor()), model.limit(images)

@@ -21,13 +21,13 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import EXAMPLES
+from t2i_eval_kedro.steps import ASPECTS, CONVERSATION, DIRECT, SCORE, SUMMARY, aspect_of, score_task
 
 logger = logging.getLogger(__name__)
 
 BINS = (*(f"{low}-{low + 1}" for low in range(10)), "10", "N/A")
 METHODS = ("official", "oversample", "undersample", "weighted", "none")
-PAIRED = ("appearance", "attributes", "relations")  # stage 2 states the score, stage 1 the explanation
-BY_ASPECT = ("summary_2", "score", "direct", "conversation")
+BY_ASPECT = (score_task(SUMMARY), SCORE, DIRECT, CONVERSATION)
 TABLE = ("task", "aspect", "bin", "before", "after")
 
 _NOT_BINNED = "all"
@@ -126,8 +126,8 @@ def _weighted(
 
 def _scored_by(task: str) -> str | None:
     """The task that states the score of this task's question; None for a task that is about no one question."""
-    aspect, _, stage = task.rpartition("_")
-    return f"{aspect}_2" if aspect in PAIRED and stage in ("1", "2") else None
+    aspect = aspect_of(task)
+    return score_task(aspect) if aspect in ASPECTS else None
 
 
 def _bin(example_id: str, score: float, score_range: tuple[float, float]) -> str:

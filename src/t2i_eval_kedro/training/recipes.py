@@ -13,7 +13,7 @@ import pandas as pd
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Levels
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
+from t2i_eval_kedro.steps import OVERALL
 from t2i_eval_kedro.training.examples import (
     direct_examples,
     examples_from_conversations,

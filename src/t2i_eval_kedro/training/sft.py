@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols.direct import TASK as DIRECT
-from t2i_eval_kedro.judging.protocols.levels import TASK as DIRECT_SCORE
 from t2i_eval_kedro.models.adapters import save_adapter
 from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.steps import DIRECT, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
@@ -188,7 +187,7 @@ def score_tokens(examples: pd.DataFrame, processor: Any) -> list[int]:
 
     An answer to the request for everything at once begins with one.
     """
-    words = set(examples.loc[examples["task"] == DIRECT_SCORE, "completion"])
+    words = set(examples.loc[examples["task"] == SCORE, "completion"])
     words |= {text.split()[0] for text in examples.loc[examples["task"] == DIRECT, "completion"]}
     ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in sorted(words)]
     return [tokens[0] for tokens in ids if len(tokens) == 1]

@@ -93,7 +93,7 @@ def test_each_record_answers_for_its_own_item(distill: Benchmark, load_wording: 
     scores = said.scores.set_index(["item_id", "dimension"])
     assert scores.loc[("3", "overall"), "score"] == 10
     assert scores.loc[("3", "overall"), "explanation"] == "Good."
-    assert scores.loc[("3", "relations"), "status"] == "missing"
+    assert scores.loc[("3", "relations"), "status"] == "not_applicable"
     assert backend.dropped == {
         "a question about an entity that the structure does not name": 3,
         "a question without a question mark": 3,

@@ -67,13 +67,11 @@ def scores(folder: Path, **settings: Any) -> dict[str, tuple[float | None, str]]
 def test_it_is_the_models_own_similarity(folder: Path) -> None:
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
     found = scores(folder)
-    for subject in SUBJECTS:
-        inputs = processor(
-            text=[subject.prompt], images=[Store().image(subject.image)], return_tensors="pt", padding=True
-        )
+    for item in SUBJECTS:
+        inputs = processor(text=[item.prompt], images=[Store().image(item.image)], return_tensors="pt", padding=True)
         with torch.inference_mode():
             cosine = float(model(**inputs).logits_per_image / model.logit_scale.exp())
-        value, explanation = found[subject.item_id]
+        value, explanation = found[item.item_id]
         assert value == pytest.approx(10 * max(cosine, 0), abs=1e-4)
         assert explanation == f"cosine {cosine:.4f}"
 

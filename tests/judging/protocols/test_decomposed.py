@@ -4,7 +4,7 @@ import json
 
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 
 EXTRACTION = """appearance | cat | Is the cat well drawn?
 attributes | cat | Is the cat black?
@@ -26,8 +26,8 @@ class Scripted:
 
 
 def run(wording: Wording, backend: Scripted):
-    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
-    return judge([subject], Decomposed(wording), backend, name="x")
+    item = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
+    return judge([item], Decomposed(wording), backend, name="x")
 
 
 def scores(judgement) -> dict[str, tuple]:
@@ -70,7 +70,7 @@ def test_scores_and_explanations_come_from_the_summaries_and_the_merge(compact: 
     read = scores(said)
     assert read["appearance"] == read["attributes"] == (7.0, OK)
     assert read["overall"] == (3.0, OK)
-    assert read["relations"][1] == MISSING
+    assert read["relations"][1] == NOT_APPLICABLE
     overall = said.scores.set_index("dimension").loc["overall"]
     assert overall["explanation"] == "poor"
 
@@ -96,7 +96,7 @@ def test_an_aspect_without_a_question_is_null_with_its_reason_and_costs_no_reque
     judged = run(wording, backend)
     steps = [request.step for request in backend.asked]
     assert not [step for step in steps if "relations" in step]
-    assert scores(judged)["relations"][1] == MISSING
+    assert scores(judged)["relations"][1] == NOT_APPLICABLE
     assert scores(judged)["overall"] == scores(judged)["attributes"]
     reason = judged.scores.set_index("dimension").loc["relations", "explanation"]
     assert reason == "the prompt raises no question about relations"
@@ -111,12 +111,12 @@ def test_an_aspect_whose_scores_are_unread_or_do_not_apply_is_null_too(wording: 
     assert {name: status for name, (_, status) in scores(judged).items()} == {
         "appearance": OK,
         "attributes": UNPARSED,
-        "relations": MISSING,
+        "relations": NOT_APPLICABLE,
         "overall": OK,
     }
     assert "good" in judged.scores.set_index("dimension").loc["attributes", "explanation"]
     nothing = run(wording, Scripted(**{f"{aspect}_2": "n/a" for aspect in ("appearance", "attributes", "relations")}))
-    assert {status for _, status in scores(nothing).values()} == {MISSING}
+    assert {status for _, status in scores(nothing).values()} == {NOT_APPLICABLE}
     assert len(nothing.transcripts) == 1 + 2 + 3 + 3
 
 
@@ -127,8 +127,8 @@ def test_a_failed_answer_stops_its_item_alone(compact: Wording) -> None:
                 failed = requests[i].item_id == "i1" and requests[i].step == "attributes/1/answer"
                 yield i, Answer("timeout", status=FAILED) if failed else answer
 
-    subjects = [EvaluationItem(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
-    said = judge(subjects, Decomposed(compact), Failing(), name="x")
+    items = [EvaluationItem(name, f"a black cat left of dog {name}", f"{name}.png") for name in ("i1", "i2")]
+    said = judge(items, Decomposed(compact), Failing(), name="x")
     assert set(said.scores.loc[said.scores["item_id"] == "i1", "status"]) == {FAILED}
     assert set(said.scores.loc[said.scores["item_id"] == "i2", "status"]) == {OK}
 
@@ -144,8 +144,8 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
 
 def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:
     backend = Scripted()
-    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png", reference="r.png")
-    judge([subject], Decomposed(load_wording("full")), backend, name="x")
+    item = EvaluationItem("i1", "a black cat left of a dog", "i1.png", reference="r.png")
+    judge([item], Decomposed(load_wording("full")), backend, name="x")
     shown = {request.step for request in backend.asked if "r.png" in request.messages[-1].images}
     assert shown == {"appearance/0/score"}
     text = next(request for request in backend.asked if request.step in shown).messages[0].text

@@ -58,29 +58,29 @@ def answers(*shares: float) -> dict[str, Answer]:
 
 @pytest.mark.parametrize(("propagation", "score"), [("none", 20 / 3), ("direct", 10 / 3), ("all", 0.0)])
 def test_a_failed_parent_zeroes_its_children(compact: Wording, propagation, score: float) -> None:
-    subject = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
-    verdict = Dsg(compact, propagation=propagation).verdict(subject, answers(0.1, 0.9, 0.9))
+    item = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
+    verdict = Dsg(compact, propagation=propagation).verdict(item, answers(0.1, 0.9, 0.9))
     assert verdict.scores["alignment"].value == pytest.approx(score)
     assert set(verdict.elements) == {"1", "2", "3"}
 
 
 def test_without_elements_the_prompt_is_read_first(wording: Wording) -> None:
-    subject, protocol = EvaluationItem("i", "a cat", "i.png"), Dsg(wording)
-    (extract,) = protocol.requests(subject, {})
+    item, protocol = EvaluationItem("i", "a cat", "i.png"), Dsg(wording)
+    (extract,) = protocol.requests(item, {})
     assert extract.task == "extract"
     assert extract.messages[0].images == ()
     given_answers = {"extract": Answer("attributes | cat | Is there a cat?\nattributes | cat | Is the cat black?")}
-    asked = protocol.requests(subject, given_answers)
+    asked = protocol.requests(item, given_answers)
     assert [request.step for request in asked] == ["yes_no/1", "yes_no/2"]
     given_answers |= {request.step: Answer("yes") for request in asked}
-    assert protocol.requests(subject, given_answers) == []
-    assert protocol.verdict(subject, given_answers).scores["alignment"].value == 10
+    assert protocol.requests(item, given_answers) == []
+    assert protocol.verdict(item, given_answers).scores["alignment"].value == 10
 
 
 @pytest.mark.parametrize("undecided", [Answer("perhaps"), Answer("", probabilities={"no": 0.5, "yes": 0.5})])
 def test_an_undecided_answer_is_not_counted_as_no(compact: Wording, undecided: Answer) -> None:
-    subject = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
-    verdict = Dsg(compact).verdict(subject, answers(0.9, 0.9) | {"yes_no/3": undecided})
+    item = EvaluationItem("i", "a shining black cat", "i.png", elements=CHAIN)
+    verdict = Dsg(compact).verdict(item, answers(0.9, 0.9) | {"yes_no/3": undecided})
     assert verdict.scores["alignment"].status == UNPARSED
     assert [score.status for score in verdict.elements.values()] == [OK, OK, UNPARSED]
 

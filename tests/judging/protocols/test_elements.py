@@ -63,7 +63,7 @@ def test_the_elements_of_a_damaged_extraction_depend_on_earlier_ones_alone() -> 
         check()
 
 
-def test_a_subjects_own_elements_come_first() -> None:
+def test_an_items_own_elements_come_first() -> None:
     own = (PromptElement("e", "a cat", "Is there a cat?"),)
     assert elements_of(EvaluationItem("i", "a cat", "i.png", elements=own), {"extract": Answer(EXTRACTION)}) == own
     assert elements_of(EvaluationItem("i", "a cat", "i.png"), {}) is None
@@ -71,9 +71,9 @@ def test_a_subjects_own_elements_come_first() -> None:
 
 
 def test_an_expected_answer_other_than_yes_stands_in_the_question(wording: Wording) -> None:
-    subject = EvaluationItem("i", "a cat", "i.png")
-    plain = yes_no_request(wording, subject, PromptElement("1", "a cat", "which animal is it ?"))
-    choice = yes_no_request(wording, subject, PromptElement("1", "a cat", "which animal is it ?", expected="leopard"))
+    item = EvaluationItem("i", "a cat", "i.png")
+    plain = yes_no_request(wording, item, PromptElement("1", "a cat", "which animal is it ?"))
+    choice = yes_no_request(wording, item, PromptElement("1", "a cat", "which animal is it ?", expected="leopard"))
     assert "leopard" not in plain.messages[0].text
     assert "leopard" in choice.messages[0].text
     assert plain.candidate_tokens == wording.vocabulary("yes_no").levels

@@ -70,9 +70,9 @@ def test_the_categories_of_the_elements_stand_before_the_request(wording: Wordin
         PromptElement("1", "a cat", "is there a cat ?", "object"),
         PromptElement("2", "black", "is the cat black ?", "color"),
     )
-    subject = replace(SUBJECT, elements=elements)
-    plain = Levels(wording).requests(subject, {})[0].messages[0].text
-    named = Levels(wording, categories=True).requests(subject, {})[0].messages[0].text
+    item = replace(SUBJECT, elements=elements)
+    plain = Levels(wording).requests(item, {})[0].messages[0].text
+    named = Levels(wording, categories=True).requests(item, {})[0].messages[0].text
     assert named.endswith(f"\n{plain}")
     assert all(part in named.removesuffix(plain) for part in ("a cat", "object", "black", "color"))
     assert Levels(wording, categories=True).requests(SUBJECT, {})[0].messages[0].text == plain

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, MAX_QUESTIONS, Question, parse_questions, parse_score
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, STATUSES, UNPARSED
+from t2i_eval_kedro.judging.protocols.parsing import MAX_QUESTIONS, Question, parse_questions, parse_score
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, STATUSES, UNPARSED
+from t2i_eval_kedro.steps import ASPECTS
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures/golden/t2i_eval_scores.json").read_text())
 
@@ -24,8 +25,8 @@ GOLDEN = json.loads((Path(__file__).parents[2] / "fixtures/golden/t2i_eval_score
         ("7", 7.0, OK),
         (" 10 ", 10.0, OK),
         ("7.", 7.0, OK),
-        ("n/a", None, MISSING),
-        ("N/A", None, MISSING),
+        ("n/a", None, NOT_APPLICABLE),
+        ("N/A", None, NOT_APPLICABLE),
         ("11", None, UNPARSED),
         ("-2", None, UNPARSED),
         ("8/10", None, UNPARSED),
@@ -59,7 +60,7 @@ def test_read_tolerantly_what_stands_around_a_score_is_taken_away_and_counted(
 ) -> None:
     score = parse_score(Answer(text), compact)
     assert score.value == value
-    assert score.status == (OK if value is not None else UNPARSED if repairs is None else MISSING)
+    assert score.status == (OK if value is not None else UNPARSED if repairs is None else NOT_APPLICABLE)
     assert len(score.repairs) == (repairs or 0)
 
 
@@ -128,9 +129,13 @@ def test_a_damaged_score_is_a_level_or_nothing(wording: Wording) -> None:
             word = text.strip().removesuffix(".")
             assert score.value == (wording.value(word) if word in wording.levels else None)
             assert score.status == (
-                OK if word in wording.levels else MISSING if word.strip().lower() in ("n/a", "n/a.") else UNPARSED
+                OK
+                if word in wording.levels
+                else NOT_APPLICABLE
+                if word.strip().lower() in ("n/a", "n/a.")
+                else UNPARSED
             )
-            reached[score.status in (OK, MISSING)] += 1
+            reached[score.status in (OK, NOT_APPLICABLE)] += 1
 
         check()
 

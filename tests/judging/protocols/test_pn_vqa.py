@@ -55,7 +55,7 @@ def test_half_an_answer_is_no_answer(compact: Wording) -> None:
 def test_a_teacher_that_sees_the_truth_agrees_with_the_raters(wording: Wording) -> None:
     shapes = make_shapes(24, seed=5)
     backend = SimulatedBackend(shapes.items, wording, seed=0, error_rate=0, score_noise=0)
-    subjects = [EvaluationItem(row.item_id, row.prompt, row.image) for row in shapes.items.itertuples()]
-    scores = judge(subjects, PnVqa(wording), backend, name="t").scores.assign(dimension="attributes")
+    items = [EvaluationItem(row.item_id, row.prompt, row.image) for row in shapes.items.itertuples()]
+    scores = judge(items, PnVqa(wording), backend, name="t").scores.assign(dimension="attributes")
     figures = summarise(shapes.items, shapes.ratings, scores, n_resamples=50)["evaluators"]["t_pn_vqa"]
     assert figures["attributes"]["spearman"]["value"] > 0.7

@@ -12,7 +12,7 @@ from t2i_eval_kedro.agreement.challenge import evalalign_alignment, evalalign_fa
 from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS, alignment_average, faithfulness_average
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement
 from t2i_eval_kedro.judging.protocols.skills import Skills, parse_slots, read_option
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 
 SLOTS = "Object: cat; dog\nCount: two cats\nColor: none\nStyle: None.\nSpatial: n/a\nAction: none"
 SUBJECT = EvaluationItem("i", "two cats and a dog", "i.png")
@@ -50,7 +50,7 @@ def test_the_options_become_shares_and_minus_one_leaves_the_mean(skills: Skills)
         }.items()
     }
     scores = skills.verdict(SUBJECT, answers).scores
-    assert (scores["faithfulness/body"].value, scores["faithfulness/body"].status) == (None, MISSING)
+    assert (scores["faithfulness/body"].value, scores["faithfulness/body"].status) == (None, NOT_APPLICABLE)
     assert scores["faithfulness/face"].value == pytest.approx(5)
     assert scores["faithfulness"].value == pytest.approx(10 * (2 + 4 + 3) / 12)
     assert scores["alignment"].value == pytest.approx(7.5)
@@ -113,13 +113,13 @@ def test_a_damaged_option_is_one_of_the_skill_s_or_nothing() -> None:
         @given(text=damaged(OPTIONS, most=1), name=st.sampled_from(sorted(SKILLS)))
         def check(text: str, name: str) -> None:
             skill, score = SKILLS[name], read_option(Answer(text), name)
-            assert score.status in (OK, MISSING, UNPARSED)
+            assert score.status in (OK, NOT_APPLICABLE, UNPARSED)
             if score.status == OK:
                 assert score.value is not None
                 option = round(score.value * skill.options[-1])
                 assert option in skill.options
                 assert text.strip().lstrip("(").startswith(str(option))
-            elif score.status == MISSING:
+            elif score.status == NOT_APPLICABLE:
                 assert skill.may_be_absent
                 assert "-1" in text
             reached[score.status != UNPARSED] += 1

@@ -20,8 +20,23 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.answers import is_not_applicable, number, number_on_scale
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
 from t2i_eval_kedro.benchmarks.files import read_json, records
+from t2i_eval_kedro.steps import (
+    ANSWER,
+    APPEARANCE,
+    ATTRIBUTES,
+    EXPLAIN,
+    EXTRACT,
+    OVERALL,
+    RELATIONS,
+    SCORE,
+    SUMMARY,
+    explanation_task,
+    question_step,
+    score_task,
+    summary_step,
+)
 
-ASPECTS = {"appearance": "appearance", "intrinsic": "attributes", "relationship": "relations", "overall": "overall"}
+ASPECTS = {"appearance": APPEARANCE, "intrinsic": ATTRIBUTES, "relationship": RELATIONS, "overall": OVERALL}
 DIMENSIONS = {
     "overall": Dimension(
         "overall", 0, 10, "how good the image is overall: its quality and its agreement with the prompt"
@@ -42,9 +57,9 @@ SCALE = (0.0, 10.0)
 RATERS = 3
 MEAN_TOLERANCE = 0.01
 _QUESTIONS = {
-    "Appearance Quality": "appearance",
-    "Intrinsic Attribute Consistency": "attributes",
-    "Relationship Attribute Consistency": "relations",
+    "Appearance Quality": APPEARANCE,
+    "Intrinsic Attribute Consistency": ATTRIBUTES,
+    "Relationship Attribute Consistency": RELATIONS,
 }
 
 
@@ -127,7 +142,7 @@ def _recorded(out: Builder, where: str, item_id: str, dimension: str, raw: objec
     """One score of GPT-4o; "N/A" says that the aspect does not apply."""
     value, status = number_on_scale(raw, *SCALE), schema.OK
     if value is None:
-        status = schema.MISSING if is_not_applicable(raw) else schema.UNPARSED
+        status = schema.NOT_APPLICABLE if is_not_applicable(raw) else schema.UNPARSED
     if status == schema.UNPARSED:
         out.issues.add("unreadable_score", where, f"{dimension} of {item_id}: {raw!r:.60}", "kept as null")
     out.score_row(where, item_id, JUDGE, dimension, value, status, explanation=explanation)
@@ -147,7 +162,7 @@ def _element_scores(
         judge=JUDGE,
         run=0,
         score=None if value is None else value / 10,
-        status=schema.OK if value is not None else schema.MISSING,
+        status=schema.OK if value is not None else schema.NOT_APPLICABLE,
     )
     listed = row.get("manual_score")
     for rater, raw in enumerate(listed[:RATERS] if isinstance(listed, list) else [], 1):
@@ -169,7 +184,7 @@ class _Record:
         """Add what the record holds; a part that is missing is noted."""
         questions = self._part("Questions")
         extraction = {name: self.data.get(name) for name in ("Structure Information", "Questions")}
-        self._step("extract", "extract", "", self.prompt, json.dumps(extraction, ensure_ascii=False), images=False)
+        self._step(EXTRACT, EXTRACT, "", self.prompt, json.dumps(extraction, ensure_ascii=False), images=False)
         answers, evaluations = self._part("Answers"), self._part("Evaluation")
         number_of = 0
         for title, aspect in _QUESTIONS.items():
@@ -193,17 +208,21 @@ class _Record:
         return {}
 
     def _question(self, aspect: str, position: int, question: str, answer: object, evaluation: object) -> None:
-        base = f"{aspect}/{position}"
+        base = question_step(aspect, position)
         _element(self.out, self.where, self.item_id, base, aspect, question)
         given = answer if isinstance(answer, dict) else {}
         judged = evaluation if isinstance(evaluation, dict) else {}
         if isinstance(given.get("answer"), str):
-            self._step(f"{base}/answer", f"{aspect}_1", aspect, question, given["answer"])
+            self._step(f"{base}/{ANSWER}", explanation_task(aspect), aspect, question, given["answer"])
         self._step(
-            f"{base}/explain", f"{aspect}_1", aspect, question, judged.get("explanation") or given.get("explanation")
+            f"{base}/{EXPLAIN}",
+            explanation_task(aspect),
+            aspect,
+            question,
+            judged.get("explanation") or given.get("explanation"),
         )
         raw = judged.get("score", given.get("score"))
-        self._step(f"{base}/score", f"{aspect}_2", aspect, question, raw)
+        self._step(f"{base}/{SCORE}", score_task(aspect), aspect, question, raw)
         value = number_on_scale(raw, *SCALE)
         if value is None and not is_not_applicable(raw):
             self.out.issues.add("unreadable_score", self.where, f"{base}: {raw!r:.60}", "kept as null")
@@ -215,17 +234,17 @@ class _Record:
             judge=JUDGE,
             run=0,
             score=None if value is None else value / 10,
-            status=schema.MISSING if value is None else schema.OK,
+            status=schema.NOT_APPLICABLE if value is None else schema.OK,
         )
 
     def _summaries(self, overall: object) -> None:
-        titles = {f"{title} Summary": aspect for title, aspect in _QUESTIONS.items()} | {"Overall Score": "overall"}
+        titles = {f"{title} Summary": aspect for title, aspect in _QUESTIONS.items()} | {"Overall Score": OVERALL}
         for title, aspect in titles.items():
             found = overall.get(title) if isinstance(overall, dict) else None
             summary = found if isinstance(found, dict) else {}
-            base = "merge" if aspect == "overall" else f"summary/{aspect}"
-            self._step(f"{base}/explain", "summary_1", aspect, title, summary.get("explanation"))
-            self._step(f"{base}/score", "summary_2", aspect, title, summary.get("score"))
+            base = summary_step(aspect)
+            self._step(f"{base}/{EXPLAIN}", explanation_task(SUMMARY), aspect, title, summary.get("explanation"))
+            self._step(f"{base}/{SCORE}", score_task(SUMMARY), aspect, title, summary.get("score"))
             _recorded(self.out, self.where, self.item_id, aspect, summary.get("score"), summary.get("explanation"))
 
     def _step(self, step: str, task: str, aspect: str, asked: str, answer: object, images: bool = True) -> None:
@@ -243,7 +262,7 @@ class _Record:
             question_id=f"{self.item_id}/{step.rpartition('/')[0] or step}",
             messages=json.dumps([message], ensure_ascii=False),
             answer=None if answer is None else str(answer),
-            status=schema.MISSING if answer is None else schema.OK,
+            status=schema.NOT_APPLICABLE if answer is None else schema.OK,
             prompt_version=PROTOCOL,
         )
 

@@ -137,7 +137,7 @@ def _read_answers(judge: str, generator: str, step: str, file: dict[str, dict[st
 
 
 def _overall_scores(judges: list[str], out: Builder) -> None:
-    """Add O of every judge, and a row with the status ``missing`` for every answer that was not recorded."""
+    """Add O of every judge, and a row with the status ``not_applicable`` for every answer that was not recorded."""
     known = {(row["item_id"], row["judge"], row["dimension"]): row["score"] for row in out.rows("scores")}
     items = [str(row["item_id"]) for row in out.rows("items")]
     for judge in judges:
@@ -148,14 +148,14 @@ def _overall_scores(judges: list[str], out: Builder) -> None:
             for step in ("SC", "PQ"):
                 if (item_id, judge, step) not in known:
                     absent += 1
-                    status = schema.MISSING
+                    status = schema.NOT_APPLICABLE
                     out.no_score(item_id, judge, "", step)
                 value = known.get((item_id, judge, step))
                 parts.append(float(value) if isinstance(value, float | int) else None)
             if parts[0] is not None and parts[1] is not None:
                 out.score_row("", item_id, judge, "O", math.sqrt(parts[0] * parts[1]), schema.OK)
             else:
-                status = schema.MISSING if status == schema.MISSING else schema.UNPARSED
+                status = schema.NOT_APPLICABLE if status == schema.NOT_APPLICABLE else schema.UNPARSED
                 out.score_row("", item_id, judge, "O", None, status)
         if absent:
             detail = f"{absent} of {2 * len(items)} answers are not recorded"

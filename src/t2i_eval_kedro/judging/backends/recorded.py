@@ -19,16 +19,17 @@ from typing import Any
 
 import pandas as pd
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE, number
+from t2i_eval_kedro.answers import N_A, number
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK
+from t2i_eval_kedro.steps import ANSWER, APPEARANCE, ATTRIBUTES, EXPLAIN, EXTRACT, RELATIONS, SCORE, is_score_task
 
 _SECTIONS = {
-    "Appearance Quality Questions": "appearance",
-    "Intrinsic Attribute Consistency Questions": "attributes",
-    "Relationship Attribute Consistency Questions": "relations",
+    "Appearance Quality Questions": APPEARANCE,
+    "Intrinsic Attribute Consistency Questions": ATTRIBUTES,
+    "Relationship Attribute Consistency Questions": RELATIONS,
 }
 
 _VIESCORE = {"holistic_sc": "SC", "holistic_pq": "PQ"}  # what VIEScore's release calls the two steps
@@ -69,7 +70,7 @@ class RecordedBackend:
                 continue
             self._said[item][step] = str(row.answer)
             base, _, stage = step.rpartition("/")
-            if base and stage in ("answer", "explain", "score"):
+            if base and stage in (ANSWER, EXPLAIN, SCORE):
                 question = question_text(json.loads(str(row.messages))[-1]["text"])
                 # Of a question that was asked twice, the first answer is taken.
                 asked = self._questions.setdefault(item, {})
@@ -78,7 +79,7 @@ class RecordedBackend:
     @property
     def in_steps(self) -> bool:
         """Whether the answers are those of a chain that begins with an extraction."""
-        return any("extract" in steps for steps in self._said.values())
+        return any(EXTRACT in steps for steps in self._said.values())
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer at once; what is not recorded is ``failed``."""
@@ -88,22 +89,22 @@ class RecordedBackend:
 
     def _text(self, request: Request) -> str | None:
         said = self._said.get(request.item_id, {})
-        if request.task == "extract" and "extract" in said:
-            return self._extraction(request.item_id, said["extract"])
+        if request.task == EXTRACT and EXTRACT in said:
+            return self._extraction(request.item_id, said[EXTRACT])
         text = said.get(_VIESCORE.get(request.step, request.step))
         if "question" in request.context:
             stage = f"{request.aspect}/{request.step.rpartition('/')[2]}"
             text = self._questions.get(request.item_id, {}).get(
                 (stage, question_text(str(request.context["question"])))
             )
-        return self._level(text) if text is not None and request.task.endswith("_2") else text
+        return self._level(text) if text is not None and is_score_task(request.task) else text
 
     def _level(self, text: str) -> str:
         """A recorded score on the levels of the wording; what is no score from 0 to 10 stays as it is, for the parser."""
         value = number(text)
         if value is not None and 0 <= value <= 10:
             return self._wording.level(value)
-        return NOT_APPLICABLE if text.strip().lower() == NOT_APPLICABLE else text
+        return N_A if text.strip().lower() == N_A else text
 
     def _extraction(self, item: str, text: str) -> str | None:
         """The recorded extraction as lines ``aspect | entities | question``, of the questions that are recorded to the end."""
@@ -117,7 +118,7 @@ class RecordedBackend:
         for title, aspect in _SECTIONS.items():
             for names, raw in self._asked(aspect, sections.get(title), entities):
                 question = question_text(raw)
-                stages = ("explain", "score") if aspect == "appearance" else ("answer", "explain", "score")
+                stages = (EXPLAIN, SCORE) if aspect == APPEARANCE else (ANSWER, EXPLAIN, SCORE)
                 if not question:
                     self.dropped["a question without a question mark"] += 1
                 elif any((f"{aspect}/{stage}", question) not in self._questions.get(item, {}) for stage in stages):
@@ -130,7 +131,7 @@ class RecordedBackend:
 
     def _asked(self, aspect: str, section: object, entities: Sequence[str]) -> Iterator[tuple[list[str], str]]:
         """The entities and the text of each question of one section."""
-        if aspect == "relations":
+        if aspect == RELATIONS:
             for row in section if isinstance(section, list) else []:
                 if isinstance(row, dict) and isinstance(row.get("question"), str):
                     given = _mapping(row.get("value")).get("entities") or entities

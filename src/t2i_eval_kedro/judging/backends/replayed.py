@@ -26,16 +26,16 @@ class ReplayedBackend:
     def __init__(
         self,
         backend: Backend,
-        subjects: Sequence[EvaluationItem],
+        items: Sequence[EvaluationItem],
         pictures: Mapping[str, Image],
         protocols: Sequence[Protocol],
         images: ImageSource,
     ) -> None:
-        """Recognise ``subjects``.
+        """Recognise ``items``.
 
         Args:
             backend: answers requests that name their item and step.
-            subjects: all that may be asked about.
+            items: all that may be asked about.
             pictures: their images, by ``EvaluationItem.image``.
             protocols: what may be asked.
             images: where the images of requests are.
@@ -43,11 +43,11 @@ class ReplayedBackend:
         self._backend = backend
         self._protocols = protocols
         self._images = images
-        self._subjects = {_pixels(pictures[subject.image]): subject for subject in subjects}
+        self._items = {_pixels(pictures[item.image]): item for item in items}
         self._known: dict[str, dict[_Text, Answer]] = {}
         # What is asked before the image is shown is the same for all images of a prompt.
-        firsts = {subject.prompt: subject for subject in subjects}
-        self._before = {text: answer for subject in firsts.values() for text, answer in self._first(subject)}
+        firsts = {item.prompt: item for item in items}
+        self._before = {text: answer for item in firsts.values() for text, answer in self._first(item)}
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer at once; a request that no protocol makes is ``failed``."""
@@ -60,11 +60,11 @@ class ReplayedBackend:
             answer = self._before.get(_text(request))
         else:
             pixels = _pixels(self._images.image(images[0]))
-            subject = self._subjects.get(pixels)
-            if subject is None:
+            item = self._items.get(pixels)
+            if item is None:
                 return Answer("the simulated teacher sees the images of its own benchmark alone", status=FAILED)
             if pixels not in self._known:
-                self._known[pixels] = dict(self._conversation(subject))
+                self._known[pixels] = dict(self._conversation(item))
             answer = self._known[pixels].get(_text(request))
         if answer is None:
             return Answer(
@@ -75,17 +75,17 @@ class ReplayedBackend:
             return answer
         return Answer(answer.text, tokens=(Token(answer.text, 0.0, {answer.text: 0.0}),))  # it never doubts
 
-    def _conversation(self, subject: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
+    def _conversation(self, item: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
         for protocol in self._protocols:
             answers: dict[str, Answer] = {}
-            while requests := protocol.requests(subject, answers):
+            while requests := protocol.requests(item, answers):
                 for i, answer in self._backend.answer(requests):
                     answers[requests[i].step] = answer
                     yield _text(requests[i]), answer
 
-    def _first(self, subject: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
+    def _first(self, item: EvaluationItem) -> Iterator[tuple[_Text, Answer]]:
         for protocol in self._protocols:
-            requests = [r for r in protocol.requests(subject, {}) if not any(m.images for m in r.messages)]
+            requests = [r for r in protocol.requests(item, {}) if not any(m.images for m in r.messages)]
             for i, answer in self._backend.answer(requests):
                 yield _text(requests[i]), answer
 

@@ -14,14 +14,28 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
-from t2i_eval_kedro.judging.protocols.elements import YES_NO, YES_NO_NEGATIVE
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.shapes import truth
 from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
 from t2i_eval_kedro.shapes.scene import Scene
+from t2i_eval_kedro.steps import (
+    ANSWER,
+    APPEARANCE,
+    ATTRIBUTES,
+    EXPLAIN,
+    EXTRACT,
+    OVERALL,
+    RELATIONS,
+    SCORE,
+    SUMMARY,
+    YES_NO,
+    YES_NO_NEGATIVE,
+    aspect_of,
+    is_score_task,
+)
 
 # What a teacher's summary says at a mean score of at least the first number.
 _VERDICTS = ((9.0, "all right"), (6.0, "mostly right"), (3.0, "partly right"), (0.0, "wrong"))
@@ -62,39 +76,39 @@ class SimulatedBackend:
             yield i, Answer(text, probabilities={text: 1.0} if request.candidate_tokens else {})
 
     def _text(self, request: Request, attributes: Mapping[str, Any]) -> str:
-        task, _, stage = request.task.rpartition("_")
-        if request.task == "extract":
+        about = aspect_of(request.task)
+        if request.task == EXTRACT:
             return self._questions(attributes)
-        if request.task == "score":
+        if request.task == SCORE:
             score = truth.true_scores(attributes).get(str(request.context["dimension"]))
             return self._level(request, score)
         if request.task in (YES_NO, YES_NO_NEGATIVE):
             right, _ = self._seen(request, attributes)
             return str(request.context["yes" if right == (request.task == YES_NO) else "no"])
-        if task == "summary":
-            return self._summary(request, attributes, explain=stage == "1")
-        if task == "appearance":
-            return self._appearance(request, attributes, explain=stage == "1")
+        if about == SUMMARY:
+            return self._summary(request, attributes, explain=not is_score_task(request.task))
+        if about == APPEARANCE:
+            return self._appearance(request, attributes, explain=not is_score_task(request.task))
         return self._check(request, attributes)
 
     def _questions(self, attributes: Mapping[str, Any]) -> str:
         prompt = ScenePrompt.from_json(attributes["prompt_scene"])
-        lines = [f"appearance | {group.shape} | is the {group.shape} clear ?" for group in prompt.scene.groups]
+        lines = [f"{APPEARANCE} | {group.shape} | is the {group.shape} clear ?" for group in prompt.scene.groups]
         for element in elements(prompt):
             shape, _, rest = element.element_id.partition(".")
             if element.skill == "spatial":
-                lines.append(f"relations | {shape}, {rest.rpartition('.')[2]} | {element.question}")
+                lines.append(f"{RELATIONS} | {shape}, {rest.rpartition('.')[2]} | {element.question}")
             else:
-                lines.append(f"attributes | {shape} | {element.question}")
+                lines.append(f"{ATTRIBUTES} | {shape} | {element.question}")
         return "\n".join(lines)
 
     def _appearance(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:
         shape = str(request.context["entities"][0])  # type: ignore[index]
         if Scene.from_json(attributes["image_scene"]).find(shape) is None:
-            return f"no {shape}" if explain else NOT_APPLICABLE
+            return f"no {shape}" if explain else N_A
         if explain:
             return f"it is {truth.describe_appearance(attributes)}"
-        return self._level(request, truth.true_scores(attributes)["appearance"])
+        return self._level(request, truth.true_scores(attributes)[APPEARANCE])
 
     def _seen(self, request: Request, attributes: Mapping[str, Any]) -> tuple[bool, str]:
         """Whether the element that is asked about is there, as the teacher takes it, and what the teacher sees of it."""
@@ -109,27 +123,27 @@ class SimulatedBackend:
 
     def _check(self, request: Request, attributes: Mapping[str, Any]) -> str:
         right, seen = self._seen(request, attributes)
-        if request.step.endswith("/answer"):
+        if request.step.endswith(f"/{ANSWER}"):
             return "yes" if right else "no"
-        if request.step.endswith("/explain"):
+        if request.step.endswith(f"/{EXPLAIN}"):
             return seen
         return self._level(request, 9.7 if right else 0.3 if seen.startswith("no ") else 2.0)
 
     def _summary(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:
         scores = self._stated(request)
-        if request.aspect == "appearance" and not scores:
-            scores = {"image": truth.true_scores(attributes)["appearance"] or 0.0}
+        if request.aspect == APPEARANCE and not scores:
+            scores = {"image": truth.true_scores(attributes)[APPEARANCE] or 0.0}
         if not scores:
-            return "none" if explain else NOT_APPLICABLE
+            return "none" if explain else N_A
         mean = sum(scores.values()) / len(scores)
-        score = truth.overall_score(scores) if request.aspect == "overall" else mean
+        score = truth.overall_score(scores) if request.aspect == OVERALL else mean
         if not explain:
             return self._level(request, score)
         verdict = next(words for least, words in _VERDICTS if score >= least)
         worst = min(scores, key=lambda name: scores[name])
         return (
             verdict
-            if scores[worst] >= 9 or request.aspect == "appearance"
+            if scores[worst] >= 9 or request.aspect == APPEARANCE
             else f"{verdict}, {self._fault(request, worst)}"
         )
 
@@ -141,7 +155,7 @@ class SimulatedBackend:
         else:
             findings: Sequence[Mapping[str, str]] = request.context["findings"]  # type: ignore[assignment]
             stated = {finding["question"]: finding["score"] for finding in findings}
-        return {name: self._wording.value(level) for name, level in stated.items() if level != NOT_APPLICABLE}
+        return {name: self._wording.value(level) for name, level in stated.items() if level != N_A}
 
     def _fault(self, request: Request, name: str) -> str:
         if "summaries" in request.context:
@@ -151,7 +165,7 @@ class SimulatedBackend:
 
     def _level(self, request: Request, score: float | None) -> str:
         if score is None:
-            return NOT_APPLICABLE
+            return N_A
         noise = self._random(request.question_id, "score").normal(0, self._score_noise)
         return self._wording.level(min(max(score + noise, 0.0), 10.0))
 

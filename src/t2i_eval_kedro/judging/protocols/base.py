@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol as TypingProtocol
 
 from t2i_eval_kedro.judging.protocols.response_schemas import ResponseSchema
-from t2i_eval_kedro.schema import MISSING, OK
+from t2i_eval_kedro.schema import NOT_APPLICABLE, OK
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PromptElement:
         skill: its category, such as ``color``, or "".
         question: a question about the image.
         expected: the answer to it that means "satisfied".
-        parents: the elements without which the question has no subject.
+        parents: the elements without which the question has nothing to ask about.
     """
 
     element_id: str
@@ -147,7 +147,7 @@ class Score:
     @classmethod
     def not_applicable(cls, explanation: str | None = None) -> Score:
         """The aspect does not apply to this prompt."""
-        return cls(None, MISSING, explanation)
+        return cls(None, NOT_APPLICABLE, explanation)
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class Protocol(TypingProtocol):
     def label(self) -> str:
         """Name and wording with the version of each, the ``prompt_version`` of transcripts and examples."""
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What to ask next, given the answers so far by step; empty when nothing is left to ask."""
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The scores that the answers hold. Total: any answers give a verdict, if one of nulls."""

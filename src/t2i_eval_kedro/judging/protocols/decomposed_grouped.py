@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Request, Score
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading
@@ -37,19 +37,19 @@ class DecomposedGrouped(Decomposed):
         return self.wording.label(self.name, VERSION)
 
     def _next_of_questions(
-        self, subject: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]
+        self, item: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]
     ) -> Sequence[Request]:
         groups: dict[str, list[str]] = {}
         for question in questions:
             groups.setdefault(self._group(question), []).append(question.text)
         return [
             self._request(
-                subject,
+                item,
                 self._step(group),
                 TASK,
                 group,
                 TASK,
-                {"prompt": subject.prompt, "aspect": group, "questions": texts},
+                {"prompt": item.prompt, "aspect": group, "questions": texts},
             )
             for group, texts in groups.items()
             if self._step(group) not in answers
@@ -62,7 +62,7 @@ class DecomposedGrouped(Decomposed):
             "question": questions[number].text,
             "answer": answer,
             "explanation": explanation,
-            "score": NOT_APPLICABLE if score is None else self.wording.level(min(max(score, 0), 10)),
+            "score": N_A if score is None else self.wording.level(min(max(score, 0), 10)),
         }
 
     def _question_score(self, answers: Mapping[str, Answer], questions: Sequence[Question], number: int) -> Score:

@@ -11,21 +11,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL
 from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.steps import DIRECT, OVERALL
 
-TASK = "direct"
 VERSION = 2
 
 
 class Direct:
     """Asks once for a score of each dimension and an explanation, and parses the answer."""
 
-    name = TASK
+    name = DIRECT
 
     def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
         """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
@@ -37,39 +36,37 @@ class Direct:
         """Name, wording and version."""
         return self.wording.label(self.name, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The one request."""
-        return [] if TASK in answers or not subject.dimensions else [self.request(subject)]
+        return [] if DIRECT in answers or not item.dimensions else [self.request(item)]
 
-    def request(self, subject: EvaluationItem) -> Request:
-        """The request for all dimensions of ``subject``."""
-        dimensions = {name.replace("_", " "): subject.dimensions[name] for name in _ordered(subject)}
-        text = self.wording.render(TASK, prompt=subject.prompt, dimensions=dimensions)
+    def request(self, item: EvaluationItem) -> Request:
+        """The request for all dimensions of ``item``."""
+        dimensions = {name.replace("_", " "): item.dimensions[name] for name in _ordered(item)}
+        text = self.wording.render(DIRECT, prompt=item.prompt, dimensions=dimensions)
         return Request(
-            item_id=subject.item_id,
-            step=TASK,
-            task=TASK,
-            aspect=_ordered(subject)[0],
-            messages=(ChatMessage("user", text, (subject.image,)),),
-            max_tokens=self.wording.max_tokens[TASK],
-            context={"prompt": subject.prompt, "dimensions": dimensions},
-            question_id=f"{subject.item_id}/{TASK}",
+            item_id=item.item_id,
+            step=DIRECT,
+            task=DIRECT,
+            aspect=_ordered(item)[0],
+            messages=(ChatMessage("user", text, (item.image,)),),
+            max_tokens=self.wording.max_tokens[DIRECT],
+            context={"prompt": item.prompt, "dimensions": dimensions},
+            question_id=f"{item.item_id}/{DIRECT}",
         )
 
-    def answer(self, subject: EvaluationItem, scores: Mapping[str, float | None], explanation: str | None) -> str:
+    def answer(self, item: EvaluationItem, scores: Mapping[str, float | None], explanation: str | None) -> str:
         """What a student learns to say: the nearest level of each score on 0 to 10, N/A for null."""
         said = {
-            name.replace("_", " "): NOT_APPLICABLE
-            if scores.get(name) is None
-            else self.wording.level(float(scores[name]))  # type: ignore[arg-type]
-            for name in _ordered(subject)
+            name.replace("_", " "): N_A if scores.get(name) is None else self.wording.level(float(scores[name]))  # type: ignore[arg-type]
+            for name in _ordered(item)
         }
         return self.wording.render("direct_answer", scores=said, explanation=explanation)
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score of each dimension; what is not in its place is unparsed."""
-        answer = answers.get(TASK)
-        names = _ordered(subject)
+        answer = answers.get(DIRECT)
+        names = _ordered(item)
         if answer is None or answer.status != OK:
             return Verdict(dict.fromkeys(names, Score(None, FAILED, answer.text if answer else "not asked")))
         parts = [part.strip() for part in re.split(r"\n| , ", answer.text, maxsplit=len(names))]
@@ -95,13 +92,13 @@ class DirectLevels(Direct):
         """Name, wording and version."""
         return self.wording.label(self.name, VERSION)
 
-    def request(self, subject: EvaluationItem) -> Request:
+    def request(self, item: EvaluationItem) -> Request:
         """The same messages, answered by a distribution over the levels."""
-        return replace(super().request(subject), candidate_tokens=self.wording.levels)
+        return replace(super().request(item), candidate_tokens=self.wording.levels)
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The expectation over the levels, of the first dimension alone."""
-        answer, name = answers.get(TASK), _ordered(subject)[0]
+        answer, name = answers.get(DIRECT), _ordered(item)[0]
         if answer is None or answer.status != OK:
             return Verdict({name: Score(None, FAILED, answer.text if answer else "not asked")})
         expected = self.wording.vocabulary(DIGITS).expectation(answer.probabilities)
@@ -118,6 +115,6 @@ def _stated(line: str, dimension: str) -> tuple[str, tuple[str, ...]] | None:
     return None if found is None else (found[1] or found[2], ("a line in another form",))
 
 
-def _ordered(subject: EvaluationItem) -> list[str]:
+def _ordered(item: EvaluationItem) -> list[str]:
     """The dimensions, the overall one first."""
-    return sorted(subject.dimensions, key=lambda name: name != OVERALL)
+    return sorted(item.dimensions, key=lambda name: name != OVERALL)

@@ -67,17 +67,17 @@ class Dsg:
             self.name if self.propagation == "direct" else f"{self.name}_{self.propagation}", VERSION
         )
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
-        """The extraction where the subject has no elements, then all questions at once."""
-        elements = elements_of(subject, answers)
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """The extraction where the item has no elements, then all questions at once."""
+        elements = elements_of(item, answers)
         if elements is None:
-            return [extract_request(self.wording, subject)]
-        asked = [yes_no_request(self.wording, subject, element) for element in elements]
+            return [extract_request(self.wording, item)]
+        asked = [yes_no_request(self.wording, item, element) for element in elements]
         return [request for request in asked if request.step not in answers]
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """1 or 0 an element after propagation, and their mean as the alignment."""
-        elements = elements_of(subject, answers) or ()
+        elements = elements_of(item, answers) or ()
         read: dict[str, Score] = {}
         for element in elements:
             share = probability_of_yes(answers.get(f"yes_no/{element.element_id}"), self.wording)

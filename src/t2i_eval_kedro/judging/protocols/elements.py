@@ -1,6 +1,6 @@
 """The elements of a prompt, and the yes/no questions about them that several protocols ask.
 
-Elements are the subject's own where it has some (a benchmark's table, the caller's file); else they come from the extract
+Elements are the item's own where it has some (a benchmark's table, the caller's file); else they come from the extract
 stage, the same request that the decomposed protocol begins with, so that a prompt is read once for all of them. Which
 question depends on which is then inferred: one that names entities depends on the first question about each of them. Ours;
 DSG asks a language model for tuples, dependencies and questions in three steps.
@@ -16,33 +16,31 @@ from t2i_eval_kedro.judging.protocols.parsing import parse_questions
 from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.steps import APPEARANCE, EXTRACT, YES_NO
 
-EXTRACT = "extract"
-YES_NO = "yes_no"
-YES_NO_NEGATIVE = "yes_no_negative"
 ALIGNMENT = "alignment"
 
 
-def extract_request(wording: Wording, subject: EvaluationItem) -> Request:
+def extract_request(wording: Wording, item: EvaluationItem) -> Request:
     """Asks for the questions that a prompt raises; without the image, so that all images of a prompt share it."""
-    context = {"prompt": subject.prompt}
+    context = {"prompt": item.prompt}
     return Request(
-        item_id=subject.item_id,
+        item_id=item.item_id,
         step=EXTRACT,
         task=EXTRACT,
         aspect="",
         messages=(ChatMessage("user", wording.render(EXTRACT, **context)),),
         max_tokens=wording.max_tokens[EXTRACT],
         context=context,
-        question_id=f"{subject.item_id}/{EXTRACT}",
+        question_id=f"{item.item_id}/{EXTRACT}",
         response_schema=ExtractionSchema,
     )
 
 
-def elements_of(subject: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
-    """The subject's elements, or those that were extracted; ``None`` while neither is there."""
-    if subject.elements:
-        return subject.elements
+def elements_of(item: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
+    """The item's elements, or those that were extracted; ``None`` while neither is there."""
+    if item.elements:
+        return item.elements
     if EXTRACT not in answers:
         return None
     return extracted_elements(answers[EXTRACT].text) if answers[EXTRACT].status == OK else ()
@@ -52,7 +50,7 @@ def extracted_elements(text: str) -> tuple[PromptElement, ...]:
     """The elements of an extraction: its questions about attributes and relations, numbered from 1."""
     first_about: dict[str, str] = {}
     elements = []
-    for number, question in enumerate((q for q in parse_questions(text) if q.aspect != "appearance"), 1):
+    for number, question in enumerate((q for q in parse_questions(text) if q.aspect != APPEARANCE), 1):
         element_id = str(number)
         parents = dict.fromkeys(first_about[name] for name in question.entities if name in first_about)
         elements.append(
@@ -63,28 +61,26 @@ def extracted_elements(text: str) -> tuple[PromptElement, ...]:
     return tuple(elements)
 
 
-def yes_no_request(
-    wording: Wording, subject: EvaluationItem, element: PromptElement, template: str = YES_NO
-) -> Request:
+def yes_no_request(wording: Wording, item: EvaluationItem, element: PromptElement, template: str = YES_NO) -> Request:
     """Asks whether the image satisfies ``element``, or with the template ``yes_no_negative`` whether it does not."""
     choices = wording.vocabulary(YES_NO).levels
     context = {
-        "prompt": subject.prompt,
+        "prompt": item.prompt,
         "question": element.question or f"is there {element.text} ?",
         "expected": element.expected,
         "no": choices[0],
         "yes": choices[-1],
     }
     return Request(
-        item_id=subject.item_id,
+        item_id=item.item_id,
         step=f"{template}/{element.element_id}",
         task=template,
         aspect=element.skill,
-        messages=(ChatMessage("user", wording.render(template, **context), (subject.image,)),),
+        messages=(ChatMessage("user", wording.render(template, **context), (item.image,)),),
         max_tokens=wording.max_tokens[YES_NO],
         candidate_tokens=choices,
         context=context,
-        question_id=f"{subject.item_id}/{element.element_id}",
+        question_id=f"{item.item_id}/{element.element_id}",
     )
 
 

@@ -17,9 +17,9 @@ from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
 from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.steps import APPEARANCE, OVERALL
 
 VERSION = 2
-APPEARANCE, OVERALL = "appearance", "overall"
 DIMENSIONS = (ALIGNMENT, APPEARANCE, OVERALL)
 STEPS = {ALIGNMENT: ("holistic_sc", 1), APPEARANCE: ("holistic_pq", 2)}
 """By dimension: the template, and how many scores it asks for."""
@@ -39,28 +39,28 @@ class Holistic:
         """Name and wording with their versions."""
         return self.wording.label(self.name, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Semantic consistency, which is told the prompt, and perceptual quality, which is not."""
         return [
-            self._request(subject, dimension, step, {"prompt": subject.prompt} if dimension == ALIGNMENT else {})
+            self._request(item, dimension, step, {"prompt": item.prompt} if dimension == ALIGNMENT else {})
             for dimension, (step, _) in STEPS.items()
             if step not in answers
         ]
 
-    def _request(self, subject: EvaluationItem, dimension: str, step: str, context: Mapping[str, object]) -> Request:
+    def _request(self, item: EvaluationItem, dimension: str, step: str, context: Mapping[str, object]) -> Request:
         return Request(
-            item_id=subject.item_id,
+            item_id=item.item_id,
             step=step,
             task=step,
             aspect=dimension,
-            messages=(ChatMessage("user", self.wording.render(step, **context), (subject.image,)),),
+            messages=(ChatMessage("user", self.wording.render(step, **context), (item.image,)),),
             max_tokens=self.wording.max_tokens[step],
             context=context,
-            question_id=f"{subject.item_id}/{step}",
+            question_id=f"{item.item_id}/{step}",
             response_schema=ScoreListSchema,
         )
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The smallest score of each answer, and the geometric mean of the two."""
         read = {dimension: self._read(answers.get(step), n) for dimension, (step, n) in STEPS.items()}
         scores = {dimension: score for dimension, (score, _) in read.items()}

@@ -15,13 +15,13 @@ from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Evaluatio
 from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.steps import SCORE
 
-TASK = "score"
 VERSION = 2
 
 
 class Levels:
-    """Asks for each dimension of the subject directly and reads the probabilities of the levels."""
+    """Asks for each dimension of the item directly and reads the probabilities of the levels."""
 
     name = "levels"
 
@@ -38,12 +38,12 @@ class Levels:
         Args:
             wording: the templates.
             vocabulary: name of the words that scores are given in, one of ``wording``'s answer vocabularies.
-            categories: name the categories of the subject's elements in the request, where it has some.
+            categories: name the categories of the item's elements in the request, where it has some.
             reading: how a score is read where a backend gives text in place of probabilities.
         """
         self.wording = wording
         self.vocabulary = wording.vocabulary(vocabulary)
-        self.template = TASK if vocabulary == DIGITS else f"{TASK}_{vocabulary}"
+        self.template = SCORE if vocabulary == DIGITS else f"{SCORE}_{vocabulary}"
         self.categories = categories
         self.reading: ScoreReading = reading
         self._variant = "_".join(
@@ -55,45 +55,45 @@ class Levels:
         """Name, with the vocabulary where it is not the digits, and wording, each with its version."""
         return self.wording.label(self._variant, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""
         return [
-            self.request(subject, dimension, phrase)
-            for dimension, phrase in subject.dimensions.items()
-            if f"{TASK}/{dimension}" not in answers
+            self.request(item, dimension, phrase)
+            for dimension, phrase in item.dimensions.items()
+            if f"{SCORE}/{dimension}" not in answers
         ]
 
-    def request(self, subject: EvaluationItem, dimension: str, phrase: str) -> Request:
+    def request(self, item: EvaluationItem, dimension: str, phrase: str) -> Request:
         """The direct score request for one dimension."""
         text = self.wording.render(
             self.template,
-            prompt=subject.prompt,
+            prompt=item.prompt,
             dimension=dimension.replace("_", " "),
             description=phrase,
             levels=self.vocabulary.levels,
         )
-        if self.categories and subject.elements:
-            elements = self.wording.render("categories", elements=subject.elements)
+        if self.categories and item.elements:
+            elements = self.wording.render("categories", elements=item.elements)
             text = f"{elements}\n{text}"
-        step = f"{TASK}/{dimension}"
+        step = f"{SCORE}/{dimension}"
         return Request(
-            item_id=subject.item_id,
+            item_id=item.item_id,
             step=step,
-            task=TASK,
+            task=SCORE,
             aspect=dimension,
-            messages=(ChatMessage("user", text, (subject.image,)),),
-            max_tokens=self.wording.max_tokens[TASK],
+            messages=(ChatMessage("user", text, (item.image,)),),
+            max_tokens=self.wording.max_tokens[SCORE],
             candidate_tokens=self.vocabulary.levels,
-            context={"prompt": subject.prompt, "dimension": dimension},
-            question_id=f"{subject.item_id}/{step}",
+            context={"prompt": item.prompt, "dimension": dimension},
+            question_id=f"{item.item_id}/{step}",
         )
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The expectation sum_i p_i * value_i, with p normalised over the levels.
 
         A backend that has no probabilities to tell gives text; then the level that it states is the score.
         """
-        scores = {name: self._score(answers.get(f"{TASK}/{name}")) for name in subject.dimensions}
+        scores = {name: self._score(answers.get(f"{SCORE}/{name}")) for name in item.dimensions}
         return Verdict(scores, repairs=tuple(repair for score in scores.values() for repair in score.repairs))
 
     def _score(self, answer: Answer | None) -> Score:

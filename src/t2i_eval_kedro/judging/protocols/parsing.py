@@ -11,10 +11,8 @@ from typing import Literal
 from t2i_eval_kedro.answers import Statement, is_not_applicable, number, read_statement, t2i_eval_score
 from t2i_eval_kedro.judging.protocols.base import Answer, Score
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary, Wording
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
-
-ASPECTS = ("appearance", "attributes", "relations")
-"""The three aspects of T2I-Eval: appearance quality, intrinsic attribute and relationship attribute consistency."""
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
+from t2i_eval_kedro.steps import ASPECTS
 
 MAX_QUESTIONS = 40
 """More questions than this about one prompt is a runaway answer, not an extraction."""
@@ -55,19 +53,19 @@ def parse_score(
     if reading == "as_published":
         first = t2i_eval_score(answer.text)
         if first is None or not math.isfinite(first):
-            return Score(None, UNPARSED if "N/A" not in answer.text.split() else MISSING, answer.text)
+            return Score(None, UNPARSED if "N/A" not in answer.text.split() else NOT_APPLICABLE, answer.text)
         value = _between(first, wording)
         return Score(first if value is None else value, OK, explanation)
     word = answer.text.strip().removesuffix(".")
     if word in wording.levels:
         return Score(wording.value(word), OK, explanation)
     if is_not_applicable(word):
-        return Score(None, MISSING, explanation)
+        return Score(None, NOT_APPLICABLE, explanation)
     if reading == "strict":
         return Score(None, UNPARSED, answer.text)
     stated = read_statement(answer.text)
     if is_not_applicable(stated.word):
-        return Score(None, MISSING, explanation, stated.repairs)
+        return Score(None, NOT_APPLICABLE, explanation, stated.repairs)
     value, repair = _value(stated, wording)
     if value is None:
         return Score(None, UNPARSED, answer.text)

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, PromptElement, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import (
     ALIGNMENT,
-    YES_NO,
-    YES_NO_NEGATIVE,
     elements_of,
     extract_request,
     mean_score,
@@ -22,6 +20,7 @@ from t2i_eval_kedro.judging.protocols.elements import (
 )
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import OK
+from t2i_eval_kedro.steps import YES_NO, YES_NO_NEGATIVE
 
 VERSION = 1
 DIMENSIONS = (ALIGNMENT,)
@@ -41,24 +40,24 @@ class PnVqa:
         """Name and wording with their versions."""
         return self.wording.label(self.name, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
-        """The extraction where the subject has no elements, then all questions at once."""
-        elements = elements_of(subject, answers)
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """The extraction where the item has no elements, then all questions at once."""
+        elements = elements_of(item, answers)
         if elements is None:
-            return [extract_request(self.wording, subject)]
-        asked = [request for element in elements for request in self.positive_and_negative(subject, element)]
+            return [extract_request(self.wording, item)]
+        asked = [request for element in elements for request in self.positive_and_negative(item, element)]
         return [request for request in asked if request.step not in answers]
 
-    def positive_and_negative(self, subject: EvaluationItem, element: PromptElement) -> tuple[Request, Request]:
+    def positive_and_negative(self, item: EvaluationItem, element: PromptElement) -> tuple[Request, Request]:
         """The positive and the negative question about one element."""
         positive, negative = (
-            yes_no_request(self.wording, subject, element, template) for template in (YES_NO, YES_NO_NEGATIVE)
+            yes_no_request(self.wording, item, element, template) for template in (YES_NO, YES_NO_NEGATIVE)
         )
         return positive, negative
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """(1 + d) / 2 an element, and their mean as the alignment."""
-        scores = {element.element_id: self._score(element, answers) for element in elements_of(subject, answers) or ()}
+        scores = {element.element_id: self._score(element, answers) for element in elements_of(item, answers) or ()}
         return Verdict({ALIGNMENT: mean_score(scores, answers)}, elements=scores)
 
     def _score(self, element: PromptElement, answers: Mapping[str, Answer]) -> Score:

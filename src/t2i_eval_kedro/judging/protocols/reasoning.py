@@ -67,7 +67,7 @@ def parse_reasoned(text: str, *, pair: bool = False) -> Reasoned | None:
 
 
 class Reasoning:
-    """One request a dimension; a subject with a rival is compared with it and scored as image A."""
+    """One request a dimension; a item with a rival is compared with it and scored as image A."""
 
     name = "reasoning"
 
@@ -80,35 +80,35 @@ class Reasoning:
         """Name and wording with their versions."""
         return self.wording.label(self.name, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""
         return [
-            self.request(subject, dimension, phrase)
-            for dimension, phrase in subject.dimensions.items()
-            if f"{_task(subject)}/{dimension}" not in answers
+            self.request(item, dimension, phrase)
+            for dimension, phrase in item.dimensions.items()
+            if f"{_task(item)}/{dimension}" not in answers
         ]
 
-    def request(self, subject: EvaluationItem, dimension: str, phrase: str) -> Request:
+    def request(self, item: EvaluationItem, dimension: str, phrase: str) -> Request:
         """The request for one dimension."""
-        task = _task(subject)
-        context = {"prompt": subject.prompt, "dimension": dimension.replace("_", " "), "description": phrase}
-        images = (subject.image, subject.comparison_image) if subject.comparison_image else (subject.image,)
+        task = _task(item)
+        context = {"prompt": item.prompt, "dimension": dimension.replace("_", " "), "description": phrase}
+        images = (item.image, item.comparison_image) if item.comparison_image else (item.image,)
         step = f"{task}/{dimension}"
         return Request(
-            item_id=subject.item_id,
+            item_id=item.item_id,
             step=step,
             task=task,
             aspect=dimension,
             messages=(ChatMessage("user", self.wording.render(task, **context), images),),
             max_tokens=self.wording.max_tokens[task],
             context=context,
-            question_id=f"{subject.item_id}/{step}",
+            question_id=f"{item.item_id}/{step}",
         )
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score and the thought of each dimension."""
-        task = _task(subject)
-        return Verdict({name: self._score(answers.get(f"{task}/{name}"), task) for name in subject.dimensions})
+        task = _task(item)
+        return Verdict({name: self._score(answers.get(f"{task}/{name}"), task) for name in item.dimensions})
 
     def _score(self, answer: Answer | None, task: str) -> Score:
         if answer is None or answer.status != OK:
@@ -117,5 +117,5 @@ class Reasoning:
         return Score(None, UNPARSED, answer.text) if read is None else Score(read.scores[0], OK, read.thought)
 
 
-def _task(subject: EvaluationItem) -> str:
-    return PAIR if subject.comparison_image else SINGLE
+def _task(item: EvaluationItem) -> str:
+    return PAIR if item.comparison_image else SINGLE

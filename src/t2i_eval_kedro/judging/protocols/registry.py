@@ -11,19 +11,19 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
-from t2i_eval_kedro.judging.protocols.decomposed import OVERALL, Decomposed
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
 from t2i_eval_kedro.judging.protocols.direct import Direct, DirectLevels
 from t2i_eval_kedro.judging.protocols.dsg import DependencyPropagation, Dsg
-from t2i_eval_kedro.judging.protocols.elements import YES_NO
 from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
-from t2i_eval_kedro.judging.protocols.parsing import ASPECTS, ScoreReading
+from t2i_eval_kedro.judging.protocols.parsing import ScoreReading
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
 from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.steps import ASPECTS, OVERALL, YES_NO
 
 
 class ProtocolOptions(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from t2i_eval_kedro.answers import NOT_APPLICABLE
+from t2i_eval_kedro.answers import N_A
 
 
 class ResponseSchema(BaseModel):
@@ -72,7 +72,7 @@ class ScoreListSchema(ResponseSchema):
 @lru_cache
 def score_schema(levels: tuple[str, ...]) -> type[ResponseSchema]:
     """The schema whose score is one of ``levels`` or N/A."""
-    allowed = Literal[(*levels, NOT_APPLICABLE)]  # type: ignore[valid-type]
+    allowed = Literal[(*levels, N_A)]  # type: ignore[valid-type]
     return cast("type[ResponseSchema]", create_model("Score", __base__=ScoreSchema, score=(allowed, ...)))
 
 

@@ -57,14 +57,14 @@ class Similarity:
         """Name and version."""
         return f"{self.name}@{VERSION}"
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Prompt and image."""
         if TASK in answers:
             return []
-        message = ChatMessage("user", subject.prompt, (subject.image,))
-        return [Request(subject.item_id, TASK, TASK, ALIGNMENT, (message,), max_tokens=1, question_id=subject.item_id)]
+        message = ChatMessage("user", item.prompt, (item.image,))
+        return [Request(item.item_id, TASK, TASK, ALIGNMENT, (message,), max_tokens=1, question_id=item.item_id)]
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """10 * max(cos, 0) as the alignment."""
         answer = answers.get(TASK)
         if answer is None or answer.status != OK:

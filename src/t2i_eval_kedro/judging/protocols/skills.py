@@ -1,7 +1,7 @@
 """EvalAlign: one question a skill with numbered options; -1 says that there is nothing to judge.
 
 Source: EvalAlign (arXiv 2406.16562): five faithfulness skills, asked about every image, and six alignment skills, asked where
-the prompt says something about them. Questions are the subject's elements where they are of these skills (the release's
+the prompt says something about them. Questions are the item's elements where they are of these skills (the release's
 own for its prompts); else the alignment questions come from a request that names what the prompt says about each skill. The
 wording of the five faithfulness questions is ours.
 
@@ -29,7 +29,7 @@ from t2i_eval_kedro.judging.protocols.base import (
 )
 from t2i_eval_kedro.judging.protocols.response_schemas import option_schema
 from t2i_eval_kedro.judging.protocols.wording import Wording
-from t2i_eval_kedro.schema import FAILED, MISSING, OK, UNPARSED
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 
 VERSION = 1
 DIMENSIONS = (*SKILLS, FAITHFULNESS, ALIGNMENT)
@@ -52,33 +52,33 @@ class Skills:
         """Name and wording with their versions."""
         return self.wording.label(self.name, VERSION)
 
-    def requests(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What the prompt says about each alignment skill, where nobody told; then all questions at once."""
-        questions = _questions(subject, answers)
+        questions = _questions(item, answers)
         if questions is None:
-            return [self._slots(subject)]
-        asked = [self.request(subject, SKILLS[element.skill], element.question) for element in questions]
+            return [self._slots(item)]
+        asked = [self.request(item, SKILLS[element.skill], element.question) for element in questions]
         return [request for request in asked if request.step not in answers]
 
-    def request(self, subject: EvaluationItem, skill: Skill, question: str) -> Request:
+    def request(self, item: EvaluationItem, skill: Skill, question: str) -> Request:
         """The question about one skill."""
-        context = {"prompt": subject.prompt, "skill": skill.name, "question": question}
+        context = {"prompt": item.prompt, "skill": skill.name, "question": question}
         step = f"{TASK}/{skill.name}"
         return Request(
-            item_id=subject.item_id,
+            item_id=item.item_id,
             step=step,
             task=TASK,
             aspect=skill.name,
-            messages=(ChatMessage("user", self.wording.render(TASK, **context), (subject.image,)),),
+            messages=(ChatMessage("user", self.wording.render(TASK, **context), (item.image,)),),
             max_tokens=self.wording.max_tokens[TASK],
             context=context,
-            question_id=f"{subject.item_id}/{step}",
+            question_id=f"{item.item_id}/{step}",
             response_schema=option_schema(skill.answers),
         )
 
-    def verdict(self, subject: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """A score for each skill that was asked about, and for both aspects."""
-        asked = _questions(subject, answers) or ()
+        asked = _questions(item, answers) or ()
         elements = {
             element.skill: read_option(answers.get(f"{TASK}/{element.skill}"), element.skill) for element in asked
         }
@@ -104,23 +104,23 @@ class Skills:
         values = [score.value for score in own.values() if score.value is not None]
         return Score(sum(values) / len(values), OK) if values else Score.not_applicable(f"no skill of {aspect} applies")
 
-    def _slots(self, subject: EvaluationItem) -> Request:
-        context = {"prompt": subject.prompt}
+    def _slots(self, item: EvaluationItem) -> Request:
+        context = {"prompt": item.prompt}
         return Request(
-            item_id=subject.item_id,
+            item_id=item.item_id,
             step=SLOTS,
             task=SLOTS,
             aspect="",
             messages=(ChatMessage("user", self.wording.render(SLOTS, **context)),),
             max_tokens=self.wording.max_tokens[SLOTS],
             context=context,
-            question_id=f"{subject.item_id}/{SLOTS}",
+            question_id=f"{item.item_id}/{SLOTS}",
         )
 
 
-def _questions(subject: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
+def _questions(item: EvaluationItem, answers: Mapping[str, Answer]) -> tuple[PromptElement, ...] | None:
     """The questions to ask, one a skill, or ``None`` while it is not known what the prompt says."""
-    given = tuple({element.skill: element for element in subject.elements if element.skill in SKILLS}.values())
+    given = tuple({element.skill: element for element in item.elements if element.skill in SKILLS}.values())
     if given:
         return given
     if SLOTS not in answers:
@@ -159,5 +159,5 @@ def read_option(answer: Answer | None, skill: str) -> Score:
     if option is None:
         return Score(None, UNPARSED, answer.text)
     if option == NOT_PRESENT:
-        return Score(None, MISSING, "there is none in the image")
+        return Score(None, NOT_APPLICABLE, "there is none in the image")
     return Score(option / SKILLS[skill].options[-1], OK)

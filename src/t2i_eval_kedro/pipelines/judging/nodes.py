@@ -105,9 +105,9 @@ def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judgi
         ),
     )
 
-    def judge(subjects: Sequence[EvaluationItem], protocol: Protocol, judge: str) -> Judgement:
+    def judge(items: Sequence[EvaluationItem], protocol: Protocol, judge: str) -> Judgement:
         return judge_shards(
-            subjects,
+            items,
             images,
             protocol,
             make_backend,
