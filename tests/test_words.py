@@ -14,37 +14,54 @@ from t2i_eval_kedro.cli import cli
 from t2i_eval_kedro.cli.standalone import main
 
 SOURCES = sorted((ROOT / "src" / "t2i_eval_kedro").rglob("*.py"))
-BANNED = {"said", "found", "own", "wanted", "claimed", "really", "likeliest", "at_once", "labelled"}
-"""Names that say nothing of what they hold: no module, class, function, parameter or attribute that others use has one."""
-
-
-def public_names(path: Path) -> set[str]:
-    """The names that a file offers: of itself, its classes, functions, their parameters and attributes, and its constants."""
-    names = {path.stem}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-            if node.name.startswith("_") and node.name != "__init__":
-                continue
-            arguments = node.args
-            names |= {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-        elif isinstance(node, ast.ClassDef):
-            names.add(node.name)
-            names |= {
-                one.target.id
-                for one in node.body
-                if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
-            }
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            names |= {one.id for one in node.targets if isinstance(one, ast.Name)}
-    return names
+BANNED = {
+    "said",
+    "found",
+    "own",
+    "wanted",
+    "claimed",
+    "really",
+    "likeliest",
+    "at_once",
+    "labelled",
+    "subject",
+    "subjects",
+}
+"""Names that say nothing of what they hold: no module, class, function, parameter, attribute or variable has one."""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT / "src").as_posix())
-def test_no_coined_name_is_public(path: Path) -> None:
-    assert not {name.strip("_") for name in public_names(path)} & BANNED
+def test_no_name_is_coined(path: Path) -> None:
+    names = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for field in ("id", "arg", "attr", "name"):  # of a name, a parameter, an attribute, a class or function
+            names.add(str(getattr(node, field, "")))
+    assert not {name.strip("_") for name in names} & BANNED
+
+
+ONE_PLACE = {
+    "schema.py": {"ok", "unparsed", "failed", "not_applicable"},
+    "steps.py": {"extract", "explain", "merge", "conversation", "yes_no_negative", "summary_1", "summary_2"},
+}
+"""Statuses, steps and tasks by the module that defines them; nothing else spells them."""
+SPELLED_ELSEWHERE = {
+    ("judging/backends/batch.py", "failed"),  # a state of OpenAI's batches
+    ("training/grpo.py", "unparsed"),  # a column of the training curve
+    ("reporting/figures.py", "unparsed"),  # the same column
+    ("summary_keys.py", "not_applicable"),  # keys of two releases
+}
+
+
+def test_a_status_a_step_and_a_task_are_spelled_in_one_place() -> None:
+    package = ROOT / "src" / "t2i_eval_kedro"
+    doubled = []
+    for path in SOURCES:
+        name = path.relative_to(package).as_posix()
+        words = set().union(*(these for file, these in ONE_PLACE.items() if file != name))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in words and (name, node.value) not in SPELLED_ELSEWHERE:
+                doubled.append(f"{name}:{node.lineno} {node.value!r}")
+    assert doubled == []
 
 
 def commands() -> list[tuple[str, click.Command]]:

@@ -64,12 +64,12 @@ def yes_or_no(text: str) -> bool | None:
         >>> yes_or_no("Yes, the cat is black."), yes_or_no("no"), yes_or_no("It is."), yes_or_no("Yes or no?")
         (True, False, None, None)
     """
-    found = _YES_NO.fullmatch(text[:MAX_CHARACTERS])
-    if found is None:
+    match = _YES_NO.fullmatch(text[:MAX_CHARACTERS])
+    if match is None:
         return None
-    said = found[1].lower()
-    other = "no" if said == "yes" else "yes"
-    return None if re.search(rf"\b{other}\b", found[2], re.IGNORECASE) else said == "yes"
+    word = match[1].lower()
+    other = "no" if word == "yes" else "yes"
+    return None if re.search(rf"\b{other}\b", match[2], re.IGNORECASE) else word == "yes"
 
 
 def chosen_option(text: str, options: Collection[int]) -> int | None:
@@ -79,10 +79,10 @@ def chosen_option(text: str, options: Collection[int]) -> int | None:
         >>> chosen_option("1, Some of them are wrong.", (0, 1, 2)), chosen_option("-1", (0, 1)), chosen_option("1 or 2", (1, 2))
         (1, None, None)
     """
-    found = _OPTION.fullmatch(text.strip()[:MAX_CHARACTERS])
-    if found is None or len(found[1]) > 3:
+    match = _OPTION.fullmatch(text.strip()[:MAX_CHARACTERS])
+    if match is None or len(match[1]) > 3:
         return None
-    option = int(found[1])
+    option = int(match[1])
     return option if option in options else None
 
 
@@ -220,18 +220,18 @@ def parse_score_list(text: str, n: int, low: float = 0, high: float = 10) -> Sco
     thing with Python's quotes or a comma too many; last, the one place where a score stands behind its name.
     """
     text = text[:MAX_CHARACTERS].strip()
-    found = _decoded(text)
-    if found is not None:
-        return read_score_list(found, n, low, high)
+    decoded = _decoded(text)
+    if decoded is not None:
+        return read_score_list(decoded, n, low, high)
     spoken = without_thinking(text)
     bare = _FENCE.sub("", spoken).strip()
     repairs = ["reasoning before the score"] if spoken != text else []
     repairs += ["a code fence or delimiters around the object"] if bare != spoken.strip() else []
     for candidate, repair in ((bare, ""), (_outermost(bare), "text around the object")):
         for decode, broken in ((_decoded, ""), (_literal, "quotes, commas or line breaks that JSON does not allow")):
-            found = decode(candidate)
-            if isinstance(found, dict | list | int | float):
-                read = read_score_list(found, n, low, high)
+            decoded = decode(candidate)
+            if isinstance(decoded, dict | list | int | float):
+                read = read_score_list(decoded, n, low, high)
                 if read.scores is None:
                     return read
                 return ScoreList(

@@ -139,8 +139,8 @@ def resolve_judge(
     adapter = _adapter(model)
     if adapter is not None:
         recorded = _recorded(adapter)
-        found = str(base) if base is not None else _find_base(str(recorded.get("name") or ""), adapter)
-        project = _project(**chosen, base=found, student=student, recorded=recorded, adapter=adapter)
+        base_model = str(base) if base is not None else _find_base(str(recorded.get("name") or ""), adapter)
+        project = _project(**chosen, base=base_model, student=student, recorded=recorded, adapter=adapter)
         return ResolvedJudge(project, adapter, _judge_name(adapter))
     if not untrained:
         raise T2IEvalError(
@@ -173,8 +173,8 @@ def _adapter(model: str | Path) -> Path | None:
     try:
         if not file_exists(str(model), "adapter_config.json"):
             return None
-        wanted = ["adapter_config.json", "adapter_model.safetensors", "settings.json"]
-        return Path(snapshot_download(str(model), allow_patterns=wanted))
+        needed = ["adapter_config.json", "adapter_model.safetensors", "settings.json"]
+        return Path(snapshot_download(str(model), allow_patterns=needed))
     except RepositoryNotFoundError as error:
         raise T2IEvalError(
             f"'{model}' is neither a folder here nor a repository on the Hugging Face hub; correct the path or the name."
@@ -382,9 +382,13 @@ class Agreement:
 
         parts = [f"{table.title}\n{table.frame.to_string(index=False)}" for table in agreement_tables(self.summary, by)]
         notes = [f"{plain(name)}: {count}" for name, count in self.summary.get("input", {}).items() if count]
-        said = self.summary.get("input_notes", ())
+        input_notes = self.summary.get("input_notes", ())
         return "\n\n".join(
-            [*(["\n".join(said)] if said else []), *parts, *(["Input: " + "; ".join(notes)] if notes else [])]
+            [
+                *(["\n".join(input_notes)] if input_notes else []),
+                *parts,
+                *(["Input: " + "; ".join(notes)] if notes else []),
+            ]
         )
 
     def __repr__(self) -> str:

@@ -66,11 +66,11 @@ def rooms(modules: Iterable[str]) -> list[str]:
     A part is a folder or module at the top of the package, or one pipeline.
     """
     package = _file(PACKAGE).parent
-    found = set()
+    imported = set()
     for path in source_files(modules):
         parts = path.relative_to(package).parts
-        found.add("/".join(parts[:2] if parts[0] == "pipelines" else parts[:1]))
-    return sorted(found)
+        imported.add("/".join(parts[:2] if parts[0] == "pipelines" else parts[:1]))
+    return sorted(imported)
 
 
 def files_state(paths: Iterable[Path]) -> FilesState:

@@ -157,7 +157,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
     @cached_property
     def students(self) -> dict[str, dict[str, Any]]:
         """Every student's recipe by its name, from ``students/*.yml`` of conf/base and the environment."""
-        found = {}
+        names = {}
         for env in dict.fromkeys((self.base_env, self._env)):
             for path in sorted((Path(self.conf_source) / env / "students").glob("*.yml")):
                 try:
@@ -166,8 +166,8 @@ class ExperimentConfigLoader(OmegaConfigLoader):
                     raise T2IEvalError(f"The recipe '{path}' is not valid YAML: {error}.") from error
                 if not isinstance(recipe, dict):
                     raise T2IEvalError(f"The recipe '{path}' is not a mapping of parameters.")
-                found[path.stem] = recipe
-        return found
+                names[path.stem] = recipe
+        return names
 
     def catalog_of(self, axes: Mapping[str, object]) -> dict[str, Any]:
         """The catalog with ``axes`` in its paths, whatever experiment this is."""

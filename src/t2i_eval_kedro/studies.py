@@ -167,14 +167,14 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     dimensions = [entry["name"] for entry in card["dimensions"]]
     dimension = "overall" if "overall" in dimensions else dimensions[0]
     ratings = tables["ratings"][tables["ratings"]["dimension"] == dimension]
-    said = [
+    generated = [
         schema.SCORES.check(pd.read_parquet(study.files(variant, seed)["sft_scores"])).assign(
             run_of=f"{variant}/{seed}"
         )
         for variant in variants
         for seed in study.seeds
     ]
-    scores = pd.concat(said, ignore_index=True)
+    scores = pd.concat(generated, ignore_index=True)
     expected = scores["protocol"].isin(EXPECTED)
     scores = scores.assign(judge=scores.pop("run_of"), protocol=None)
     samples = build(items, ratings, scores[expected])
@@ -233,7 +233,7 @@ def _generated(
 
     A verdict that could not be read counts as the judge's worst score. A seed without two different verdicts has no figure.
     """
-    (said,), (sample,) = (build(items, ratings, scores, missing=policy).values() for policy in ("drop", "worst"))
+    (answered,), (sample,) = (build(items, ratings, scores, missing=policy).values() for policy in ("drop", "worst"))
     written = {variant: [name for name in names if name in sample.scores] for variant, names in judges.items()}
     told = {
         variant: [name for name in names if len(set(sample.scores[name][np.isfinite(sample.scores[name])])) > 1]
@@ -246,7 +246,7 @@ def _generated(
         | {
             "seeds": len(told[variant]),
             "readable": round(
-                fmean(np.isfinite(said.scores[name][kept.get(variant, ...)]).mean() for name in names), 2
+                fmean(np.isfinite(answered.scores[name][kept.get(variant, ...)]).mean() for name in names), 2
             ),
         }
         for variant, names in written.items()
@@ -258,9 +258,9 @@ def _strata(
     sample: RatedItems, items: pd.DataFrame, elements: pd.DataFrame
 ) -> dict[str, tuple[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]]:
     """The items of the longest prompts, and of those with the most elements: name -> title, rows of the sample."""
-    own = items.set_index("item_id").loc[list(sample.item_ids)]
-    words = own["prompt"].map(lambda text: len(text.split()))
-    counts = own["prompt_id"].map(elements.groupby("prompt_id").size())
+    ordered = items.set_index("item_id").loc[list(sample.item_ids)]
+    words = ordered["prompt"].map(lambda text: len(text.split()))
+    counts = ordered["prompt_id"].map(elements.groupby("prompt_id").size())
     out = {}
     for name, values, unit in (("longest_prompts", words, "words"), ("most_elements", counts, "elements")):
         if values.notna().any():

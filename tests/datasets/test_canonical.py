@@ -142,7 +142,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_tables_of_the_last_release_are_read(tmp_path: Path) -> None:
-    """They name the evaluator alone, and the protocol's version in the column ``protocol``."""
+    """They name the evaluator alone, the protocol's version in the column ``protocol``, and a status ``missing``."""
     old = pd.DataFrame(
         {
             "item_id": ["i"] * 4,
@@ -154,7 +154,7 @@ def test_tables_of_the_last_release_are_read(tmp_path: Path) -> None:
             "pair_id": "q",
             "messages": "[]",
             "answer": "7",
-            "status": "ok",
+            "status": ["ok", "unparsed", "failed", "missing"],
             "usage": None,
             "protocol": "levels@1/compact@1",
         }
@@ -169,6 +169,7 @@ def test_tables_of_the_last_release_are_read(tmp_path: Path) -> None:
         ["clip_score", None],
     ]
     assert set(table["prompt_version"]) == {"levels@1/compact@1"}
+    assert list(table["status"]) == ["ok", "unparsed", "failed", "not_applicable"]
     assert list(schema.evaluator_names(table)) == list(old["evaluator"])
 
 

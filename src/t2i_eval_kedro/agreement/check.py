@@ -113,14 +113,14 @@ def check_folder_tables(folder: Path) -> dict[str, Path | None]:
         "preferences": ("preferences", "pairs"),
     }
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".txt"))
-    found: dict[str, Path | None] = {}
+    paths: dict[str, Path | None] = {}
     for kind, words in names.items():
-        found[kind] = next((path for word in words for path in files if word in path.stem.lower()), None)
-    if found["ratings"] is None and found["preferences"] is None:
+        paths[kind] = next((path for word in words for path in files if word in path.stem.lower()), None)
+    if paths["ratings"] is None and paths["preferences"] is None:
         raise T2IEvalError(
             f"'{folder}' has neither a file of ratings nor one of preferences; give them with --ratings or --preferences."
         )
-    return found
+    return paths
 
 
 def issue_lines(issues: pd.DataFrame) -> list[str]:

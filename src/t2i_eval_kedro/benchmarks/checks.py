@@ -182,24 +182,24 @@ def _followers(ratings: pd.DataFrame, thresholds: Thresholds, issues: DataIssues
     wide = used.pivot(index="item_id", columns=["dimension", "rater_id"], values="score")
     for dimension in dimensions:
         for rater in wide[dimension].columns:
-            own = wide[dimension, rater].dropna()
-            if len(own) < thresholds.follow_items or own.nunique() < 2:
+            rated = wide[dimension, rater].dropna()
+            if len(rated) < thresholds.follow_items or rated.nunique() < 2:
                 continue
             closeness = {}
             for other in dimensions:
-                theirs = wide[other].drop(columns=rater, errors="ignore").reindex(own.index).mean(axis=1)
-                closeness[other] = _fisher(own, theirs, thresholds.follow_items)
-                if other > dimension and rater in wide[other] and own.nunique() > 2:
-                    _copies(own, wide[other, rater], f"rater {rater}", dimension, other, issues)
+                theirs = wide[other].drop(columns=rater, errors="ignore").reindex(rated.index).mean(axis=1)
+                closeness[other] = _fisher(rated, theirs, thresholds.follow_items)
+                if other > dimension and rater in wide[other] and rated.nunique() > 2:
+                    _copies(rated, wide[other, rater], f"rater {rater}", dimension, other, issues)
             if not np.isfinite(closeness[dimension]):
                 continue  # nobody else rated these items on the dimension, so there is nothing to compare with
             best = max(closeness, key=lambda name: closeness[name])
-            error = np.sqrt(2 / max(len(own) - 3, 1))
+            error = np.sqrt(2 / max(len(rated) - 3, 1))
             if closeness[best] - closeness[dimension] > thresholds.follow_deviations * error:
                 near, far = np.tanh(closeness[best]), np.tanh(closeness[dimension])
                 detail = (
                     f"scores of {dimension} follow the others' {best} (rank correlation {near:.2f}) rather than their "
-                    f"{dimension} ({far:.2f}), {len(own)} items"
+                    f"{dimension} ({far:.2f}), {len(rated)} items"
                 )
                 issues.add("follows_other_dimension", f"rater {rater}", detail, WARNING)
 
@@ -212,10 +212,10 @@ def _fisher(a: pd.Series, b: pd.Series, least: int) -> float:
     return float(np.arctanh(np.clip(a[both].corr(b[both], method="spearman"), -0.999999, 0.999999)))
 
 
-def _copies(own: pd.Series, other: pd.Series, where: str, dimension: str, name: str, issues: DataIssues) -> None:
-    shared = other.reindex(own.index)
-    if shared.notna().all() and (shared == own).all():
-        detail = f"all {len(own)} scores of {dimension} are those of {name}"
+def _copies(ratings: pd.Series, other: pd.Series, where: str, dimension: str, name: str, issues: DataIssues) -> None:
+    shared = other.reindex(ratings.index)
+    if shared.notna().all() and (shared == ratings).all():
+        detail = f"all {len(ratings)} scores of {dimension} are those of {name}"
         issues.add("copied_dimension", where, detail, WARNING)
 
 

@@ -33,9 +33,11 @@ def find_spans(prompt: str, element: str) -> list[Span]:
     """
     words = [(match.group(), match.start(), match.end()) for match in _WORD.finditer(prompt)]
     for phrase in _phrases(element):
-        wanted = _WORD.findall(phrase)
+        phrase_words = _WORD.findall(phrase)
         for form in (_plain, _singular):
-            spans = _runs([(form(word), start, end) for word, start, end in words], [form(word) for word in wanted])
+            spans = _runs(
+                [(form(word), start, end) for word, start, end in words], [form(word) for word in phrase_words]
+            )
             if spans:
                 return spans
     return []
@@ -100,13 +102,13 @@ def _singular(word: str) -> str:
     return plain.removesuffix("e") if len(plain) > 3 else plain  # "house" and "houses" meet
 
 
-def _runs(words: Sequence[tuple[str, int, int]], wanted: Sequence[str]) -> list[Span]:
-    """The runs of ``words`` (text, start, end) that read ``wanted``."""
-    if not wanted:
+def _runs(words: Sequence[tuple[str, int, int]], phrase: Sequence[str]) -> list[Span]:
+    """The runs of ``words`` (text, start, end) that read ``phrase``."""
+    if not phrase:
         return []
     texts = [word for word, _, _ in words]
     return [
-        (words[i][1], words[i + len(wanted) - 1][2])
-        for i in range(len(words) - len(wanted) + 1)
-        if texts[i : i + len(wanted)] == list(wanted)
+        (words[i][1], words[i + len(phrase) - 1][2])
+        for i in range(len(words) - len(phrase) + 1)
+        if texts[i : i + len(phrase)] == list(phrase)
     ]

@@ -89,14 +89,14 @@ def fetch_benchmark(
     record = _recorded(folder / RECORD)
     commit, listed = _listing(source.repo_id, revision or record.get("commit") or "main")
     patterns = source.labels + (source.images if images else ())
-    wanted = [file for file in listed if any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)]
-    if not wanted:
+    chosen = [file for file in listed if any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns)]
+    if not chosen:
         raise T2IEvalError(
             f"{source.repo_id} at {commit} has no file like {', '.join(patterns)}; try another revision."
         )
-    paths = [_fetch_file(source.repo_id, commit, file, folder, say) for file in wanted]
+    paths = [_fetch_file(source.repo_id, commit, file, folder, say) for file in chosen]
     with atomic_file(folder / RECORD) as temporary:
-        content = {"repo_id": source.repo_id, "commit": commit, "files": [asdict(file) for file in wanted]}
+        content = {"repo_id": source.repo_id, "commit": commit, "files": [asdict(file) for file in chosen]}
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for path in paths:
         if path.name.endswith((".tar", ".tar.gz", ".tgz", ".zip")):

@@ -102,9 +102,9 @@ def balanced_sample(
     unevenness = _unevenness(members, target, weight, best)
     counts: Counts = {}
     targets: dict[str, dict[str, float]] = {}
-    for (dimension, category), count, wanted in zip(names, members.T @ best, target, strict=True):
+    for (dimension, category), count, goal in zip(names, members.T @ best, target, strict=True):
         counts.setdefault(dimension, {})[category] = round(count)
-        targets.setdefault(dimension, {})[category] = round(float(wanted), 6)
+        targets.setdefault(dimension, {})[category] = round(float(goal), 6)
     chosen = set(shuffled.index[best > 0.5])
     return BalancedSample(
         chosen=[str(name) for name in categories.index if name in chosen],
@@ -138,17 +138,20 @@ def prompt_categories(
     skills = elements.groupby("prompt_id")["skill"].agg(list).to_dict()
     columns: dict[str, dict[str, list[str]]] = {}
     for dimension in dimensions:
-        found: dict[str, set[str]] = {group: set() for group in groups}
-        for group, prompt_id, own in zip(groups, items["prompt_id"], attributes, strict=True):
-            value = skills.get(prompt_id) if dimension == ELEMENT_SKILLS else own.get(dimension)
-            found[group].update(map(str, value if isinstance(value, list) else [] if value is None else [value]))
-        if not any(found.values()):
-            known = sorted({name for own in attributes for name in own} | ({ELEMENT_SKILLS} if skills else set()))
+        categories: dict[str, set[str]] = {group: set() for group in groups}
+        for group, prompt_id, attributes_of_item in zip(groups, items["prompt_id"], attributes, strict=True):
+            value = skills.get(prompt_id) if dimension == ELEMENT_SKILLS else attributes_of_item.get(dimension)
+            categories[group].update(map(str, value if isinstance(value, list) else [] if value is None else [value]))
+        if not any(categories.values()):
+            known = sorted(
+                {name for attributes_of_item in attributes for name in attributes_of_item}
+                | ({ELEMENT_SKILLS} if skills else set())
+            )
             raise T2IEvalError(
                 f"No prompt has a category of '{dimension}'; the dimensions of a sample (ingestion.sample.dimensions) may be "
                 f"{', '.join(known) or 'none here'}."
             )
-        columns[dimension] = {group: sorted(values) for group, values in found.items()}
+        columns[dimension] = {group: sorted(values) for group, values in categories.items()}
     return pd.DataFrame(columns)
 
 
@@ -174,9 +177,9 @@ def _targets(names: Sequence[tuple[str, str]], members: csr_array, size: int) ->
     available = np.asarray(members.sum(axis=0)).ravel()
     target = np.zeros(len(names))
     for dimension in dict.fromkeys(dimension for dimension, _ in names):
-        own = [column for column, (name, _) in enumerate(names) if name == dimension]
-        total = available[own].sum() * size / members.shape[0]
-        left = list(own)
+        columns = [column for column, (name, _) in enumerate(names) if name == dimension]
+        total = available[columns].sum() * size / members.shape[0]
+        left = list(columns)
         while left:
             level = total / len(left)
             full = [column for column in left if available[column] <= level]

@@ -50,8 +50,8 @@ def check(
         click.echo("\n".join(issue_lines(made.issues)) or "Nothing to report.")
         return
     if folder is not None:
-        found = check_folder_tables(folder)
-        ratings, scores, preferences = (given or found[kind] for given, kind in ((ratings, "ratings"), (scores, "scores"), (preferences, "preferences")))  # fmt: skip
+        result = check_folder_tables(folder)
+        ratings, scores, preferences = (given or result[kind] for given, kind in ((ratings, "ratings"), (scores, "scores"), (preferences, "preferences")))  # fmt: skip
     first = ratings or preferences
     if first is None:
         raise T2IEvalError("There is nothing to check; give a folder, --ratings or --preferences.")

@@ -41,8 +41,8 @@ HEADER = """\
 def dvc_sync(check: bool) -> None:
     """Write dvc.yaml from the pipelines, the catalog and the parameters."""
     path = Path("dvc.yaml")
-    wanted = dvc_yaml(Path())
-    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
+    current = dvc_yaml(Path())
+    if path.is_file() and path.read_text(encoding="utf-8") == current:
         click.echo("dvc.yaml is up to date.")
     elif check:
         raise T2IEvalError(
@@ -50,7 +50,7 @@ def dvc_sync(check: bool) -> None:
         )
     else:
         with atomic_file(path) as temporary:
-            temporary.write_text(wanted, encoding="utf-8")
+            temporary.write_text(current, encoding="utf-8")
         click.echo("dvc.yaml is written.")
 
 
@@ -163,11 +163,11 @@ def _kept(path: str, root: Path) -> bool:
 
 def _params(root: Path, groups: set[str], overrides: list[str]) -> list[dict[str, list[str]]]:
     """The parameter files of ``groups``, with the keys in them."""
-    found = []
+    names = []
     for path in sorted((root / "conf" / "base").glob("parameters*.yml")):
         keys = sorted(groups & set(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
         relative = path.relative_to(root).as_posix()
         keys += overrides if relative == VARIANTS else []
         if keys:
-            found.append({relative: keys})
-    return found
+            names.append({relative: keys})
+    return names

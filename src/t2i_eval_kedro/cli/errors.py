@@ -57,11 +57,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _bad_parameter(report: str) -> str:
     """One sentence from Kedro's report of a parameter that its pydantic model refused (the first, where several are)."""
-    found = re.search(
+    match = re.search(
         r"Parameter '([^']+)'.*?validation errors? for \w+\n(?:(\S+)\n)?\s+(.+?) \[type=", report, re.DOTALL
     )
-    if found is None:
+    if match is None:
         return " ".join(report.split())
-    group, field, reason = found.groups()
+    group, field, reason = match.groups()
     name = f"{group}.{field}" if field else group
     return f"Parameter '{name}' is not valid: {reason[0].lower()}{reason[1:]}; correct it in conf/ or in --params."

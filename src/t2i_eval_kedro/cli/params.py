@@ -49,8 +49,8 @@ def split_params(context: click.Context, parameter: click.Parameter, value: Any)
         if not equals or not name.strip():
             raise click.BadParameter(f"'{part}' is not name=value; write for example seed=1.", context, parameter)
     try:
-        found = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
+        container = OmegaConf.to_container(OmegaConf.from_dotlist(parts))
     except (OmegaConfBaseException, YAMLError) as error:
         raise click.BadParameter(f"'{value}' cannot be read: {error}", context, parameter) from error
-    assert isinstance(found, dict)
-    return {str(name): given for name, given in found.items()}
+    assert isinstance(container, dict)
+    return {str(name): given for name, given in container.items()}

@@ -136,12 +136,12 @@ def extraction(chains: Chains, items: pd.DataFrame, elements: pd.DataFrame, matc
     right: dict[str, set[str]] = {item: set() for item in counted}
     for match in matches:
         right[match.step.item_id].add(match.element_id)
-    found = {item: len(names) for item, names in right.items()}
-    total, hits, known = sum(asked.values()), sum(found.values()), sum(n_known[prompt_of[item]] for item in counted)
+    n_right = {item: len(names) for item, names in right.items()}
+    total, hits, known = sum(asked.values()), sum(n_right.values()), sum(n_known[prompt_of[item]] for item in counted)
     row: Record = {"items": len(counted), "questions": total}
     if not counted or (total and not matches):
         return row | dict.fromkeys(("precision", "recall", "f1", "exact"))
-    exact = [found[item] == asked[item] == n_known[prompt_of[item]] for item in counted]
+    exact = [n_right[item] == asked[item] == n_known[prompt_of[item]] for item in counted]
     return row | {
         "precision": hits / total if total else None,
         "recall": float(hits / known),
@@ -188,10 +188,10 @@ def step_scores(chains: Chains, matches: list[Match]) -> pd.DataFrame:
     rows: list[tuple[str, str, str, float]] = []
     satisfied = {id(match.step): match.satisfied for match in matches}
     for step in chains.questions:
-        said = satisfied.get(id(step), step.judgement)
+        judgement = satisfied.get(id(step), step.judgement)
         for dimension in (step.question.aspect, OVERALL):
-            if said is not None:
-                rows.append((step.item_id, dimension, "answers", 10.0 * said))
+            if judgement is not None:
+                rows.append((step.item_id, dimension, "answers", 10.0 * judgement))
             if step.score is not None:
                 rows.append((step.item_id, dimension, "evaluations", step.score))
     for match in matches:

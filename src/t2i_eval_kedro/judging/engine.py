@@ -77,9 +77,9 @@ def judge(
         for start in range(0, len(items), chunk_size or max(len(items), 1)):
             going = list(range(len(items)))[start:][:chunk_size]
             while going:
-                wanted = [(i, request) for i in going for request in protocol.requests(items[i], answers[i])]
+                waiting = [(i, request) for i in going for request in protocol.requests(items[i], answers[i])]
                 new: dict[tuple[str, tuple[str, ...], int], Request] = {}
-                for _, request in wanted:
+                for _, request in waiting:
                     key = _content(request)
                     if key not in known:
                         new.setdefault(key, request)
@@ -89,10 +89,10 @@ def judge(
                     if len(known) % 16 == 0:
                         progress.set_postfix(requests=len(known), refresh=False)
                         progress.update(0)
-                for i, request in wanted:
+                for i, request in waiting:
                     answers[i][request.step] = known[_content(request)]
                     asked[i].append(request)
-                unfinished = sorted({i for i, _ in wanted})
+                unfinished = sorted({i for i, _ in waiting})
                 progress.update(len(going) - len(unfinished))
                 going = unfinished
     verdicts = [protocol.verdict(item, given) for item, given in zip(items, answers, strict=True)]

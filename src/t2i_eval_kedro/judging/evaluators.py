@@ -79,12 +79,12 @@ class JudgingSettings(BaseModel):
             T2IEvalError: it is not among the settings or has no template.
         """
         prefix = f"{self.wording}/"
-        own = {name.removeprefix(prefix): text for name, text in templates.items() if name.startswith(prefix)}
-        if self.wording not in self.wordings or not own:
+        texts = {name.removeprefix(prefix): text for name, text in templates.items() if name.startswith(prefix)}
+        if self.wording not in self.wordings or not texts:
             raise T2IEvalError(
                 f"There is no wording '{self.wording}' (judging.wording); the wordings are {', '.join(self.wordings)}."
             )
-        return Wording(self.wording, own, self.wordings[self.wording])
+        return Wording(self.wording, texts, self.wordings[self.wording])
 
 
 def load_templates(prompts: Mapping[str, Callable[[], str]]) -> dict[str, str]:
@@ -140,23 +140,23 @@ def judge_items(
     rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
     parts = []
     for chosen in protocols:
-        own = PROTOCOLS[chosen].dimensions
+        dimensions = PROTOCOLS[chosen].dimensions
         on_elements = PROTOCOLS[chosen].elements and elements is not None and len(elements)
-        if own and not set(rated) & set(own) and not on_elements:
-            log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(own))
+        if dimensions and not set(rated) & set(dimensions) and not on_elements:
+            log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(dimensions))
             continue
         protocol = build(chosen, wording, options)
         answering = similarity if chosen == "similarity" else backend
         if answering is not None:
-            said = judge(asked, protocol, answering, name=name, run=run, chunk_size=chunk_size)
+            judgement = judge(asked, protocol, answering, name=name, run=run, chunk_size=chunk_size)
         elif chosen != "similarity" and elsewhere is not None:
-            said = elsewhere(asked, protocol, name)
+            judgement = elsewhere(asked, protocol, name)
         else:
             continue
-        if own:
-            named = said.scores["dimension"].replace(rated) if set(rated) & set(own) else ""
-            said = replace(said, scores=said.scores.assign(dimension=named))
-        parts.append(said)
+        if dimensions:
+            named = judgement.scores["dimension"].replace(rated) if set(rated) & set(dimensions) else ""
+            judgement = replace(judgement, scores=judgement.scores.assign(dimension=named))
+        parts.append(judgement)
     return Judgement.join(parts)
 
 
@@ -198,8 +198,8 @@ def judge_pairs(
         for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
     ]
     protocol = Reasoning(wording)
-    said = judge(compared, protocol, backend, name=name)
-    answers = said.transcripts.set_index("item_id")
+    judgement = judge(compared, protocol, backend, name=name)
+    answers = judgement.transcripts.set_index("item_id")
     rows = []
     for row, item in zip(unique.itertuples(), compared, strict=True):
         answered = answers.loc[item.item_id]
@@ -218,12 +218,12 @@ def judge_pairs(
                 "status": answered["status"] if answered["status"] != schema.OK or read else schema.UNPARSED,
             }
         )
-    return schema.PREFERENCE_SCORES.frame(rows), said.transcripts
+    return schema.PREFERENCE_SCORES.frame(rows), judgement.transcripts
 
 
 def in_fold(items: pd.DataFrame, splits: pd.DataFrame, *folds: str) -> pd.DataFrame:
     """The items in ``folds`` of the split by prompt; ``all`` means every item."""
     if "all" in folds:
         return items
-    wanted = splits.loc[splits["fold"].isin(folds), "item_id"]
-    return schema.ITEMS.check(items[items["item_id"].isin(set(wanted))])
+    chosen = splits.loc[splits["fold"].isin(folds), "item_id"]
+    return schema.ITEMS.check(items[items["item_id"].isin(set(chosen))])

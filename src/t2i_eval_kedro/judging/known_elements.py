@@ -38,11 +38,11 @@ def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
     issues = DataIssues()
     if path.suffix == ".json":
         rows = read_json(path, issues)
-        if isinstance(rows, dict) and all(isinstance(own, list) for own in rows.values()):
+        if isinstance(rows, dict) and all(isinstance(listed, list) for listed in rows.values()):
             rows = [
                 {"prompt": prompt, **row} if isinstance(row, dict) else row
-                for prompt, own in rows.items()
-                for row in own
+                for prompt, listed in rows.items()
+                for row in listed
             ]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise T2IEvalError(
@@ -58,8 +58,8 @@ def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
     table = issues.frame()
     if len(table):
         raise T2IEvalError(f"{table.iloc[0]['where']}: {table.iloc[0]['detail']}; correct the file of elements.")
-    found = _grouped(((str(row.get("prompt") or EVERY_PROMPT), row) for row in rows), str(path))
-    for elements in found.values():
+    by_prompt = _grouped(((str(row.get("prompt") or EVERY_PROMPT), row) for row in rows), str(path))
+    for elements in by_prompt.values():
         names = {element.element_id for element in elements}
         for element in elements:
             unknown = [parent for parent in element.parents if parent not in names]
@@ -68,7 +68,7 @@ def read_elements(path: Path) -> dict[str, tuple[PromptElement, ...]]:
                     f"PromptElement '{element.element_id}' in {path} names the parent '{unknown[0]}', which is no element of its "
                     "prompt; correct its parents."
                 )
-    return found
+    return by_prompt
 
 
 def elements_for(prompt: str, known: Mapping[str, tuple[PromptElement, ...]]) -> tuple[PromptElement, ...]:
@@ -77,13 +77,13 @@ def elements_for(prompt: str, known: Mapping[str, tuple[PromptElement, ...]]) ->
 
 
 def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[str, tuple[PromptElement, ...]]:
-    found: dict[str, dict[str, PromptElement]] = {}
+    by_prompt: dict[str, dict[str, PromptElement]] = {}
     for prompt, row in rows:
-        own = found.setdefault(prompt, {})
+        of_prompt = by_prompt.setdefault(prompt, {})
         given = {name: row.get(name) or "" for name in FIELDS}
         listed = given["parents"] if isinstance(given["parents"], list) else str(given["parents"]).split(",")
         element = PromptElement(
-            element_id=str(given["element_id"] or len(own) + 1),
+            element_id=str(given["element_id"] or len(of_prompt) + 1),
             text=str(given["text"] or given["question"]),
             question=str(given["question"]),
             skill=str(given["skill"]),
@@ -92,9 +92,9 @@ def _grouped(rows: Iterable[tuple[str, Mapping[str, Any]]], where: str) -> dict[
         )
         if not element.text:
             raise T2IEvalError(f"An element in {where} has neither text nor question; give it one of them.")
-        if element.element_id in own:
+        if element.element_id in of_prompt:
             raise T2IEvalError(
                 f"PromptElement '{element.element_id}' stands twice for one prompt in {where}; give each an id of its own."
             )
-        own[element.element_id] = element
-    return {prompt: tuple(own.values()) for prompt, own in found.items()}
+        of_prompt[element.element_id] = element
+    return {prompt: tuple(of_prompt.values()) for prompt, of_prompt in by_prompt.items()}

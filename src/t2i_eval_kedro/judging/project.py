@@ -74,10 +74,10 @@ class Project:
 
     def student_of(self, model: str) -> str | None:
         """The student whose model is called ``model`` (a hub name, or the last part of a folder); None where there is none."""
-        wanted = portable_name(model)
+        name = portable_name(model)
         for student, recipe in self.config.students.items():
             given = recipe.get("model") or {}
-            if given.get("model") and wanted in (given.get("name"), portable_name(given["model"])):
+            if given.get("model") and name in (given.get("name"), portable_name(given["model"])):
                 return student
         return None
 

@@ -131,8 +131,8 @@ class _Actor:
         """The tables of one batch of samples, each as JSON."""
         self._images.data = {unquote(row["__key__"]): _encoded(row) for row in _rows(batch)}
         asked = [item for key in self._images.data for item in self._items.get(key, [])]
-        said = judge(asked, self._protocol, self._backend, name=self._name, run=self._run)
-        tables = {name: getattr(said, name).astype(object) for name in _TABLES}
+        judgement = judge(asked, self._protocol, self._backend, name=self._name, run=self._run)
+        tables = {name: getattr(judgement, name).astype(object) for name in _TABLES}
         return pd.DataFrame(
             [
                 {"table": name, "rows": json.dumps(_rows(table.where(table.notna(), None)))}

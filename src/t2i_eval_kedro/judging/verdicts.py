@@ -78,16 +78,16 @@ class Verdict:
     @property
     def explanation(self) -> str | None:
         """The explanation of the overall score, else the first that there is."""
-        found = [self.explanations.get(OVERALL), *self.explanations.values()]
-        return next((text for text in found if text), None)
+        texts = [self.explanations.get(OVERALL), *self.explanations.values()]
+        return next((text for text in texts if text), None)
 
     @property
     def status(self) -> str:
         """``ok`` where every dimension that applies to the prompt has a score, else ``failed``, ``unparsed`` or ``not_applicable``."""
-        found = set(self.statuses.values())
-        if OK in found and found <= {OK, NOT_APPLICABLE}:
+        statuses = set(self.statuses.values())
+        if OK in statuses and statuses <= {OK, NOT_APPLICABLE}:
             return OK
-        return next((status for status in (FAILED, UNPARSED) if status in found), NOT_APPLICABLE)
+        return next((status for status in (FAILED, UNPARSED) if status in statuses), NOT_APPLICABLE)
 
     @property
     def picture(self) -> Picture | None:

@@ -58,8 +58,8 @@ def _form(processor: Any, template: str) -> AnswerForm:
         return text
 
     asked, plain, answered = write(ask, True), write(ask, False), write([*ask, answer], False)
-    before, found, after = answered.partition(_PROBE)
-    if not found or _PROBE in after:
+    before, probe, after = answered.partition(_PROBE)
+    if not probe or _PROBE in after:
         raise T2IEvalError(
             "The chat template of this model does not write an answer as it is, so that it could be neither learned nor read; use "
             "another model."
@@ -118,7 +118,7 @@ def _candidates(processor: Any, template: str, words: tuple[str, ...]) -> tuple[
                 "another wording or answer vocabulary (judging.wording, judging.options.answer_vocabulary)."
             )
     unknown = tokenizer.unk_token_id
-    found: list[list[Tokens]] = []
+    per_word: list[list[Tokens]] = []
     for word, ids in zip(words, learned, strict=True):
         sequences = [ids]
         if len(ids) > 1 and not tokenizer.decode([ids[0]]).strip():
@@ -129,10 +129,11 @@ def _candidates(processor: Any, template: str, words: tuple[str, ...]) -> tuple[
                 single = tuple(tokenizer.encode(text, add_special_tokens=False))
                 if len(single) == 1 and single[0] != unknown:
                     sequences.append(single)
-        found.append(list(dict.fromkeys(sequences)))
+        per_word.append(list(dict.fromkeys(sequences)))
     return tuple(
-        tuple(ids for ids in own if not any(ids in other for other in found if other is not own)) or (own[0],)
-        for own in found
+        tuple(ids for ids in forms_of_word if not any(ids in other for other in per_word if other is not forms_of_word))
+        or (forms_of_word[0],)
+        for forms_of_word in per_word
     )
 
 
@@ -178,4 +179,4 @@ def sequence_log_probabilities(
             )
         return torch.stack(steps).sum(dim=0)
 
-    return torch.stack([torch.stack([of(ids) for ids in own]).logsumexp(dim=0) for own in candidates], dim=1)
+    return torch.stack([torch.stack([of(ids) for ids in forms]).logsumexp(dim=0) for forms in candidates], dim=1)

@@ -219,8 +219,8 @@ def element_positions(tokenizer: Any, prompt: str, element: str) -> list[int] | 
         prompt: the whole prompt.
         element: its text, a run of whole words of the prompt. Of several places the first counts.
     """
-    text, wanted = clean(prompt), clean(element)
-    place = re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text) if wanted else None
+    text, phrase = clean(prompt), clean(element)
+    place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) if phrase else None
     if place is None:
         return None
     encoded = tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_offsets_mapping=True)
@@ -347,14 +347,14 @@ def convert_names(state: Mapping[str, torch.Tensor], mask_layers: Sequence[int])
 
 def _fit(model: FGABlip2, weights: Mapping[str, torch.Tensor], source: str) -> None:
     """Load ``weights`` into ``model``, all of them and nothing else."""
-    own = model.state_dict()
+    parameters = model.state_dict()
     wrong = sorted(
-        [f"{name}: missing" for name in own.keys() - weights.keys()]
-        + [f"{name}: unexpected" for name in weights.keys() - own.keys()]
+        [f"{name}: missing" for name in parameters.keys() - weights.keys()]
+        + [f"{name}: unexpected" for name in weights.keys() - parameters.keys()]
         + [
-            f"{name}: shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in own.keys() & weights.keys()
-            if weights[name].shape != own[name].shape
+            f"{name}: shape {tuple(weights[name].shape)}, expected {tuple(parameters[name].shape)}"
+            for name in parameters.keys() & weights.keys()
+            if weights[name].shape != parameters[name].shape
         ]
     )
     if wrong:

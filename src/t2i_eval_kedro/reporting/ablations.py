@@ -43,9 +43,9 @@ CLAIMS = (
 
 def pairs(variants: Sequence[str], first: str) -> list[tuple[str, str]]:
     """What to compare: every variant with the first, and what the claims need besides."""
-    wanted = [(name, first) for name in variants if name != first]
-    claimed = [(claim.a, claim.b) for claim in CLAIMS if {claim.a, claim.b} <= set(variants) - {first}]
-    return wanted + [pair for pair in claimed if pair not in wanted]
+    compared = [(name, first) for name in variants if name != first]
+    of_claims = [(claim.a, claim.b) for claim in CLAIMS if {claim.a, claim.b} <= set(variants) - {first}]
+    return compared + [pair for pair in of_claims if pair not in compared]
 
 
 def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -54,12 +54,12 @@ def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     A claim holds (or fails) where the whole interval lies above (below) zero and the corrected p is below 0.05. It stays open where
     there are too few prompts for an interval.
     """
-    found = {(entry["a"], entry["b"]): entry for entry in differences if entry["difference"] is not None}
+    by_pair = {(entry["a"], entry["b"]): entry for entry in differences if entry["difference"] is not None}
     rows = []
     for claim in CLAIMS:
-        entry, sign = found.get((claim.a, claim.b)), 1
+        entry, sign = by_pair.get((claim.a, claim.b)), 1
         if entry is None:
-            entry, sign = found.get((claim.b, claim.a)), -1
+            entry, sign = by_pair.get((claim.b, claim.a)), -1
         if entry is None:
             continue
         value, low, high, p_holm = sign * entry["difference"], None, None, entry.get("p_holm")

@@ -41,14 +41,14 @@ def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[
     Raises:
         T2IEvalError: ``by`` is ``skill`` and no item has one.
     """
-    found = [
+    tables = [
         agreement_table(summary, by),
         _status(summary),
         _ceiling(summary),
         differences_table(summary),
         _preferences(summary),
     ]
-    return [table for table in found if len(table.frame)]
+    return [table for table in tables if len(table.frame)]
 
 
 def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> PrintedTable:

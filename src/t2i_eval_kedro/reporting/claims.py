@@ -266,8 +266,8 @@ def may_conclude(about: ReportContext, inputs: ReportInputs) -> list[str]:
 
 def _other_dimensions(about: ReportContext, lead: str) -> list[str]:
     names = [name for name in dict.fromkeys(about.agreement["dimension"]) if name != about.dimension]
-    found = {name: about.cells(name)[lead] for name in names if lead in about.cells(name)}
-    shown = [f"{plain(name)} ({cell})" for name, cell in found.items() if cell.excludes_zero]
+    cells = {name: about.cells(name)[lead] for name in names if lead in about.cells(name)}
+    shown = [f"{plain(name)} ({cell})" for name, cell in cells.items() if cell.excludes_zero]
     if not shown:
         return []
     return [f"On other dimensions the interval of {about.named(lead)} excludes zero for {_listed(shown)}."]

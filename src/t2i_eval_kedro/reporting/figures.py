@@ -283,8 +283,8 @@ def _rewards(axes: Axes, curve: pd.DataFrame) -> None:
 
 def bin_order(name: object) -> tuple[float, str]:
     """Sort key of a score bin: by its first number; a bin without one, such as N/A, comes last."""
-    found = re.search(r"\d+(?:\.\d+)?", str(name))
-    return (float(found.group()) if found else math.inf, str(name))
+    match = re.search(r"\d+(?:\.\d+)?", str(name))
+    return (float(match.group()) if match else math.inf, str(name))
 
 
 def rebalancing_bars(rows: pd.DataFrame, title: str) -> Figure:

@@ -116,20 +116,20 @@ def pick_cases(
 
 def _people(ratings: pd.DataFrame, dimensions: list[str]) -> dict[str, dict[str, Any]]:
     """What people gave one item: mean, range and number of raters on each dimension."""
-    found = {}
+    means = {}
     for dimension in dimensions:
         rows = valid_ratings(ratings[ratings["dimension"] == dimension])
         if rows.empty:
             continue
         known = rows["n_raters"].dropna()
-        found[dimension] = {
+        means[dimension] = {
             "mean": float(rows["score"].mean()),
             "low": float(rows["score"].min()),
             "high": float(rows["score"].max()),
             "n": int(known.iloc[0]) if len(known) else len(rows),
             "scale": f"{rows['scale_min'].iloc[0]:g} to {rows['scale_max'].iloc[0]:g}",
         }
-    return found
+    return means
 
 
 def _verdicts(scores: pd.DataFrame, evaluators: list[str], dimensions: list[str]) -> list[dict[str, Any]]:
@@ -147,8 +147,8 @@ def _verdicts(scores: pd.DataFrame, evaluators: list[str], dimensions: list[str]
                 continue
             good = given.loc[(given["status"] == schema.OK) & given["score"].notna(), "score"]
             cells[dimension] = float(good.mean()) if len(good) else str(given["status"].iloc[0])
-            said = given["explanation"].dropna()
-            text = str(said.iloc[0]).strip() if len(said) else ""
+            explanations = given["explanation"].dropna()
+            text = str(explanations.iloc[0]).strip() if len(explanations) else ""
             if text and text not in [one["text"] for one in texts]:
                 texts.append({"dimension": dimension, "text": clip(text)})
         rows.append({"evaluator": evaluator, "cells": cells, "explanations": texts})
@@ -172,7 +172,7 @@ def _asked(messages: str) -> str:
 
 
 def _dialogues(transcripts: pd.DataFrame, evaluators: list[str]) -> list[dict[str, Any]]:
-    found = []
+    dialogues = []
     for evaluator in evaluators:
         rows = transcripts[transcripts["evaluator"] == evaluator]
         if rows.empty:
@@ -186,8 +186,8 @@ def _dialogues(transcripts: pd.DataFrame, evaluators: list[str]) -> list[dict[st
             }
             for _, row in rows.head(16).iterrows()
         ]
-        found.append({"evaluator": evaluator, "steps": steps, "left_out": max(0, len(rows) - len(steps))})
-    return found
+        dialogues.append({"evaluator": evaluator, "steps": steps, "left_out": max(0, len(rows) - len(steps))})
+    return dialogues
 
 
 def build_cases(

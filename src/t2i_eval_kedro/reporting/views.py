@@ -141,9 +141,9 @@ _DIAGNOSTICS = {
 
 def diagnostics(given: Mapping[str, Any]) -> dict[str, Any]:
     """Sentences about judges that lost a sub-task or hardly tell images apart, and the tables behind them."""
-    found = {**given.get("chain", {}), **given}
-    forgotten = [row for row in found.get("kept_or_forgotten", []) if row["forgotten"]]
-    alike = [row for row in found.get("score_variety", []) if row["alike"]]
+    tables_of = {**given.get("chain", {}), **given}
+    forgotten = [row for row in tables_of.get("kept_or_forgotten", []) if row["forgotten"]]
+    alike = [row for row in tables_of.get("score_variety", []) if row["alike"]]
     return {
         "warnings": [
             f"{row['after']} answers {plain(row['skill'])} worse than {row['before']} did ({row['protocol']}): "
@@ -161,7 +161,9 @@ def diagnostics(given: Mapping[str, Any]) -> dict[str, Any]:
             + "."
             for row in alike
         ],
-        "tables": [(name, title, records(found[name])) for name, title in _DIAGNOSTICS.items() if found.get(name)],
+        "tables": [
+            (name, title, records(tables_of[name])) for name, title in _DIAGNOSTICS.items() if tables_of.get(name)
+        ],
     }
 
 
@@ -218,20 +220,20 @@ def _data_issues(given: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any
     """Each issue as a sentence and its examples, from a list of texts, of records, or from a mapping."""
     if isinstance(given, Mapping):
         return [{"text": f"{plain(str(kind))}: {text(value)}", "examples": []} for kind, value in given.items()]
-    found = []
+    issues = []
     for issue in given:
         if isinstance(issue, Mapping) and "kind" in issue:
             count = f" ({tables.number(issue['count'])})" if "count" in issue else ""
             action = f": {issue['action']}" if issue.get("action") else ""
-            found.append(
+            issues.append(
                 {
                     "text": f"{issue['kind']}{count}{action}",
                     "examples": [text(one) for one in issue.get("examples", [])],
                 }
             )
         else:
-            found.append({"text": text(issue), "examples": []})
-    return found
+            issues.append({"text": text(issue), "examples": []})
+    return issues
 
 
 def rated(ratings: pd.DataFrame, given: Mapping[str, Any], dimensions: list[str]) -> list[dict[str, Any]]:
@@ -298,16 +300,16 @@ def _cells(
     for evaluator in [name for name in names if name in comparable] + [
         name for name in names if name not in comparable
     ]:
-        own = [cells.get((evaluator, name)) for name in statistics]
+        cells_of_row = [cells.get((evaluator, name)) for name in statistics]
         rows.append(
             {
                 "evaluator": evaluator,
                 "lower": evaluator in lower,
-                "n": max((cell["n"] for cell in own if cell is not None), default=float("nan")),
-                "cells": own,
+                "n": max((cell["n"] for cell in cells_of_row if cell is not None), default=float("nan")),
+                "cells": cells_of_row,
                 "best": [
                     cell is not None and evaluator in comparable and cell["value"] == best[name]
-                    for cell, name in zip(own, statistics, strict=True)
+                    for cell, name in zip(cells_of_row, statistics, strict=True)
                 ],
             }
         )
@@ -330,10 +332,10 @@ def _forest(
 
 def _at(tree: Mapping[str, Any], *path: object) -> Any:
     """What stands in ``tree`` under ``path``, None where the path ends before."""
-    found: Any = tree
+    node: Any = tree
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
 
 
 def _figure(cell: Any) -> dict[str, Any] | None:
@@ -395,7 +397,7 @@ def people(
     summary: Mapping[str, Any], about: ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> dict[str, Any] | None:
     """How well the raters agree: figures of each dimension, and a single rater beside each evaluator."""
-    found = {
+    figures = {
         dimension: {
             **{
                 key: _figure(cell)
@@ -411,8 +413,8 @@ def people(
     }
     columns = [
         key
-        for key in dict.fromkeys(key for row in found.values() for key in row)
-        if any(row.get(key) for row in found.values())
+        for key in dict.fromkeys(key for row in figures.values() for key in row)
+        if any(row.get(key) for row in figures.values())
     ]
     single = []
     for evaluator in evaluators:
@@ -421,7 +423,7 @@ def people(
             single.append((evaluator, float(baseline["rater"]), float(baseline["judge"])))
     if not columns and not single:
         return None
-    rows = [(dimension, [row.get(key) for key in columns]) for dimension, row in found.items()]
+    rows = [(dimension, [row.get(key) for key in columns]) for dimension, row in figures.items()]
     return {"columns": columns, "rows": rows, "single": single}
 
 

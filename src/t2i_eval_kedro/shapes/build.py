@@ -45,9 +45,9 @@ def build(
     state = out.parent / f".{out.name}.unfinished.safetensors"
     pretrain(model, tokenizer, recipe, state, device, workers, save_every)
     where = "one thread of a CPU" if device == "cpu" else f"a GPU ({device})"
-    found = measure_and_save(model, processor, out, recipe, where, check)
+    measured = measure_and_save(model, processor, out, recipe, where, check)
     state.unlink(missing_ok=True)
-    return found
+    return measured
 
 
 def measure_and_save(
@@ -67,11 +67,11 @@ def measure_and_save(
 
     model.to("cpu", torch.float16).to(torch.float32)  # as whoever loads it will have it
     asked = benchmark_questions(check)
-    found = accuracies(asked, right_answers(model, processor.tokenizer, asked))
+    accuracy = accuracies(asked, right_answers(model, processor.tokenizer, asked))
     with atomic_folder(out) as folder:
         save(model.to(torch.float16), processor, folder)
-        (folder / "README.md").write_text(card(recipe, where, check, found))
-    return found
+        (folder / "README.md").write_text(card(recipe, where, check, accuracy))
+    return accuracy
 
 
 def card(recipe: Recipe, where: str, check: int, measured: Mapping[str, Accuracy]) -> str:

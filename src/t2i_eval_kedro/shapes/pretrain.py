@@ -184,14 +184,14 @@ def sample_pairs(
 ) -> list[Pair]:
     """``n`` questions of random kinds in their ``shares`` (fewer where most cannot be asked); none about what is ``forbidden``."""
     kinds, p = list(shares), np.cumsum(list(shares.values()))
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for _ in range(4 * n):
         pair = ask_one(kinds[int(np.searchsorted(p, rng.random() * p[-1]))])
         if pair is not None and pair.about not in forbidden:
-            found.append(pair)
-            if len(found) == n:
+            pairs.append(pair)
+            if len(pairs) == n:
                 break
-    return found
+    return pairs
 
 
 def answers_batch(number: int, step: int, recipe: Recipe, tokenizer: Any, forbidden: frozenset[str]) -> Batch:
@@ -428,7 +428,7 @@ def pretrain(
     text = list(core.language_model.parameters())
     embedding = list(model.get_input_embeddings().parameters())
     image_token = model.config.image_token_id
-    found = _load(state, recipe)
+    restored = _load(state, recipe)
 
     def stage(number: int) -> Stage:
         if number == 0:
@@ -451,14 +451,14 @@ def pretrain(
         )
 
     for number in range(1 + len(recipe.phases)):
-        if found is not None and found["stage"] > number:
+        if restored is not None and restored["stage"] > number:
             continue
         name, steps, groups, draw_batch, to_tensors, loss_of = stage(number)
         trainer = Trainer([model, heads], groups, steps, loss_of, device)
         first = 0
-        if found is not None and found["stage"] == number:
-            trainer.restore(found["tensors"])
-            first = found["step"]
+        if restored is not None and restored["stage"] == number:
+            trainer.restore(restored["tensors"])
+            first = restored["step"]
             logger.info("The pre-training goes on from step %d of %s.", first, name)
         loader = torch.utils.data.DataLoader(
             _Drawn(draw_batch, first, steps),
@@ -475,7 +475,7 @@ def pretrain(
                 progress.set_postfix(loss=f"{trainer.loss():.3f}")
             if (step + 1) % save_every == 0:
                 _save(state, recipe, number, step + 1, trainer.tensors())
-        found = None
+        restored = None
 
 
 def _quiet(_: int) -> None:
@@ -574,16 +574,16 @@ class Trainer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights and optimiser state by name."""
-        found = {f"{i}.{name}": value for i, m in enumerate(self._modules) for name, value in m.state_dict().items()}
+        values = {f"{i}.{name}": value for i, m in enumerate(self._modules) for name, value in m.state_dict().items()}
         for i, parameter in enumerate(self._parameters):
-            found |= {f"adam.{i}.{name}": value for name, value in self._optimizer.state[parameter].items()}
-        return {name: value.detach().clone().contiguous() for name, value in found.items()}
+            values |= {f"adam.{i}.{name}": value for name, value in self._optimizer.state[parameter].items()}
+        return {name: value.detach().clone().contiguous() for name, value in values.items()}
 
     def restore(self, values: Mapping[str, torch.Tensor]) -> None:
         """Take on what `tensors` gave."""
         for i, module in enumerate(self._modules):
-            own = {name.partition(".")[2]: v for name, v in values.items() if name.startswith(f"{i}.")}
-            module.load_state_dict(own)
+            of_module = {name.partition(".")[2]: v for name, v in values.items() if name.startswith(f"{i}.")}
+            module.load_state_dict(of_module)
         for i, parameter in enumerate(self._parameters):
             prefix = f"adam.{i}."
             moments = {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}

@@ -320,8 +320,8 @@ def _sentences(prompt: ScenePrompt) -> str:
 def _listing(prompt: ScenePrompt) -> str:
     names = [group_text(prompt, i) for i in range(len(prompt.scene.groups))]
     text = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-    said = [f"the {noun(a)} {_be(a)} {stated} the {noun(b)}" for a, stated, b in _pairs(prompt)]
-    return text + (f". {', '.join(said)}" if said else "")
+    sentences = [f"the {noun(a)} {_be(a)} {stated} the {noun(b)}" for a, stated, b in _pairs(prompt)]
+    return text + (f". {', '.join(sentences)}" if sentences else "")
 
 
 def _inverted(prompt: ScenePrompt) -> str:

@@ -131,29 +131,29 @@ def description(scene: Scene, rng: np.random.Generator, changes: int) -> ScenePr
 
 def wrong_parts(prompt: ScenePrompt, seen: Scene) -> list[str]:
     """What the picture ``seen`` shows otherwise than ``prompt`` states, in the order of the prompt."""
-    found: list[str] = []
+    wrong: list[str] = []
     conflict = prompt.conflict
-    for i, wanted in enumerate(prompt.scene.groups):
-        group = seen.find(wanted.shape)
+    for i, asked in enumerate(prompt.scene.groups):
+        group = seen.find(asked.shape)
         if group is None:
-            found.append(f"no {wanted.shape}")
+            wrong.append(f"no {asked.shape}")
             continue
-        values = {name: {getattr(wanted, name)} for name in (*prompt.stated[i], "count")}
+        values = {name: {getattr(asked, name)} for name in (*prompt.stated[i], "count")}
         if conflict is not None and conflict.group == i:
             values[conflict.attribute].add(conflict.value)  # one of the two is always wrong
         differs = {name for name, stated in values.items() if stated != {getattr(group, name)}}
         if prompt.not_color[i] == group.color:
             differs.add("color")
-        found += [f"the {group.shape} is {getattr(group, name)}" for name in ("color", "size") if name in differs]
+        wrong += [f"the {group.shape} is {getattr(group, name)}" for name in ("color", "size") if name in differs]
         if "count" in differs:
-            found.append(f"{NUMBERS[group.count - 1]} {noun(group)}")
+            wrong.append(f"{NUMBERS[group.count - 1]} {noun(group)}")
     for a, b in pairwise(prompt.scene.groups):
         seen_a, seen_b = seen.find(a.shape), seen.find(b.shape)
         if seen_a is not None and seen_b is not None and relation(seen_a, seen_b) != relation(a, b):
-            found.append(f"the {a.shape} is {relation(seen_a, seen_b) or 'not near'} the {b.shape}")
+            wrong.append(f"the {a.shape} is {relation(seen_a, seen_b) or 'not near'} the {b.shape}")
     if prompt.absent is not None and seen.find(prompt.absent) is not None:
-        found.append(f"a {prompt.absent}")
-    return found
+        wrong.append(f"a {prompt.absent}")
+    return wrong
 
 
 def ask(shown: Shown, kind: str, rng: np.random.Generator) -> Pair | None:
@@ -222,8 +222,8 @@ def _count(shown: Shown, rng: np.random.Generator) -> Pair:
 
 def _shape(shown: Shown, rng: np.random.Generator) -> Pair:
     quadrant = int(rng.integers(4))
-    found = sorted((g for g in shown.scene.groups if g.quadrant == quadrant), key=lambda g: g.region)
-    return Pair(f"what is in the {QUADRANTS[quadrant]} ?", " and ".join(g.shape for g in found) or _NOTHING)
+    groups = sorted((g for g in shown.scene.groups if g.quadrant == quadrant), key=lambda g: g.region)
+    return Pair(f"what is in the {QUADRANTS[quadrant]} ?", " and ".join(g.shape for g in groups) or _NOTHING)
 
 
 def _position(shown: Shown, rng: np.random.Generator) -> Pair:
@@ -370,14 +370,14 @@ def _total(shown: Shown, _: np.random.Generator) -> Pair | None:
 
 def parts(prompt: ScenePrompt) -> str:
     """What the prompt states, one group after another, then the relations and what is denied."""
-    found: list[str] = []
+    phrases: list[str] = []
     for i, group in enumerate(prompt.scene.groups):
         words = [group.shape, *(getattr(group, name) for name in ("color", "size") if name in prompt.stated[i])]
         if prompt.not_color[i]:
             words += ["not", str(prompt.not_color[i])]
-        found.append(" ".join([*words, NUMBERS[group.count - 1]]))
+        phrases.append(" ".join([*words, NUMBERS[group.count - 1]]))
     rest = [e.text for e in elements(prompt) if e.skill == "spatial" or e.element_id.endswith((".absent", ".conflict"))]
-    return ", ".join([*found, *rest])
+    return ", ".join([*phrases, *rest])
 
 
 def _parts(rng: np.random.Generator) -> Pair:
@@ -411,11 +411,11 @@ def _mean(rng: np.random.Generator) -> Pair:
     levels = _levels(words, rng, n)
     if rng.random() < 0.5:  # mostly high, as lists of levels are
         levels = [(len(LEVEL_WORDS) - 1 if words else 10) if rng.random() < 0.7 else level for level in levels]
-    said = [_say(level, words) for level in levels]
+    spoken = [_say(level, words) for level in levels]
     if rng.random() < 0.15:
-        said.insert(int(rng.integers(n + 1)), "n/a")
+        spoken.insert(int(rng.integers(n + 1)), "n/a")
     mean = int(sum(levels) / n + 0.5)
-    return Pair(f"{_pick((' , ', ' '), rng).join(said)} , mean ?", _say(mean, words))
+    return Pair(f"{_pick((' , ', ' '), rng).join(spoken)} , mean ?", _say(mean, words))
 
 
 def _sum(rng: np.random.Generator) -> Pair:

@@ -100,12 +100,12 @@ def describe(attributes: Mapping[str, Any], element_id: str) -> str:
 
 def clarity(degradation: Degradation) -> str:
     """The degradation in words, where .1, .35 and .6 are the bounds of "slightly", none and "very": ``clear``, ``slightly blurry``, ``hazy``, ``very blurry and slightly hazy``."""
-    found = [
+    words = [
         f"{_degree(value)}{word}"
         for word, value in (("blurry", degradation.blur), ("hazy", degradation.haze), ("grainy", degradation.grain))
         if value >= 0.1
     ]
-    return " and ".join(found) or "clear"
+    return " and ".join(words) or "clear"
 
 
 def describe_appearance(attributes: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _elements_held(prompt: ScenePrompt, seen: Scene) -> dict[str, bool]:
     held: dict[str, bool] = {}
     for element in elements(prompt):
         shape, _, rest = element.element_id.partition(".")
-        group, wanted = seen.find(shape), prompt.scene.find(shape)
+        group, intended = seen.find(shape), prompt.scene.find(shape)
         if rest == "absent":
             held[element.element_id] = group is None
         elif group is None:
@@ -133,18 +133,18 @@ def _elements_held(prompt: ScenePrompt, seen: Scene) -> dict[str, bool]:
             other = seen.find(other_shape)
             held[element.element_id] = other is not None and relation(group, other) == stated.replace("_", " ")
         else:
-            held[element.element_id] = not rest or _attribute_holds(prompt, rest, group, wanted)
+            held[element.element_id] = not rest or _attribute_holds(prompt, rest, group, intended)
     return held
 
 
-def _attribute_holds(prompt: ScenePrompt, rest: str, seen: Group, wanted: Group | None) -> bool:
+def _attribute_holds(prompt: ScenePrompt, rest: str, seen: Group, intended: Group | None) -> bool:
     name, _, conflict = rest.partition(".")
     if conflict and prompt.conflict is not None:
         return bool(getattr(seen, name) == prompt.conflict.value)
     if name == "not_color":
         denied = dict(zip((g.shape for g in prompt.scene.groups), prompt.not_color, strict=True))
         return seen.color != denied[seen.shape]
-    return wanted is not None and getattr(seen, name) == getattr(wanted, name)
+    return intended is not None and getattr(seen, name) == getattr(intended, name)
 
 
 def _scores(prompt: ScenePrompt, held: Mapping[str, bool], degradation: Degradation) -> dict[str, float | None]:

@@ -49,10 +49,10 @@ def repaired(ids: pd.Series, rules: Sequence[str], where: str) -> pd.Series:
     """
     if not rules:
         return ids
-    codes, found = pd.factorize(ids)
-    new = [apply_rules(str(text), rules) for text in found]
+    codes, unique = pd.factorize(ids)
+    new = [apply_rules(str(text), rules) for text in unique]
     owner: dict[str, str] = {}
-    for old, text in zip(found, new, strict=True):
+    for old, text in zip(unique, new, strict=True):
         if owner.setdefault(text, old) != old:
             raise T2IEvalError(
                 f"--id-rule {', '.join(rules)} makes '{owner[text]}' and '{old}' of {where} the same identifier '{text}'; "

@@ -201,18 +201,18 @@ def _scale_columns(
     frame: pd.DataFrame, scale: tuple[float, float] | None, notes: list[str]
 ) -> tuple[pd.Series, pd.Series]:
     """Lowest and highest rating of each row's dimension, said first of all."""
-    said = []
+    sentences = []
     if scale is None:
         limits = frame.groupby("dimension")["score"].agg(["min", "max"]).fillna(0.0)
         for dimension, row in limits.iterrows():
-            said.append(
+            sentences.append(
                 f"Scale of '{dimension}': {row['min']:g} to {row['max']:g}, the range of its ratings (--scale MIN:MAX says another)."
             )
         low, high = (frame["dimension"].map(limits[name]).astype(float) for name in ("min", "max"))
     else:
-        said.append(f"Scale: {scale[0]:g} to {scale[1]:g}, as given.")
+        sentences.append(f"Scale: {scale[0]:g} to {scale[1]:g}, as given.")
         low, high = (pd.Series(float(limit), frame.index) for limit in scale)
-    notes[:0] = said
+    notes[:0] = sentences
     return low, high
 
 

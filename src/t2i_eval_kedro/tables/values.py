@@ -47,8 +47,8 @@ def parse_numbers(cells: pd.Series, name: str = "", decimal: str | None = None) 
         name: name of the column, for the notes.
         decimal: the decimal sign, "." or ",", where it is known.
     """
-    codes, found = pd.factorize(cells)
-    unique = pd.Series(found.astype("str"), dtype="object")
+    codes, cell_values = pd.factorize(cells)
+    unique = pd.Series(cell_values.astype("str"), dtype="object")
     values = np.array([_plain(text) for text in unique], dtype=np.float64)
     missing = np.array([text.casefold() in MISSING_WORDS for text in unique], dtype=bool)
     open_ = np.flatnonzero(~np.isfinite(values) & ~missing)

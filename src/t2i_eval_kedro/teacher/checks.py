@@ -113,8 +113,8 @@ def contradictions(chains: Chains) -> list[Record]:
                 if parts and score is not None:
                     counts[0] += 1
                     counts[1] += not min(parts) - ROUNDING <= score <= max(parts) + ROUNDING
-    found = {"the answer says no and the score yes, or the reverse": [len(plain), against], **outside}
-    return [{"what": what, "checked": checked, "found": count} for what, (checked, count) in found.items()]
+    counts_of = {"the answer says no and the score yes, or the reverse": [len(plain), against], **outside}
+    return [{"what": what, "checked": checked, "found": count} for what, (checked, count) in counts_of.items()]
 
 
 def leakage(transcripts: pd.DataFrame, examples: pd.DataFrame) -> list[Record]:

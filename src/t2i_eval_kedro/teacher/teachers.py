@@ -106,15 +106,15 @@ def ask_teacher(
             _simulated(settings, material, wording, run) if kind == "simulated" else connect(settings, material, run)
         )
         parts.append(judge_items(material.items, asked, wording, phrases, ["decomposed"], name=TEACHER, run=run))
-    said = Judgement.join(parts)
-    failed = said.scores[said.scores["status"] == schema.FAILED]
-    if len(failed) and len(failed) == len(said.scores):
+    judgement = Judgement.join(parts)
+    failed = judgement.scores[judgement.scores["status"] == schema.FAILED]
+    if len(failed) and len(failed) == len(judgement.scores):
         raise T2IEvalError(
             f"The teacher gave no verdict about any of {failed['item_id'].nunique()} items; the first reason: "
             f"{failed['explanation'].iloc[0]}"
         )
-    costs = _account(kind, said.transcripts, material.answers, settings) | {"dropped": dropped}
-    return said, costs
+    costs = _account(kind, judgement.transcripts, material.answers, settings) | {"dropped": dropped}
+    return judgement, costs
 
 
 def connect(settings: TeacherSettings, material: Material, run: int = 0) -> CachedBackend:
@@ -172,9 +172,9 @@ def recorded_judgement(
     Items of one prompt are judged apart in chains, because each has an extraction of its own here.
     """
     if not backend.in_steps:
-        said = judge(evaluation_items(items, phrases), build("holistic", wording), backend, name=TEACHER)
+        judgement = judge(evaluation_items(items, phrases), build("holistic", wording), backend, name=TEACHER)
         names = {ours: theirs for ours, theirs in VIESCORE.items() if theirs in phrases}
-        return replace(said, scores=said.scores.replace({"dimension": names}))
+        return replace(judgement, scores=judgement.scores.replace({"dimension": names}))
     turns = items.groupby("prompt", sort=False).cumcount()
     return Judgement.join(
         judge_items(schema.ITEMS.check(some), backend, wording, phrases, ["decomposed"], name=TEACHER)

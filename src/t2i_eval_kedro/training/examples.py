@@ -130,14 +130,17 @@ def direct_examples(
             explanations[item_id, dimension] = explanation
     rows = []
     for item in evaluation_items(items, phrases):
-        fold, own = folds.get(item.item_id), values.get(item.item_id, {})
+        fold, scores_of_item = folds.get(item.item_id), values.get(item.item_id, {})
         if fold not in TRAINING_FOLDS:
             continue
         request = protocol.request(item)
-        if request.aspect not in own:
+        if request.aspect not in scores_of_item:
             continue  # a student must not learn to leave out the score that it is asked for first
-        completion = protocol.answer(item, own, explanations.get((item.item_id, request.aspect)))
-        rows.append(_row(request, fold, completion) | {"score": own[request.aspect], "prompt_version": protocol.label})
+        completion = protocol.answer(item, scores_of_item, explanations.get((item.item_id, request.aspect)))
+        rows.append(
+            _row(request, fold, completion)
+            | {"score": scores_of_item[request.aspect], "prompt_version": protocol.label}
+        )
     return schema.EXAMPLES.frame(rows)
 
 

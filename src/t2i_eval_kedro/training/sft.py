@@ -225,7 +225,7 @@ def _curve(history: list[dict[str, Any]]) -> pd.DataFrame:
     }
     rows: dict[int, dict[str, Any]] = {}
     for entry in history:
-        found = {column: entry[name] for name, column in names.items() if name in entry}
-        if found:
-            rows.setdefault(entry["step"], {"step": entry["step"]}).update(found)
+        row = {column: entry[name] for name, column in names.items() if name in entry}
+        if row:
+            rows.setdefault(entry["step"], {"step": entry["step"]}).update(row)
     return pd.DataFrame([rows[step] for step in sorted(rows)], columns=list(CURVE))

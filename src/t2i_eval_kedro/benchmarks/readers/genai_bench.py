@@ -26,12 +26,12 @@ def read(raw: Path) -> Benchmark:
     file = folder / "genai_image.json"
     required = {"prompt": str, "models": dict}
     for where, prompt_id, row in records(read_json(file, out.issues), file, required, out.issues):
-        own = tags.get(prompt_id, [])
-        if not own:
+        prompt_tags = tags.get(prompt_id, [])
+        if not prompt_tags:
             untagged.append(prompt_id)
         attributes = {
-            "skills": [tag for tag in own if tag not in LEVELS],
-            "levels": [tag for tag in own if tag in LEVELS],
+            "skills": [tag for tag in prompt_tags if tag not in LEVELS],
+            "levels": [tag for tag in prompt_tags if tag in LEVELS],
         }
         for generator, ratings in row["models"].items():
             item_id = f"{generator}/{prompt_id}"

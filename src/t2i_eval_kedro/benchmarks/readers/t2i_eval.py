@@ -240,8 +240,8 @@ class _Record:
     def _summaries(self, overall: object) -> None:
         titles = {f"{title} Summary": aspect for title, aspect in _QUESTIONS.items()} | {"Overall Score": OVERALL}
         for title, aspect in titles.items():
-            found = overall.get(title) if isinstance(overall, dict) else None
-            summary = found if isinstance(found, dict) else {}
+            section = overall.get(title) if isinstance(overall, dict) else None
+            summary = section if isinstance(section, dict) else {}
             base = summary_step(aspect)
             self._step(f"{base}/{EXPLAIN}", explanation_task(SUMMARY), aspect, title, summary.get("explanation"))
             self._step(f"{base}/{SCORE}", score_task(SUMMARY), aspect, title, summary.get("score"))

@@ -58,20 +58,20 @@ def read(raw: Path) -> Benchmark:
 
 def _answer_files(raw: Path, out: Builder) -> Answers:
     """The recorded answers by judge, generator and step (SC or PQ), then by the name of the image."""
-    found: Answers = {}
+    answers: Answers = {}
     for path in sorted((raw / "answers").glob(f"results_*/{TASK}/*/*.json*")):
         folder, _, generator, name = path.parts[-4:]
         step = name.partition(".")[0]
         if step not in ("SC", "PQ"):
             continue
         try:
-            found[JUDGES.get(folder, folder.removeprefix("results_")), generator, step] = {
+            answers[JUDGES.get(folder, folder.removeprefix("results_")), generator, step] = {
                 uid: answer
                 for _, uid, answer in records(read_json(path, out.issues), path, {"prompt_input": str}, out.issues)
             }
         except T2IEvalError as error:
             out.issues.add("unreadable_file", path.relative_to(raw), str(error), "its answers excluded")
-    return found
+    return answers
 
 
 def _read_ratings(raw: Path, row: dict[str, str], rater_id: str, prompts: dict[str, str], out: Builder) -> None:

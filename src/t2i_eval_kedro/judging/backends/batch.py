@@ -156,16 +156,16 @@ class BatchBackend:
             log.info("Batch %s is %s.", number, batch.status)
             for file in filter(None, (batch.output_file_id, batch.error_file_id)):
                 for line in self._client.files.content(file).text.splitlines():
-                    found = self._line(line, waiting, requests)
-                    if found is not None:
-                        yield found
+                    answered = self._line(line, waiting, requests)
+                    if answered is not None:
+                        yield answered
         self._store.put_batch(digest, None)
 
     def _find(self, digest: str) -> str | None:
         """The number of a batch: as it was written down, or by its hash where the run was killed just before that."""
-        own = self._store.batches().get(digest, {}).get("id")
-        if own is not None:
-            return str(own)
+        batch_id = self._store.batches().get(digest, {}).get("id")
+        if batch_id is not None:
+            return str(batch_id)
         return next((b.id for b in self._client.batches.list() if (b.metadata or {}).get(_HASH) == digest), None)
 
     def _line(self, line: str, waiting: dict[str, int], requests: Sequence[Request]) -> tuple[int, Answer] | None:

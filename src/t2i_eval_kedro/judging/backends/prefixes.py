@@ -110,13 +110,13 @@ def tokenize(
         NotShareable: the tokens of a group do not begin alike, or the processor changes more than the image's place.
     """
     texts = [[render(processor, request.chat) for request in members] for members in groups]
-    ids = iter(processor.tokenizer([text for own in texts for text in own], add_special_tokens=False)["input_ids"])
-    plain = [[next(ids) for _ in own] for own in texts]
+    ids = iter(processor.tokenizer([text for group in texts for text in group], add_special_tokens=False)["input_ids"])
+    plain = [[next(ids) for _ in group] for group in texts]
     images = [[pictures[key] for message in members[0].messages for key in message.images] for members in groups]
     if not any(images):
-        return [_shared({"input_ids": own[0]}, own, placeholder=None) for own in plain], {}
+        return [_shared({"input_ids": group[0]}, group, placeholder=None) for group in plain], {}
     fields = processor(
-        text=[own[0] for own in texts],
+        text=[group[0] for group in texts],
         images=images,
         padding=True,
         padding_side="right",
@@ -129,10 +129,10 @@ def tokenize(
     if placeholder is None:
         raise NotShareable("its processor does not tell the token that stands for an image")
     shared = []
-    for row, own in enumerate(plain):
+    for row, group in enumerate(plain):
         length = int(mask[row].sum())
         whole = {name: values[row, :length].tolist() for name, values in tokens.items()}
-        shared.append(_shared(whole, own, placeholder))
+        shared.append(_shared(whole, group, placeholder))
     return shared, {name: value for name, value in fields.items() if name not in tokens}
 
 
@@ -202,8 +202,8 @@ def prefixes(
         pad: the token that fills rows up; no token of an image.
         left: fill up on the left instead of the right.
     """
-    rows = {name: [own.prefix[name] for own in shared] for name in shared[0].prefix}
-    tokens = {name: _padded(own, pad if name == "input_ids" else 0, left=left) for name, own in rows.items()}
+    rows = {name: [group.prefix[name] for group in shared] for name in shared[0].prefix}
+    tokens = {name: _padded(group, pad if name == "input_ids" else 0, left=left) for name, group in rows.items()}
     lengths = [len(ids) for ids in rows["input_ids"]]
     mask = _padded([[1] * length for length in lengths], 0, left=left)
     if not pixels or not hasattr(model, "get_rope_index"):
@@ -241,7 +241,7 @@ def pack(shared: Sequence[Shared], heads: Prefixes, *, pad: int) -> Packed:
         heads: their prefixes, padded on the right.
         pad: the token that fills rows up; no token of an image.
     """
-    width = max(len(own.prefix["input_ids"]) + sum(map(len, own.suffixes)) for own in shared)
+    width = max(len(group.prefix["input_ids"]) + sum(map(len, group.suffixes)) for group in shared)
     tokens = {
         name: np.full((len(shared), width), pad if name == "input_ids" else 0, dtype=np.int64)
         for name in shared[0].prefix
@@ -249,13 +249,13 @@ def pack(shared: Sequence[Shared], heads: Prefixes, *, pad: int) -> Packed:
     place = np.tile(np.arange(width), (*heads.positions.shape[:-2], len(shared), 1))
     segments = np.full((len(shared), width), _PAD, dtype=np.int64)
     rows, columns = [], []
-    for row, own in enumerate(shared):
-        at = len(own.prefix["input_ids"])
-        for name, values in own.prefix.items():
+    for row, group in enumerate(shared):
+        at = len(group.prefix["input_ids"])
+        for name, values in group.prefix.items():
             tokens[name][row, :at] = values
         place[..., row, :at] = heads.positions[..., row, :at].numpy()
         segments[row, :at] = 0
-        for number, suffix in enumerate(own.suffixes, start=1):
+        for number, suffix in enumerate(group.suffixes, start=1):
             end = at + len(suffix)
             tokens["input_ids"][row, at:end] = suffix
             place[..., row, at:end] = np.arange(heads.starts[row], heads.starts[row] + len(suffix))

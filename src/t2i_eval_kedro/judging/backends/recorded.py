@@ -60,15 +60,15 @@ class RecordedBackend:
         self.judge = judge or names[0]
         self.dropped: Counter[str] = Counter()
         self._wording = wording
-        self._said: dict[str, dict[str, str]] = {}
+        self._answers: dict[str, dict[str, str]] = {}
         self._questions: dict[str, dict[tuple[str, str], str]] = {}
         ours = (transcripts["judge"] == self.judge) & (transcripts["status"] == OK)
         used = transcripts[ours].dropna(subset=["answer"])
         for row in used.sort_values("run", kind="stable").itertuples():
             item, step = str(row.item_id), str(row.step)
-            if step in self._said.setdefault(item, {}):  # a first run is taken before a second
+            if step in self._answers.setdefault(item, {}):  # a first run is taken before a second
                 continue
-            self._said[item][step] = str(row.answer)
+            self._answers[item][step] = str(row.answer)
             base, _, stage = step.rpartition("/")
             if base and stage in (ANSWER, EXPLAIN, SCORE):
                 question = question_text(json.loads(str(row.messages))[-1]["text"])
@@ -79,7 +79,7 @@ class RecordedBackend:
     @property
     def in_steps(self) -> bool:
         """Whether the answers are those of a chain that begins with an extraction."""
-        return any(EXTRACT in steps for steps in self._said.values())
+        return any(EXTRACT in steps for steps in self._answers.values())
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer at once; what is not recorded is ``failed``."""
@@ -88,10 +88,10 @@ class RecordedBackend:
             yield i, Answer("not recorded", FAILED) if text is None else Answer(text)
 
     def _text(self, request: Request) -> str | None:
-        said = self._said.get(request.item_id, {})
-        if request.task == EXTRACT and EXTRACT in said:
-            return self._extraction(request.item_id, said[EXTRACT])
-        text = said.get(_VIESCORE.get(request.step, request.step))
+        recorded = self._answers.get(request.item_id, {})
+        if request.task == EXTRACT and EXTRACT in recorded:
+            return self._extraction(request.item_id, recorded[EXTRACT])
+        text = recorded.get(_VIESCORE.get(request.step, request.step))
         if "question" in request.context:
             stage = f"{request.aspect}/{request.step.rpartition('/')[2]}"
             text = self._questions.get(request.item_id, {}).get(

@@ -82,7 +82,9 @@ class _Batch:
     def followed_by(self, tokens: Sequence[int]) -> _Batch:
         """The same requests, each with ``tokens`` behind it."""
         if self.shared is not None:
-            shared = [replace(own, suffixes=[[*suffix, *tokens] for suffix in own.suffixes]) for own in self.shared]
+            shared = [
+                replace(group, suffixes=[[*suffix, *tokens] for suffix in group.suffixes]) for group in self.shared
+            ]
             return replace(self, shared=shared)
         rows = self.inputs["input_ids"]
         more = {
@@ -152,11 +154,11 @@ class TransformersBackend:
         for _, members in groupby(sorted(range(len(requests)), key=kind), key=kind):
             groups = group(requests, list(members), self.batch_size)
             batch: list[list[int]] = []
-            for own in sorted(groups, key=lambda own: -sum(sizes[i] for i in own)):
-                if batch and sum(map(len, batch)) + len(own) > self.batch_size:
+            for rows in sorted(groups, key=lambda one: -sum(sizes[i] for i in one)):
+                if batch and sum(map(len, batch)) + len(rows) > self.batch_size:
                     yield batch
                     batch = []
-                batch.append(own)
+                batch.append(rows)
             yield batch
 
     def _prepare(
@@ -193,13 +195,13 @@ class TransformersBackend:
             return failed, batches
 
     def _encode(self, requests: Sequence[Request], groups: list[list[int]], images: _Images) -> _Batch:
-        members = [i for own in groups for i in own]
+        members = [i for group in groups for i in group]
         asked = [requests[i] for i in members]
         with self._processing:
             # Generating from one row a prefix would only compute it apart from the rest.
-            if self._sharing and (asked[0].candidate_tokens or any(len(own) > 1 for own in groups)):
+            if self._sharing and (asked[0].candidate_tokens or any(len(group) > 1 for group in groups)):
                 try:
-                    by_group = [[requests[i] for i in own] for own in groups]
+                    by_group = [[requests[i] for i in group] for group in groups]
                     shared, inputs = tokenize(self.processor, by_group, images.pictures)
                     return _Batch(members, asked, images, inputs, shared)
                 except NotShareable as reason:
@@ -281,11 +283,11 @@ class TransformersBackend:
                 within = sequence_log_probabilities(candidates, {(): (logits - total)[rows], **after})
                 distributions = within.softmax(dim=1).tolist()
                 inside = within.logsumexp(dim=1).exp().tolist()
-            for row, distribution, found in zip(rows, distributions, inside, strict=True):
+            for row, distribution, mass in zip(rows, distributions, inside, strict=True):
                 answers[row] = Answer(
                     text=choices[distribution.index(max(distribution))],
                     probabilities=dict(zip(choices, distribution, strict=True)),
-                    out_of_vocabulary_mass=max(0.0, 1 - found),
+                    out_of_vocabulary_mass=max(0.0, 1 - mass),
                     usage={"prompt_tokens": n_tokens[row], "completion_tokens": 1},
                 )
         return [answers[row] for row in range(len(batch.requests))]
@@ -345,13 +347,13 @@ class TransformersBackend:
             past_key_values=cache,
             use_cache=True,
         )
-        rows = torch.tensor([place for place, own in enumerate(shared) for _ in own.suffixes])
+        rows = torch.tensor([place for place, group in enumerate(shared) for _ in group.suffixes])
         cache.batch_select_indices(rows.to(self.model.device))
         if (
             heads.positions.dim() == 3
         ):  # generate() reads how far text positions lag behind the count of tokens from here
             core.rope_deltas = (torch.tensor(heads.starts) - heads.mask.sum(dim=1))[rows, None].to(self.model.device)
-        ids, mask = pad_left([suffix for own in shared for suffix in own.suffixes], pad)
+        ids, mask = pad_left([suffix for group in shared for suffix in group.suffixes], pad)
         inputs = {
             "input_ids": torch.cat([heads.tokens["input_ids"][rows], ids], dim=1),
             "attention_mask": torch.cat([heads.mask[rows], mask], dim=1),
@@ -360,7 +362,7 @@ class TransformersBackend:
 
     def _may_share(self, batch: _Batch, shared: list[Shared]) -> bool:
         """Whether this model answers from a shared prefix as it does plainly; tried once for each way of sharing."""
-        most = max(len(own.suffixes) for own in shared)
+        most = max(len(group.suffixes) for group in shared)
         way = "generated" if not batch.scored else "packed" if most > 1 else "alone"
         if self._sharing and way not in self._checked:
             self._checked.add(way)
@@ -381,7 +383,7 @@ class TransformersBackend:
 
     def _differs(self, batch: _Batch, shared: list[Shared]) -> str:
         """Why the first two requests of the largest group get other logits plainly than shared; empty where they do not."""
-        sizes = [len(own.suffixes) for own in shared]
+        sizes = [len(group.suffixes) for group in shared]
         largest = sizes.index(max(sizes))
         start = sum(sizes[:largest])
         few = list(range(start, start + min(2, sizes[largest])))
@@ -420,7 +422,7 @@ class TransformersBackend:
 
 
 def _lengths(shared: Sequence[Shared]) -> list[int]:
-    return [len(own.prefix["input_ids"]) + len(suffix) for own in shared for suffix in own.suffixes]
+    return [len(group.prefix["input_ids"]) + len(suffix) for group in shared for suffix in group.suffixes]
 
 
 def _ahead(

@@ -143,12 +143,12 @@ class VLLMBackend:
     def _answer(self, request: Request, output: Any) -> Answer:
         if isinstance(output, ValueError):
             return Answer(f"the model failed: {str(output).splitlines()[0]}", status=FAILED)
-        (said,) = output.outputs
-        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(said.token_ids)}
+        (completion,) = output.outputs
+        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
         if not request.candidate_tokens:
-            return Answer(said.text.strip(), usage=usage, tokens=self._tokens(request, said))
+            return Answer(completion.text.strip(), usage=usage, tokens=self._tokens(request, completion))
         ids = single_tokens(self._processor, request.candidate_tokens)
-        shares = [math.exp(said.logprobs[0][token].logprob) for token in ids]
+        shares = [math.exp(completion.logprobs[0][token].logprob) for token in ids]
         inside = math.fsum(shares)
         best = shares.index(max(shares))
         return Answer(
@@ -160,13 +160,13 @@ class VLLMBackend:
             usage=usage,
         )
 
-    def _tokens(self, request: Request, said: Any) -> tuple[Token, ...]:
+    def _tokens(self, request: Request, completion: Any) -> tuple[Token, ...]:
         if not request.top_logprobs:
             return ()
         decode = self._processor.tokenizer.decode
         return tuple(
             Token(decode([token]), places[token].logprob, {decode([other]): p.logprob for other, p in places.items()})
-            for token, places in zip(said.token_ids, said.logprobs, strict=True)
+            for token, places in zip(completion.token_ids, completion.logprobs, strict=True)
         )
 
 

@@ -87,13 +87,13 @@ def parse_group(text: str) -> dict[int, tuple[str, str, str]]:
 
     Lines of another form are left out, and so is a question with two different lines.
     """
-    found: dict[int, tuple[str, str, str]] = {}
+    findings: dict[int, tuple[str, str, str]] = {}
     ambiguous: set[int] = set()
     for line in text.splitlines():
         fields = [part.strip() for part in line.strip().strip("|").split("|")]
         number = re.fullmatch(r"[-*]?\s*(\d{1,3})[.)]?", fields[0])
         if len(fields) == 4 and number is not None:
             finding = (fields[1], fields[2], fields[3])
-            if found.setdefault(int(number[1]), finding) != finding:
+            if findings.setdefault(int(number[1]), finding) != finding:
                 ambiguous.add(int(number[1]))
-    return {number: finding for number, finding in found.items() if number not in ambiguous}
+    return {number: finding for number, finding in findings.items() if number not in ambiguous}

@@ -57,11 +57,11 @@ class Direct:
 
     def answer(self, item: EvaluationItem, scores: Mapping[str, float | None], explanation: str | None) -> str:
         """What a student learns to say: the nearest level of each score on 0 to 10, N/A for null."""
-        said = {
+        levels = {
             name.replace("_", " "): N_A if scores.get(name) is None else self.wording.level(float(scores[name]))  # type: ignore[arg-type]
             for name in _ordered(item)
         }
-        return self.wording.render("direct_answer", scores=said, explanation=explanation)
+        return self.wording.render("direct_answer", scores=levels, explanation=explanation)
 
     def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
         """The score of each dimension; what is not in its place is unparsed."""
@@ -111,8 +111,8 @@ def _stated(line: str, dimension: str) -> tuple[str, tuple[str, ...]] | None:
     if rest == dimension:
         return word, ()
     plain, name = re.sub(r"\*\*|__|`", "", line).strip(" -*\t"), re.escape(dimension)
-    found = re.fullmatch(rf"(.+?)[\s:=-]+{name}|{name}\s*[:=-]\s*(.+)", plain, re.IGNORECASE)
-    return None if found is None else (found[1] or found[2], ("a line in another form",))
+    match = re.fullmatch(rf"(.+?)[\s:=-]+{name}|{name}\s*[:=-]\s*(.+)", plain, re.IGNORECASE)
+    return None if match is None else (match[1] or match[2], ("a line in another form",))
 
 
 def _ordered(item: EvaluationItem) -> list[str]:

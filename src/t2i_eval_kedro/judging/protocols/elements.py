@@ -91,8 +91,8 @@ def probability_of_yes(answer: Answer | None, wording: Wording) -> float | Score
     if answer.probabilities:
         value = wording.vocabulary(YES_NO).expectation(answer.probabilities)
         return Score(None, UNPARSED, answer.text) if value is None else value / 10
-    said = yes_or_no(answer.text)
-    return Score(None, UNPARSED, answer.text) if said is None else float(said)
+    yes = yes_or_no(answer.text)
+    return Score(None, UNPARSED, answer.text) if yes is None else float(yes)
 
 
 def mean_score(elements: Mapping[str, Score], answers: Mapping[str, Answer]) -> Score:

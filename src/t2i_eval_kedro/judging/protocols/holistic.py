@@ -82,5 +82,5 @@ class Holistic:
             for score in (consistency, quality):
                 if score.status == status:
                     return Score(None, status, score.explanation)
-        said = " ".join(filter(None, (consistency.explanation, quality.explanation)))
-        return Score(math.sqrt((consistency.value or 0) * (quality.value or 0)), OK, said or None)
+        explanation = " ".join(filter(None, (consistency.explanation, quality.explanation)))
+        return Score(math.sqrt((consistency.value or 0) * (quality.value or 0)), OK, explanation or None)

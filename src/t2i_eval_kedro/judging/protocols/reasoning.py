@@ -48,10 +48,10 @@ def parse_reasoned(text: str, *, pair: bool = False) -> Reasoned | None:
     """
     if len(text) > MAX_CHARACTERS or len(_TAG.findall(text)) != 4:
         return None
-    found = _GRAMMAR.fullmatch(text)
-    if found is None:
+    match = _GRAMMAR.fullmatch(text)
+    if match is None:
         return None
-    stated = found[2].strip()
+    stated = match[2].strip()
     if pair:
         try:
             pairs = json.loads(stated, object_pairs_hook=list)
@@ -63,7 +63,7 @@ def parse_reasoned(text: str, *, pair: bool = False) -> Reasoned | None:
     else:
         values = [number_on_scale(stated, 0, 10) if _NUMBER.fullmatch(stated) else None]
     scores = tuple(value for value in values if value is not None)
-    return Reasoned(found[1].strip(), scores) if len(scores) == len(values) else None
+    return Reasoned(match[1].strip(), scores) if len(scores) == len(values) else None
 
 
 class Reasoning:

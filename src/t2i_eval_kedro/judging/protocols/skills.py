@@ -91,17 +91,17 @@ class Skills:
         return Verdict(scores, elements=elements)
 
     def _aspect(self, aspect: str, scores: Mapping[str, Score], slots: Answer | None) -> Score:
-        own = {name: score for name, score in scores.items() if name in SKILLS and SKILLS[name].aspect == aspect}
+        of_aspect = {name: score for name, score in scores.items() if name in SKILLS and SKILLS[name].aspect == aspect}
         for status in (FAILED, UNPARSED):
-            lacking = [name for name, score in own.items() if score.status == status]
+            lacking = [name for name, score in of_aspect.items() if score.status == status]
             if lacking:
                 return Score(None, status, f"no answer about {', '.join(lacking)}")
-        if aspect == ALIGNMENT and slots is not None and not own:
+        if aspect == ALIGNMENT and slots is not None and not of_aspect:
             if slots.status != OK:
                 return Score(None, FAILED, slots.text)
             if parse_slots(slots.text) is None:
                 return Score(None, UNPARSED, slots.text)
-        values = [score.value for score in own.values() if score.value is not None]
+        values = [score.value for score in of_aspect.values() if score.value is not None]
         return Score(sum(values) / len(values), OK) if values else Score.not_applicable(f"no skill of {aspect} applies")
 
     def _slots(self, item: EvaluationItem) -> Request:
@@ -138,17 +138,17 @@ def parse_slots(text: str) -> dict[str, str] | None:
 
     ``None`` where a skill has no line or two different ones.
     """
-    found: dict[str, str] = {}
+    slots: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, content = re.sub(r"[*_`]", "", line).strip(" -\t").partition(":")
         skill = f"{ALIGNMENT}/{name.strip().capitalize()}"
         if colon and skill in SKILLS:
             content = re.sub(r"\s+", " ", content).strip(" ;.")
-            if found.setdefault(skill, content) != content:
+            if slots.setdefault(skill, content) != content:
                 return None
-    if len(found) != sum(skill.aspect == ALIGNMENT for skill in SKILLS.values()):
+    if len(slots) != sum(skill.aspect == ALIGNMENT for skill in SKILLS.values()):
         return None
-    return {skill: content for skill, content in found.items() if content.lower() not in _NONE}
+    return {skill: content for skill, content in slots.items() if content.lower() not in _NONE}
 
 
 def read_option(answer: Answer | None, skill: str) -> Score:

@@ -71,7 +71,7 @@ def judge_held_out(
         from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend
 
         similarity = SimilarityBackend(judging.similarity, images)
-    said = judge_items(
+    judgement = judge_items(
         held_out,
         backend,
         wording,
@@ -84,7 +84,7 @@ def judge_held_out(
         elsewhere=elsewhere,
         chunk_size=judging.batch_size,
     )
-    return said.scores, said.transcripts, said.element_scores
+    return judgement.scores, judgement.transcripts, judgement.element_scores
 
 
 def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:

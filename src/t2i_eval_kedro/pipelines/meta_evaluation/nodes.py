@@ -171,9 +171,9 @@ def diagnose(
     )
 
     held_out = in_fold(items, splits, settings.fold)
-    said = schema.TRANSCRIPTS.check(pd.concat(transcripts.values(), ignore_index=True))
+    all_transcripts = schema.TRANSCRIPTS.check(pd.concat(transcripts.values(), ignore_index=True))
     wording = judging.load_wording(load_templates(prompts))
-    chain = chain_table(said, held_out, ratings, elements, element_ratings, wording)
+    chain = chain_table(all_transcripts, held_out, ratings, elements, element_ratings, wording)
     answered = pd.concat([element_scores, chain.pop("element_scores")], ignore_index=True)
     kept = kept_or_forgotten(
         held_out, elements, element_ratings, answered, STAGES, settings.n_resamples, settings.confidence, settings.seed

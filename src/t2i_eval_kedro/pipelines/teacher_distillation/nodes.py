@@ -43,11 +43,11 @@ def ask_teacher(
         log.info("The teacher is human: examples are made from people's mean scores.")
         return schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
-    said, costs = teachers.ask_teacher(
+    judgement, costs = teachers.ask_teacher(
         kind, teacher, Material(in_use(items, splits), images, recorded, answers, key), wording, phrases_of(card)
     )
     answers.close()
-    return said.transcripts, said.scores, costs
+    return judgement.transcripts, judgement.scores, costs
 
 
 def first_run(table: pd.DataFrame) -> pd.DataFrame:

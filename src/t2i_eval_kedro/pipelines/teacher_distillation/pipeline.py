@@ -10,7 +10,7 @@ from t2i_eval_kedro.pipelines.teacher_distillation import nodes
 
 def create_pipeline() -> Pipeline:
     """Items -> the teacher's transcripts, scores and account -> examples and checks."""
-    said = {"transcripts": "teacher_transcripts", "scores": "teacher_scores"}
+    given = {"transcripts": "teacher_transcripts", "scores": "teacher_scores"}
     return pipeline(
         [
             node(
@@ -42,7 +42,7 @@ def create_pipeline() -> Pipeline:
                     "params:judging",
                     card="data_card",
                     settings="params:examples",
-                    **said,
+                    **given,
                 ),
                 outputs="examples",
                 name="build_examples",
@@ -57,7 +57,7 @@ def create_pipeline() -> Pipeline:
                     "examples",
                     "prompts",
                     "params:judging",
-                    **said,
+                    **given,
                 ),
                 outputs="teacher_checks",
                 name="check_teacher",
