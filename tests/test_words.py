@@ -46,8 +46,10 @@ ONE_PLACE = {
 """Statuses, steps and tasks by the module that defines them; nothing else spells them."""
 SPELLED_ELSEWHERE = {
     ("judging/backends/batch.py", "failed"),  # a state of OpenAI's batches
-    ("training/grpo.py", "unparsed"),  # a column of the training curve
-    ("reporting/figures.py", "unparsed"),  # the same column
+    ("reporting/figures.py", "unparsed"),  # a column of the training curve
+    ("benchmarks/readers/evalalign.py", "not_applicable"),  # a kind of data issue
+    ("training/settings.py", "conversation"),  # values of the setting examples.tasks
+    ("training/recipes.py", "conversation"),
     ("summary_keys.py", "not_applicable"),  # keys of two releases
 }
 

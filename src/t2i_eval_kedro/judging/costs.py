@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Request
 from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
+from t2i_eval_kedro.schema import FAILED
 
 MILLION = 1_000_000
 BYTES_A_TOKEN = 4.0  # of English text, on average; a token is never less than one byte
@@ -115,7 +116,7 @@ def usage_totals(records: Iterable[Mapping[str, Any]], prices: PriceTable) -> Us
     total = UsageTotals()
     for record in records:
         answer = record["answer"]
-        total.add(str(record["identity"].get("model")), answer["usage"], prices, failed=answer["status"] == "failed")
+        total.add(str(record["identity"].get("model")), answer["usage"], prices, failed=answer["status"] == FAILED)
     return total
 
 

@@ -120,7 +120,7 @@ def _report(evaluator: str, verdicts: Sequence[Verdict]) -> None:
                 evaluator,
                 reasons.total(),
                 len(scores),
-                "failed" if status == FAILED else "could not be read",
+                FAILED if status == FAILED else "could not be read",
                 count,
                 " ".join(often.split()),
             )

@@ -20,7 +20,7 @@ from t2i_eval_kedro.reporting.inputs import (
     role,
     statistic_label,
 )
-from t2i_eval_kedro.schema import BASE, GRPO, SFT
+from t2i_eval_kedro.schema import BASE, GRPO, OK, SFT
 
 FEW_PROMPTS = 30  # below this a percentile bootstrap over prompts is itself uncertain
 WIDE_INTERVAL = 0.2
@@ -125,7 +125,7 @@ class ReportContext:
     def comparable(self, dimension: str | None = None) -> set[str]:
         """The evaluators that may be called best: no teacher that reads the truth, and none that left most items unscored."""
         counts = self.counts[(self.counts["dimension"] == (dimension or self.dimension)) & (self.counts["items"] > 0)]
-        sparse = counts.loc[counts["ok"] / counts["items"] < LEAST_COVERAGE, "evaluator"]
+        sparse = counts.loc[counts[OK] / counts["items"] < LEAST_COVERAGE, "evaluator"]
         oracles = {name for name in self.agreement["evaluator"] if self.synthetic and name.split("_")[0] == "teacher"}
         return set(self.agreement["evaluator"]) - set(sparse) - oracles
 
@@ -408,7 +408,7 @@ def _limits_of_differences(about: ReportContext) -> list[str]:
 
 def _limits_of_answers(about: ReportContext) -> list[str]:
     counts = about.counts[(about.counts["dimension"] == about.dimension) & (about.counts["items"] > 0)]
-    shares = {str(row["evaluator"]): 1 - row["ok"] / row["items"] for row in counts.to_dict("records")}
+    shares = {str(row["evaluator"]): 1 - row[OK] / row["items"] for row in counts.to_dict("records")}
     poor = sorted(((share, name) for name, share in shares.items() if share > 0.005), reverse=True)
     if not poor:
         return []

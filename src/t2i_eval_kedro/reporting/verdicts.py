@@ -14,6 +14,7 @@ from rich.text import Text
 
 from t2i_eval_kedro.reporting.gallery import Picture
 from t2i_eval_kedro.reporting.pages import environment
+from t2i_eval_kedro.schema import OK
 
 SHOWN = 20
 """Of more verdicts than this, the first and last are shown."""
@@ -69,10 +70,8 @@ def _shown(count: int) -> tuple[int, int]:
 
 def _row(verdict: Mapping[str, Any]) -> dict[str, Any]:
     scores = {one["dimension"]: one["score"] for one in verdict["scores"]}
-    reason = next(
-        (one["explanation"] for one in verdict["scores"] if one["status"] != "ok" and one["explanation"]), None
-    )
-    status = verdict["status"] if verdict["status"] == "ok" or not reason else f"{verdict['status']}: {reason}"
+    reason = next((one["explanation"] for one in verdict["scores"] if one["status"] != OK and one["explanation"]), None)
+    status = verdict["status"] if verdict["status"] == OK or not reason else f"{verdict['status']}: {reason}"
     return {"image": Path(verdict["image"]).name, "prompt": verdict["prompt"], **scores, "status": status}
 
 

@@ -409,5 +409,5 @@ def _logprob(token: Token, n: int) -> dict[str, Any]:
         # A token that is part of a character only has no text, and OpenAI's null where there are no bytes to tell.
         return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
 
-    likeliest = list(token.top.items())[:n]
-    return entry(token.text, token.logprob) | {"top_logprobs": [entry(*one) for one in likeliest]}
+    top_tokens = list(token.top.items())[:n]
+    return entry(token.text, token.logprob) | {"top_logprobs": [entry(*one) for one in top_tokens]}

@@ -197,7 +197,7 @@ def _pick(values: Sequence[T], rng: np.random.Generator) -> T:
     return values[int(rng.integers(len(values)))]
 
 
-def _subject(scene: Scene, rng: np.random.Generator, absent: float = 0.12) -> tuple[str, Group | None]:
+def _asked_shape(scene: Scene, rng: np.random.Generator, absent: float = 0.12) -> tuple[str, Group | None]:
     """A shape to ask about, and its group, or None in a share ``absent`` of the cases."""
     if rng.random() < absent:
         return _pick([shape for shape in SHAPES if scene.find(shape) is None], rng), None
@@ -206,17 +206,17 @@ def _subject(scene: Scene, rng: np.random.Generator, absent: float = 0.12) -> tu
 
 
 def _color(shown: Shown, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(shown.scene, rng)
+    shape, group = _asked_shape(shown.scene, rng)
     return Pair(f"what color is the {shape} ?", group.color if group else f"no {shape}")
 
 
 def _size(shown: Shown, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(shown.scene, rng)
+    shape, group = _asked_shape(shown.scene, rng)
     return Pair(f"what size is the {shape} ?", group.size if group else f"no {shape}")
 
 
 def _count(shown: Shown, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(shown.scene, rng)
+    shape, group = _asked_shape(shown.scene, rng)
     return Pair(f"how many {plural(shape)} are there ?", NUMBERS[group.count - 1] if group else "none")
 
 
@@ -227,7 +227,7 @@ def _shape(shown: Shown, rng: np.random.Generator) -> Pair:
 
 
 def _position(shown: Shown, rng: np.random.Generator) -> Pair:
-    shape, group = _subject(shown.scene, rng)
+    shape, group = _asked_shape(shown.scene, rng)
     return Pair(f"where is the {shape} ?", QUADRANTS[group.quadrant] if group else f"no {shape}")
 
 
@@ -266,11 +266,11 @@ def yes_no(shown: Shown, skill: str, rng: np.random.Generator) -> Pair | None:
         return _yes_no_relation(scene, rng)
     truthful = bool(rng.random() < 0.5)
     if skill in ("object", "absent"):
-        shape, group = _subject(scene, rng, 0.5)
+        shape, group = _asked_shape(scene, rng, 0.5)
         return Pair(
             f"is there {'a' if skill == 'object' else 'no'} {shape} ?", _word((group is None) != (skill == "object"))
         )
-    shape, group = _subject(scene, rng, 0.0 if truthful else 0.25)
+    shape, group = _asked_shape(scene, rng, 0.0 if truthful else 0.25)
     if skill == "not_color":
         stated = (
             str(other_value("color", group.color, rng))

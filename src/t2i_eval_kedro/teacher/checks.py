@@ -75,7 +75,7 @@ def answers_by_task(transcripts: pd.DataFrame, wording: Wording) -> list[Record]
             _kind(str(task), str(answer), str(status), wording)
             for answer, status in zip(some["answer"], some["status"], strict=True)
         ]
-        names = ("readable", "unparsed", REFUSED, TRUNCATED, MALFORMED, "not given")
+        names = ("readable", schema.UNPARSED, REFUSED, TRUNCATED, MALFORMED, "not given")
         rows.append({"task": task, "asked": len(kinds)} | {name: kinds.count(name) / len(kinds) for name in names})
     return rows
 
@@ -84,9 +84,9 @@ def _kind(task: str, answer: str, status: str, wording: Wording) -> str:
     if status != schema.OK:
         return next((kind for kind in (REFUSED, TRUNCATED, MALFORMED) if answer.startswith(kind)), "not given")
     if task == EXTRACT:
-        return "readable" if parse_questions(answer) else "unparsed"
+        return "readable" if parse_questions(answer) else schema.UNPARSED
     if is_score_task(task):
-        return "unparsed" if parse_score(Answer(answer), wording).status == schema.UNPARSED else "readable"
+        return schema.UNPARSED if parse_score(Answer(answer), wording).status == schema.UNPARSED else "readable"
     return "readable"
 
 

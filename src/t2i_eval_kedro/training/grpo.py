@@ -19,6 +19,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
 from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import data_hash, grpo_dataset
@@ -42,7 +43,7 @@ CURVE = (
     "best_constant_reward",
     "zero_variance_groups",
     "distinct_scores",
-    "unparsed",
+    UNPARSED,
     "completion_length",
     "loss",
     "learning_rate",
@@ -188,7 +189,7 @@ def _reward_functions(
             if logs:
                 groups = [set(answers.scores[group]) - {None} for group in answers.groups()]
                 log_metric("distinct_scores", sum(map(len, groups)) / len(groups))
-                log_metric("unparsed", sum(score is None for score in answers.scores) / len(answers.scores))
+                log_metric(UNPARSED, sum(score is None for score in answers.scores) / len(answers.scores))
             return list(reward(answers))
 
         function.__name__ = name
@@ -212,7 +213,7 @@ def _curve(history: list[dict[str, Any]], constant: float, names: Iterable[str])
             "best_constant_reward": constant,
             "zero_variance_groups": entry["frac_reward_zero_std"],
             "distinct_scores": entry["distinct_scores"],
-            "unparsed": entry["unparsed"],
+            UNPARSED: entry[UNPARSED],
             "completion_length": entry["completions/mean_length"],
             "loss": entry.get("loss"),  # the last row has none where a run ends before its first row
             "learning_rate": entry.get("learning_rate"),

@@ -235,15 +235,15 @@ class TransformersBackend:
             logits, n_tokens = self._first_logits(batch)
             return self._distributions(batch, logits.float(), n_tokens)
         n_top = batch.requests[0].top_logprobs
-        likeliest = TopLogprobsProcessor(n_top) if n_top else None
-        generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens, likeliest)
+        top_tokens = TopLogprobsProcessor(n_top) if n_top else None
+        generated, _, n_tokens = self._generate(batch, batch.requests[0].max_tokens, top_tokens)
         with self._processing:
             decoded = self.processor.batch_decode(generated, skip_special_tokens=True)
         return [
             Answer(
                 text=text.strip(),
                 usage={"prompt_tokens": n, "completion_tokens": m},
-                tokens=likeliest.tokens(row, ids[:m], self.processor.tokenizer) if likeliest else (),
+                tokens=top_tokens.tokens(row, ids[:m], self.processor.tokenizer) if top_tokens else (),
             )
             for row, (text, ids, n, m) in enumerate(
                 zip(decoded, generated.tolist(), n_tokens, self._answer_lengths(generated), strict=True)
@@ -312,7 +312,7 @@ class TransformersBackend:
         return self._whole.get_output_embeddings()(hidden[row, column]), _lengths(batch.shared)
 
     def _generate(
-        self, batch: _Batch, max_tokens: int, likeliest: TopLogprobsProcessor | None = None
+        self, batch: _Batch, max_tokens: int, top_tokens: TopLogprobsProcessor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """The tokens of each answer, (N, up to ``max_tokens``), the logits of the first, and the length of each request."""
         if batch.shared is None:
@@ -324,7 +324,7 @@ class TransformersBackend:
             past_key_values=cache,
             do_sample=False,
             repetition_penalty=1.0,  # a penalty that a model comes with would fall on the levels that a request names
-            logits_processor=[likeliest] if likeliest else None,
+            logits_processor=[top_tokens] if top_tokens else None,
             max_new_tokens=max_tokens,
             output_logits=max_tokens == 1,
             return_dict_in_generate=True,

@@ -200,10 +200,12 @@ class Decomposed:
         ]
         context: dict[str, object] = {"prompt": item.prompt, "aspect": aspect, "findings": findings}
         if f"{base}/{EXPLAIN}" not in answers:
-            return self._request(item, f"{base}/{EXPLAIN}", explanation_task(SUMMARY), aspect, "summary_1", context)
+            return self._request(
+                item, f"{base}/{EXPLAIN}", explanation_task(SUMMARY), aspect, explanation_task(SUMMARY), context
+            )
         if f"{base}/{SCORE}" not in answers:
             context["explanation"] = answers[f"{base}/{EXPLAIN}"].text
-            return self._request(item, f"{base}/{SCORE}", score_task(SUMMARY), aspect, "summary_2", context)
+            return self._request(item, f"{base}/{SCORE}", score_task(SUMMARY), aspect, score_task(SUMMARY), context)
         return None
 
     def _next_of_merge(

@@ -23,7 +23,7 @@ from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
 from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
-from t2i_eval_kedro.steps import ASPECTS, OVERALL, YES_NO
+from t2i_eval_kedro.steps import ASPECTS, CONVERSATION, OVERALL, YES_NO
 
 
 class ProtocolOptions(BaseModel):
@@ -105,7 +105,7 @@ PROTOCOLS: Mapping[str, Entry] = {
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
-    "conversation": Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
+    CONVERSATION: Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
     "direct": Entry(lambda wording, options: Direct(wording, reading=options.score_reading)),
     "direct_levels": Entry(
         lambda wording, options: DirectLevels(wording, reading=options.score_reading),
