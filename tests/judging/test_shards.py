@@ -23,10 +23,9 @@ from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Request, Wording
-from t2i_eval_kedro.judging.shards import BatchImages, actors_for, judge_shards
+from t2i_eval_kedro.judging.shards import BatchImages, actors_for, judge_shards, on_ray
 from t2i_eval_kedro.models.loading import ImageSource as AnyImages
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.pipelines.judging.nodes import on_ray
 from t2i_eval_kedro.shapes.make import make_shapes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"

@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> None:
             raise T2IEvalError(f"'{name}' of adapter '{folder}' is not as it was written; train the adapter again.")
 
 
-class AdapterFolder(AbstractDataset[Path, Path | None]):
+class AdapterFolder(AbstractDataset[Path, Path]):
     """A folder that holds a trained adapter.
 
     Saving takes over a finished folder: it is moved into place in one step and is no longer where it was. Loading checks
@@ -68,19 +68,15 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
 
     Args:
         filepath: the folder.
-        optional: load None where there is no folder at all.
         metadata: kept for whoever reads the catalog.
     """
 
-    def __init__(self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
-        self._optional = optional
         self.metadata = metadata
 
-    def load(self) -> Path | None:
-        """The folder, or None where it may be absent and is."""
-        if self._optional and not self._folder.exists():
-            return None
+    def load(self) -> Path:
+        """The folder."""
         check_folder(self._folder)
         return self._folder
 
@@ -97,7 +93,7 @@ class AdapterFolder(AbstractDataset[Path, Path | None]):
         return (self._folder / MANIFEST).is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder), "optional": self._optional}
+        return {"filepath": str(self._folder)}
 
 
 class TrainingFolder(AbstractDataset[None, Path]):

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from socket import gethostname
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,7 +23,11 @@ from t2i_eval_kedro.datasets.image_store import ImageStore, decode
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.evaluators import Elsewhere, JudgingSettings
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
+from t2i_eval_kedro.models import loading
+from t2i_eval_kedro.models.settings import ModelSettings
 
 _TABLES = {"scores": schema.SCORES, "transcripts": schema.TRANSCRIPTS, "element_scores": schema.ELEMENT_SCORES}
 
@@ -38,6 +45,44 @@ class BatchImages:
     def image(self, key: str) -> Image:
         """The image as RGB; raises KeyError."""
         return decode(self.data[key])
+
+
+def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
+    """What lets actors judge, each with a model of its own, as ``judging.ray_workers`` says.
+
+    Actors of other machines find everything by absolute paths, so the machines share a file system. The answers of each machine are
+    in a file of its own, because SQLite's is not safe between machines.
+    """
+    path = loading.model_folder(model.model)
+    make_backend = partial(
+        _on_actor,
+        model=model if path is None else model.model_copy(update={"model": str(path.resolve())}),
+        adapter=adapter and adapter.resolve(),
+        judging=judging.model_copy(
+            update={"answers": judging.answers and str(Path(judging.answers).resolve()), "ray_workers": 0}
+        ),
+    )
+
+    def judge_elsewhere(items: Sequence[EvaluationItem], protocol: Protocol, judge: str) -> Judgement:
+        return judge_shards(
+            items,
+            images,
+            protocol,
+            make_backend,
+            name=judge,
+            workers=judging.ray_workers,
+            batch_size=judging.batch_size,
+        )
+
+    return judge_elsewhere
+
+
+def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None, judging: JudgingSettings) -> Backend:
+    """The backend of one actor, on the machine where it is."""
+    if judging.answers is not None:
+        answers = Path(judging.answers)
+        judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
+    return cache_answers(open_backend(model, adapter, images, judging), model, adapter, images, judging)
 
 
 def judge_shards(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from socket import gethostname
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging import shards
 from t2i_eval_kedro.judging.backends.base import Backend
-from t2i_eval_kedro.judging.engine import Judgement
 from t2i_eval_kedro.judging.evaluators import (
     Elsewhere,
     JudgingSettings,
@@ -23,14 +21,9 @@ from t2i_eval_kedro.judging.evaluators import (
     phrases_of,
 )
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
-from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of
-from t2i_eval_kedro.models import loading
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import BASE
-
-if TYPE_CHECKING:
-    from t2i_eval_kedro.judging.shards import BatchImages
 
 
 def judge_held_out(
@@ -61,7 +54,7 @@ def judge_held_out(
     backend: Backend | None = None
     elsewhere: Elsewhere | None = None
     if judging.ray_workers:
-        elsewhere = on_ray(model, adapter, images, judging)
+        elsewhere = shards.on_ray(model, adapter, images, judging)
     else:
         local = open_backend(model, adapter, images, judging)
         local.require_tokens(candidate_tokens_of(judging.protocols, wording, judging.options))
@@ -85,46 +78,6 @@ def judge_held_out(
         chunk_size=judging.batch_size,
     )
     return judgement.scores, judgement.transcripts, judgement.element_scores
-
-
-def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judging: JudgingSettings) -> Elsewhere:
-    """What lets actors judge, each with a model of its own, as ``judging.ray_workers`` says.
-
-    Actors of other machines find everything by absolute paths, so the machines share a file system. The answers of each machine are
-    in a file of its own, because SQLite's is not safe between machines.
-    """
-    from t2i_eval_kedro.judging.shards import judge_shards  # Ray is an extra, and slow to import
-
-    path = loading.model_folder(model.model)
-    make_backend = partial(
-        _on_actor,
-        model=model if path is None else model.model_copy(update={"model": str(path.resolve())}),
-        adapter=adapter and adapter.resolve(),
-        judging=judging.model_copy(
-            update={"answers": judging.answers and str(Path(judging.answers).resolve()), "ray_workers": 0}
-        ),
-    )
-
-    def judge(items: Sequence[EvaluationItem], protocol: Protocol, judge: str) -> Judgement:
-        return judge_shards(
-            items,
-            images,
-            protocol,
-            make_backend,
-            name=judge,
-            workers=judging.ray_workers,
-            batch_size=judging.batch_size,
-        )
-
-    return judge
-
-
-def _on_actor(images: BatchImages, *, model: ModelSettings, adapter: Path | None, judging: JudgingSettings) -> Backend:
-    """The backend of one actor, on the machine where it is."""
-    if judging.answers is not None:
-        answers = Path(judging.answers)
-        judging = judging.model_copy(update={"answers": str(answers.with_stem(f"{answers.stem}_{gethostname()}"))})
-    return cache_answers(open_backend(model, adapter, images, judging), model, adapter, images, judging)
 
 
 def data_note(card: Mapping[str, Any]) -> str:
