@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.abc
@@ -30,10 +31,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numba
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -55,13 +58,12 @@ PRELOADED = (
     "pandas",
     "scipy.stats",
     "scipy.optimize",
-    "numba",
     "PIL.Image",
     "pydantic",
     "torch",
     "jinja2",
 )
-SLOWER = 10  # times the processor time without the change, and half a minute; a busy machine kills no mutant
+SLOWER = 10  # times the processor time without the change, and two minutes; a busy machine kills no mutant
 # No shrinking: that a test fails is all that counts. The same examples each time.
 hypothesis.settings.register_profile(
     "mutants", deadline=None, database=None, derandomize=True,
@@ -174,50 +176,77 @@ class Reach:
         }
 
 
-def reach(out: Path) -> dict[str, Any]:
-    """The lines that each test runs and the seconds that it takes, kept beside the results; every test passes without a change."""
+def reach(out: Path, numba_cache: Path) -> dict[str, Any]:
+    """The lines that each test runs, the seconds that it takes, and the libraries that were imported, kept beside the results.
+
+    Raises:
+        SystemExit: a test fails without any change.
+    """
     kept = out.with_suffix(".reach.json")
     if not kept.exists():
         child = os.fork()
         if child == 0:
+            numba.config.CACHE_DIR = str(numba_cache)
             plugin = Reach()
             status = pytest.main([*QUIET, *sorted({test for tests in COVERED.values() for test in tests})], [plugin])
-            kept.write_text(json.dumps({"lines": plugin.lines(), "seconds": plugin.seconds}))
             # A name that pytest cannot find again would count as a kill.
-            os._exit(int(status or pytest.main([*QUIET, "--collect-only", *plugin.seconds])))
+            status = status or pytest.main([*QUIET, "--collect-only", *plugin.seconds])
+            libraries = [name for name in sys.modules if not name.startswith(("t2i_eval_kedro", "test", "_"))]
+            kept.write_text(
+                json.dumps({"lines": plugin.lines(), "seconds": plugin.seconds, "libraries": sorted(libraries)})
+            )
+            os._exit(int(status))
         _, status = os.waitpid(child, 0)
         if status:
             kept.unlink(missing_ok=True)
             raise SystemExit("A test fails without any change; see above.")
-    return json.loads(kept.read_text())
+    known: dict[str, Any] = json.loads(kept.read_text())
+    return known
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a change is.
+
+    Attributes:
+        lines: lines of its module whose tests can notice it; empty where that is not known.
+        compiled: whether numba compiles it.
+    """
+
+    lines: tuple[int, ...]
+    compiled: bool
 
 
 @functools.cache
-def header_lines(path: Path, index: int) -> tuple[range, bool]:
-    """The lines of the statement that node ``index`` is in, without the body of a compound one; whether they run when called only."""
+def place_of(path: Path, index: int) -> Place:
+    """The place of node ``index`` of the module at ``path``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     target = next(node for i, node in enumerate(ast.walk(tree)) if i == index)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    statement = target
+    statement: ast.AST = target
     while not isinstance(statement, ast.stmt):
         statement = parents[statement]
+    function: ast.AST | None = statement
+    while function is not None and not isinstance(function, ast.FunctionDef):
+        function = parents.get(function)
+    if function is None:  # run on import
+        return Place((), compiled="numba" in path.read_text(encoding="utf-8"))
+    if any("jit" in ast.unparse(decorator) for decorator in function.decorator_list):
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == function.name]
+        return Place(tuple(node.lineno for node in calls), compiled=True)
+    if function is statement:  # a default: whatever runs the function
+        return Place(tuple(range(function.body[0].lineno, (function.end_lineno or 0) + 1)), compiled=False)
     body = getattr(statement, "body", None)
-    last = max(statement.lineno, body[0].lineno - 1) if isinstance(body, list) else statement.end_lineno
-    within: ast.AST | None = parents.get(statement)
-    while within is not None and not isinstance(within, ast.FunctionDef):
-        within = parents.get(within)
-    compiled = within is not None and any("jit" in ast.unparse(decorator) for decorator in within.decorator_list)
-    default = isinstance(statement, ast.FunctionDef | ast.ClassDef)
-    return range(statement.lineno, (last or statement.lineno) + 1), within is not None and not compiled and not default
+    last = body[0].lineno - 1 if isinstance(body, list) else statement.end_lineno or 0
+    return Place(tuple(range(statement.lineno, max(last, statement.lineno) + 1)), compiled=False)
 
 
-def tests_for(path: Path, index: int, covering: tuple[str, ...], known: dict[str, Any]) -> list[str]:
-    """The tests that can notice a change of node ``index``: the module's own file first, each group from the quickest."""
+def tests_for(path: Path, place: Place, covering: tuple[str, ...], known: dict[str, Any]) -> list[str]:
+    """The tests that can notice a change at ``place``: the module's own file first, each group from the quickest."""
     seconds = known["seconds"]
     lines = known["lines"].get(str(path.relative_to(PACKAGE)), {})
-    place, traced = header_lines(path, index)
-    if traced:
-        chosen = {test for line in place for test in lines.get(str(line), [])}
+    if place.lines:
+        chosen = {test for line in place.lines for test in lines.get(str(line), [])}
     else:
         touching = {test for tests in lines.values() for test in tests}
         chosen = touching | {test for test in seconds if test.startswith(covering)}
@@ -225,21 +254,22 @@ def tests_for(path: Path, index: int, covering: tuple[str, ...], known: dict[str
     return sorted(chosen, key=lambda test: (mirrored not in test, seconds[test]))
 
 
-def killed(path: Path, source: str, tests: list[str], seconds: float) -> bool:
-    """Whether the ``tests``, which take ``seconds`` without a change, notice that the module at ``path`` has another ``source``."""
-    if not tests:
-        return False
-    # Numba keys its cache by file, and would run the code that was not changed.
-    cache = tempfile.mkdtemp() if "numba" in source else None
+def killed(path: Path, source: str, tests: list[str], seconds: float, numba_cache: Path) -> bool:
+    """Whether the ``tests`` notice that the module at ``path`` has another ``source``.
+
+    Args:
+        path: the module that is changed.
+        source: its text after the change.
+        tests: names of tests, in the order in which they are run.
+        seconds: processor time that they take without a change.
+        numba_cache: folder of compiled functions; none of it belongs to code that was changed.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
-        limit = int(30 + SLOWER * seconds + (90 if cache else 0))
+        limit = int(120 + SLOWER * seconds)  # numba compiles within it
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        if cache:
-            import numba
-
-            numba.config.CACHE_DIR = cache
+        numba.config.CACHE_DIR = str(numba_cache)
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
@@ -251,8 +281,6 @@ def killed(path: Path, source: str, tests: list[str], seconds: float) -> bool:
             by_file.setdefault(test.split("::")[0], []).append(test)
         os._exit(int(any(pytest.main(["-x", *QUIET, *group]) for group in by_file.values())))
     _, status = os.waitpid(child, 0)
-    if cache:
-        shutil.rmtree(cache, ignore_errors=True)
     return status != 0
 
 
@@ -276,25 +304,26 @@ def main() -> None:
     chosen = random.Random(given.seed).sample(every, min(given.sample, len(every)))
     lines = given.out.read_text().splitlines() if given.out.exists() else []
     known = {entry["mutant"]: entry["killed"] for entry in map(json.loads, lines)}
-    reached = reach(given.out)
-    for name, module, *place in chosen:
+    compiled = given.out.with_suffix(".numba")
+    reached = reach(given.out, compiled)
+    for library in reached["libraries"]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(library)
+    for name, module, index, number in chosen:
         if name in known and (known[name] or not given.again):
             continue
         start = time.monotonic()
-        tests = tests_for(module, place[0], tests_of[module], reached)
-        known[name] = killed(module, mutated(module, *place), tests, sum(reached["seconds"][test] for test in tests))
+        place = place_of(module, index)
+        tests = tests_for(module, place, tests_of[module], reached)
+        seconds = sum(reached["seconds"][test] for test in tests)
+        with tempfile.TemporaryDirectory() as cache:
+            if place.compiled:  # numba's cache goes by file, so it would run the code that was not changed
+                shutil.copytree(compiled, cache, ignore=shutil.ignore_patterns(f"{module.stem}.*"), dirs_exist_ok=True)
+            numba_cache = Path(cache) if place.compiled else compiled
+            known[name] = bool(tests) and killed(module, mutated(module, index, number), tests, seconds, numba_cache)
+        entry = {"mutant": name, "killed": known[name], "tests": len(tests), "seconds": round(time.monotonic() - start)}
         with given.out.open("a") as file:
-            file.write(
-                json.dumps(
-                    {
-                        "mutant": name,
-                        "killed": known[name],
-                        "tests": len(tests),
-                        "seconds": round(time.monotonic() - start),
-                    }
-                )
-                + "\n"
-            )
+            file.write(json.dumps(entry) + "\n")
     verdicts = [known[name] for name, *_ in chosen]
     print(
         f"{sum(verdicts)} of {len(verdicts)} mutants killed ({sum(verdicts) / len(verdicts):.1%}), of {len(every)} that there are"
