@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from t2i_eval_kedro.agreement.rated_items import Missing
     from t2i_eval_kedro.benchmarks.base import Benchmark
-    from t2i_eval_kedro.judging.backends.base import Backend
     from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge
     from t2i_eval_kedro.judging.project import Project
     from t2i_eval_kedro.reporting.agreement import Grouping
@@ -73,6 +72,7 @@ def load_judge(
         >>> judge.name
         'tiny_vlm'
     """
+    from t2i_eval_kedro.config import merge
     from t2i_eval_kedro.judging.judge import GivenImages
     from t2i_eval_kedro.judging.known_elements import read_elements
     from t2i_eval_kedro.judging.project import SIMILARITY, open_judge
@@ -83,7 +83,17 @@ def load_judge(
     judging: dict[str, Any] = {"answers": None if answers is None else str(answers)}
     chosen: dict[str, Any] = {"params": params or {}, "root": root, "judging": judging}
     if backend == "openai":
-        return _served(str(model), base_url, protocol, store, dimensions, known, **chosen)
+        return served_judge(
+            str(model),
+            base_url,
+            protocol=protocol,
+            images=store,
+            dimensions=dimensions,
+            elements=known,
+            params=merge({"judging": judging}, params or {}),
+            root=root,
+            keep_answers=answers is not None,
+        )
     if base_url is not None:
         raise T2IEvalError("base_url is the address of a server; give backend='openai' as well.")
     judging["backend"] = backend
@@ -258,50 +268,52 @@ def _judge_name(adapter: Path) -> str:
     return resolved.relative_to(models).as_posix() if resolved.is_relative_to(models) else resolved.name
 
 
-def _served(
+def served_judge(
     model: str,
     base_url: str | None,
-    protocol: str,
-    images: GivenImages,
-    dimensions: Mapping[str, str] | None,
-    elements: Elements | None,
     *,
-    params: Mapping[str, Any],
-    root: Path | None,
-    judging: Mapping[str, Any],
+    protocol: str,
+    images: GivenImages | None = None,
+    dimensions: Mapping[str, str] | None = None,
+    elements: Elements | None = None,
+    params: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+    keep_answers: bool = False,
+    references: bool = False,
 ) -> Judge:
-    """A judge behind a server that speaks OpenAI's API."""
-    import os
+    """A judge behind a server that speaks OpenAI's API; see :func:`load_judge`.
 
-    from pydantic import SecretStr
+    Args:
+        model: the name that the server knows.
+        base_url: the server's address; None for OpenAI's own, or for the one that ``params`` name.
+        protocol: name of a protocol.
+        images: where images are read; by default relative to the working folder.
+        dimensions: what is scored (name -> phrase).
+        elements: the parts of each prompt, where they are known.
+        params: parameters on top of neutral settings and the wording ``full``.
+        root: a Kedro project; None for the package's defaults.
+        keep_answers: whether every answer is kept in ``judging.answers`` of ``params`` or of the project.
+        references: whether reference images will be shown.
+    """
+    from t2i_eval_kedro.config import merge
+    from t2i_eval_kedro.judging.project import open_judge
 
-    from t2i_eval_kedro.datasets.answer_store import AnswerStore
-    from t2i_eval_kedro.judging.backends.openai import OpenAIBackend
-    from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
-    from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-    from t2i_eval_kedro.judging.judge import Judge
-    from t2i_eval_kedro.judging.project import validated
-    from t2i_eval_kedro.judging.protocols.registry import build
-
-    opened = _project(params=params, root=root, judging=judging).neutral(
-        {"judging": {"wording": "full"}} | dict(params)
-    )
-    server = {**opened.parameters["judging"]["server"], "model": model, "base_url": base_url}
-    settings = validated(OpenAISettings, server, "judging.server")
-    key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else "")
-    if not key:
-        raise T2IEvalError("OPENAI_API_KEY is not set; set it to the key of the server.")
-    keys = Keys(settings.identity, images.read)
-    backend: Backend = OpenAIBackend(settings, SecretStr(key), images.read, name=keys, section="judging.server")
-    if judging["answers"] is not None:
-        backend = CachedBackend(backend, AnswerStore(Path(judging["answers"])), keys)
-    return Judge(
+    server: dict[str, Any] = {"model": model} | ({} if base_url is None else {"base_url": base_url})
+    judging: dict[str, Any] = {"backend": "openai", "wording": "full", "server": server}
+    if root is None:
+        judging["answers"] = None
+    ours: dict[str, Any] = {"model": {"model": model}, "judging": judging}
+    opened = _project(params=params or {}, root=root, judging={}).neutral(merge(ours, params or {}))
+    return open_judge(
+        opened,
+        None,
         name=model,
-        protocol=build(protocol, opened.wording, opened.judging.options),
-        backend=backend,
+        protocol=protocol,
         images=images,
-        dimensions=opened.dimensions if dimensions is None else dimensions,
-        elements=elements or {},
+        dimensions=dimensions,
+        elements=elements,
+        keep_answers=keep_answers,
+        references=references,
     )
 
 

@@ -17,12 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 from kedro_project import ROOT, make_project
 from PIL import Image
 from pytest_httpserver import HTTPServer
 
+from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols import ChatMessage, Request
@@ -51,7 +55,7 @@ def served(folder: Path, *arguments: str) -> Iterator[openai.OpenAI]:
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
             yield client
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()
@@ -67,6 +71,48 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     with served(tmp_path_factory.mktemp("teacher"), "--teacher=simulated") as client:
         yield client
+
+
+def test_a_judge_behind_a_server_gives_the_scores_of_the_model_itself(base: openai.OpenAI, tmp_path: Path) -> None:
+    """``judge --backend openai`` asks a real server on loopback; its scores are those that the same model gives in this process."""
+    prompts = dict(zip(SHAPES.items["image"], SHAPES.items["prompt"], strict=True))
+    rows = ["prompt,image"]
+    for key in [key for key in IMAGES if key in prompts][:4]:
+        (tmp_path / key).write_bytes(IMAGES[key])
+        rows.append(f'"{prompts[key]}",{key}')
+    rows.append("a cube,none.png")
+    (tmp_path / "in.csv").write_text("\n".join(rows) + "\n")
+    model = base.models.list().data[0].id
+    chosen = {
+        "server": ["--backend=openai", f"--base-url={base.base_url}", f"--evaluator={model}"],
+        "here": ["--untrained", f"--evaluator={ROOT / 'data/06_models/tiny_vlm'}"],
+    }
+    scores = {}
+    for name, options in chosen.items():
+        out = tmp_path / f"{name}.csv"
+        given = [f"--csv={tmp_path / 'in.csv'}", f"--out={out}", "--params=judging.wording=compact", *options]
+        done = CliRunner().invoke(judge_images, given)
+        assert done.exit_code == 0, done.output
+        scores[name] = pd.read_csv(out)
+    assert list(scores["server"]["status"]) == list(scores["here"]["status"])
+    assert (scores["server"]["status"] == "ok").sum() == 4 * scores["server"]["dimension"].nunique()
+    # A server tells the probabilities of the 20 likeliest tokens alone, so the last digits differ.
+    np.testing.assert_allclose(scores["server"]["score"], scores["here"]["score"], atol=0.1)
+    assert scores["here"]["score"].std() > 0.1
+    assert set(scores["server"]["judge"]) == {model}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--backend=openai"], "--evaluator is the name"),
+        (["--base-url=http://127.0.0.1:1/v1", "--evaluator=m"], "give --backend openai"),
+    ],
+)
+def test_half_of_a_server_is_refused(options: list[str], said: str) -> None:
+    done = CliRunner().invoke(judge_images, ["--prompt=x", "--image=y.png", *options])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
 
 
 def data_url(data: bytes) -> str:

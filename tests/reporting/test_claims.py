@@ -16,15 +16,15 @@ MakePair = Callable[..., dict[str, object]]
 
 
 def supported(inputs: ReportInputs) -> str:
-    return " ".join(claims.may_conclude(claims.item(inputs), inputs))
+    return " ".join(claims.may_conclude(claims.report_context(inputs), inputs))
 
 
 def unsupported(inputs: ReportInputs) -> str:
-    return " ".join(claims.may_not_conclude(claims.item(inputs), inputs)).replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(claims.may_not_conclude(claims.report_context(inputs), inputs)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def headline(inputs: ReportInputs) -> str:
-    return claims.headline(claims.item(inputs)).replace("\N{NO-BREAK SPACE}", " ")
+    return claims.headline(claims.report_context(inputs)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_headline_names_the_trained_judge_even_where_another_is_higher(inputs: ReportInputs) -> None:
@@ -135,13 +135,13 @@ def test_an_evaluator_that_left_most_items_unscored_is_neither_named_nor_best(ma
     inputs = ReportInputs(summary=given, card={"synthetic": False})
     assert "agrees most with people’s overall ratings is whole" in headline(inputs)
     assert "least of the 2 is poor" in headline(inputs)
-    block = views.agreement(claims.item(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(claims.report_context(inputs), ["overall"], set())[0]["main"]
     assert [row["evaluator"] for row in block["rows"]] == ["whole", "poor", "sparse"]
     assert [row["best"][0] for row in block["rows"]] == [True, False, False]
 
 
 def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> None:
-    block = views.agreement(claims.item(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(claims.report_context(inputs), ["overall"], set())[0]["main"]
     assert {row["evaluator"]: row["best"][0] for row in block["rows"]} == {
         "sft": True,
         "falling_metric": False,
@@ -151,7 +151,9 @@ def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> Non
 
 
 def test_a_reversed_order_is_not_best(make_summary: MakeSummary) -> None:
-    block = views.agreement(claims.item(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set())[0]
+    block = views.agreement(
+        claims.report_context(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set()
+    )[0]
     assert not any(any(row["best"]) for row in block["main"]["rows"])
 
 
@@ -167,7 +169,7 @@ def test_a_difference_that_the_correction_does_not_keep_is_not_called_one(
     inputs = ReportInputs(summary=given)
     assert "1 of 3 paired differences" in supported(inputs)
     assert "a minus b" not in supported(inputs)
-    shown = {(row["a"], row["b"]): row["differs"] for row in views.differences(claims.item(inputs))["main"]}
+    shown = {(row["a"], row["b"]): row["differs"] for row in views.differences(claims.report_context(inputs))["main"]}
     assert shown == {("a", "b"): "not after correction", ("a", "c"): "yes", ("b", "c"): "no"}
 
 

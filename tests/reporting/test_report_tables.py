@@ -76,7 +76,7 @@ def test_means_leave_out_nulls_off_scale_ratings_and_failed_scores() -> None:
 def test_counts_that_are_alike_share_a_row(make_summary: Callable[..., dict[str, Any]]) -> None:
     given = make_summary(sft=0.7, base=0.1)
     given["counts"]["base"]["appearance"] = {"ok": 30, "unparsed": 6, "failed": 0, "not_applicable": 0}
-    rows = views.counts(claims.item(ReportInputs(summary=given)), ["sft", "base"])["rows"]
+    rows = views.counts(claims.report_context(ReportInputs(summary=given)), ["sft", "base"])["rows"]
     assert [(row["evaluator"], row["dimension"], row["ok"], row["items"]) for row in rows] == [
         ("sft", "all", 36, 36),
         ("base", "overall", 36, 36),
@@ -88,7 +88,7 @@ def test_the_best_rmse_is_the_lowest(make_summary: Callable[..., dict[str, Any]]
     given = make_summary(a=0.7, b=0.1)
     given["evaluators"]["a"]["overall"]["rmse"] = {"value": 1.0, "low": 0.9, "high": 1.1, "n": 36}
     given["evaluators"]["b"]["overall"]["rmse"] = {"value": 2.0, "low": 1.9, "high": 2.1, "n": 36}
-    block = views.agreement(claims.item(ReportInputs(summary=given)), ["overall"], set())[0]
+    block = views.agreement(claims.report_context(ReportInputs(summary=given)), ["overall"], set())[0]
     assert block["further"]["statistics"] == ["rmse"]
     assert {row["evaluator"]: row["best"] for row in block["further"]["rows"]} == {"a": [True], "b": [False]}
     assert {row["evaluator"]: row["best"] for row in block["main"]["rows"]} == {"a": [True] * 3, "b": [False] * 3}
@@ -101,7 +101,9 @@ def test_breakdown_shows_only_what_was_measured(make_summary: Callable[..., dict
         "prompt": {"a": {"overall": {"spearman": inside}}},
         "generator": {"a": {"overall": {"spearman": None}}},
     }
-    (block,) = views.breakdown(given, claims.item(ReportInputs(summary=given)), ["a"], ["overall", "appearance"])
+    (block,) = views.breakdown(
+        given, claims.report_context(ReportInputs(summary=given)), ["a"], ["overall", "appearance"]
+    )
     assert block["columns"] == ["over all items", "within a prompt"]
     assert [cell["value"] for cell in block["rows"][0][1]] == [0.7, 0.4]
 

@@ -50,7 +50,10 @@ def choose_judge(name: str | None, env: str | None, params: Mapping[str, Any], *
             raise T2IEvalError(
                 "--env names the environment of a Kedro project, which --untrained and other folders do not read."
             )
-        return resolve_judge(name, untrained=untrained, params=params, root=root)
+        kept = (
+            {"answers": None} if root is None else {}
+        )  # no database in a folder that is not a project, unless --params names it
+        return resolve_judge(name, untrained=untrained, params=params, root=root, judging=kept)
     evaluator = find_evaluator(name, Project.open(root, env, params).axes, root)
     if evaluator.note:
         click.echo(f"No evaluator is named: {evaluator.note}.", err=True)

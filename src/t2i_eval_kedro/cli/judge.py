@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import pandas as pd
 
+from t2i_eval_kedro.api import BackendName, served_judge
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.cli.evaluators import EVALUATOR_HELP, choose_judge, project_options
+from t2i_eval_kedro.cli.evaluators import EVALUATOR_HELP, choose_judge, project_options, project_root
+from t2i_eval_kedro.config import merge
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.files import check_output, read_prompts_and_images, write_scores
 from t2i_eval_kedro.judging.judge import GivenImages, require_readable
@@ -54,6 +57,15 @@ from t2i_eval_kedro.schema import OK
     help="How the judge is asked; docs/protocols.md explains each.",
 )
 @click.option(
+    "--backend",
+    type=click.Choice(get_args(BackendName)),
+    help="What runs the model: this process (transformers), vllm, or a server that speaks OpenAI's API, which --evaluator then "
+    "names a model of; by default judging.backend of the settings.",
+)
+@click.option(
+    "--base-url", metavar="URL", help="Address of that server, ending in /v1; its key is read from OPENAI_API_KEY."
+)
+@click.option(
     "--elements",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -71,6 +83,8 @@ def judge_images(
     evaluator: str | None,
     untrained: bool,
     protocol: str,
+    backend: BackendName | None,
+    base_url: str | None,
     elements: Path | None,
     as_json: bool,
     env: str | None,
@@ -81,6 +95,7 @@ def judge_images(
     \b
     kedro judge --prompt "a red cube on a blue table" --image cube.png
     kedro judge --csv images.csv --out scores.csv
+    t2i-eval judge --backend openai --base-url http://127.0.0.1:8000/v1 --evaluator MODEL --csv images.csv --out scores.csv
     """
     single = prompt is not None and image is not None
     if single == (table is not None) or (table is None) != (out is None):
@@ -93,6 +108,12 @@ def judge_images(
         raise click.UsageError(
             "--protocol similarity has a model of its own (judging.similarity); name no --evaluator."
         )
+    if base_url and backend != "openai":
+        raise click.UsageError("--base-url is the address of a server; give --backend openai as well.")
+    if backend == "openai" and (evaluator is None or untrained):
+        raise click.UsageError(
+            "With --backend openai, --evaluator is the name that the server has for a model; no --untrained."
+        )
     known = read_elements(elements) if elements is not None else {}
     rows = None
     if table is not None and out is not None:
@@ -102,17 +123,21 @@ def judge_images(
     images = GivenImages(table.parent if table is not None else Path())
     if rows is None:
         require_readable(images, str(image), str(prompt), reference)
-    chosen = choose_judge(BASE if protocol == SIMILARITY else evaluator, env, params, untrained=untrained)
-    judge = open_judge(
-        chosen.project,
-        chosen.adapter,
-        name=chosen.name,
-        protocol=protocol,
-        images=images,
-        elements=known,
-        keep_answers=table is not None,
-        references=bool(reference) if rows is None else "reference" in rows and bool((rows["reference"] != "").any()),
-    )
+    asked: dict[str, Any] = {
+        "protocol": protocol,
+        "images": images,
+        "elements": known,
+        "references": bool(reference) if rows is None else bool((rows.get("reference", pd.Series()) != "").any()),
+    }
+    if backend == "openai":
+        judge = served_judge(
+            str(evaluator), base_url, params=params, root=project_root(), keep_answers=table is not None, **asked
+        )
+    else:
+        if backend is not None:
+            params = merge(params, {"judging": {"backend": backend}})
+        chosen = choose_judge(BASE if protocol == SIMILARITY else evaluator, env, params, untrained=untrained)
+        judge = open_judge(chosen.project, chosen.adapter, name=chosen.name, keep_answers=table is not None, **asked)
     if rows is not None and out is not None:
         scores = write_scores(judge.judge_frame(rows), out)
         click.echo(f"The scores of {len(rows)} images are in {out}.")

@@ -83,9 +83,14 @@ def _server(adapter: Path | None, images: loading.ImageSource, judging: JudgingS
     from t2i_eval_kedro.judging.backends.openai import OpenAIBackend  # slow to import
 
     read = cast("EncodedImages", images).read
-    key = SecretStr(os.environ.get("OPENAI_API_KEY") or "none")
+    key = os.environ.get("OPENAI_API_KEY") or ("none" if judging.server.base_url else "")
+    if not key:
+        raise T2IEvalError(
+            "OPENAI_API_KEY is not set; set it to the key of OpenAI's API, or name another server (--base-url, "
+            "judging.server.base_url)."
+        )
     keys = Keys(judging.server.identity, read)
-    return OpenAIBackend(judging.server, key, read, name=keys, section="judging.server")
+    return OpenAIBackend(judging.server, SecretStr(key), read, name=keys, section="judging.server")
 
 
 def cache_answers(
