@@ -19,7 +19,7 @@ def prompts(count: int, seed: int) -> pd.DataFrame:
     skills = [list(rng.choice(list("uvwx"), rng.integers(0, 3), replace=False)) for _ in range(count)]
     return pd.DataFrame(
         {
-            "item": rng.choice(list("abcd"), count, p=[0.7, 0.1, 0.1, 0.1]),
+            "subject": rng.choice(list("abcd"), count, p=[0.7, 0.1, 0.1, 0.1]),
             "skills": skills,
             "cluster": rng.integers(0, 5, count).astype(object),
         },
@@ -51,12 +51,12 @@ def test_no_other_sample_is_more_even(count: int, size: int, seed: int) -> None:
 @given(st.integers(0, 1000))
 def test_what_is_reported_is_what_was_chosen(seed: int) -> None:
     table = prompts(200, seed)
-    sample = balanced_sample(table, 60, weights={"item": 1, "skills": 1, "cluster": 1}, seed=seed)
+    sample = balanced_sample(table, 60, weights={"subject": 1, "skills": 1, "cluster": 1}, seed=seed)
     assert sample.unevenness == pytest.approx(unevenness(table, sample.chosen, sample.targets), abs=1e-3)
     assert sample.bound <= sample.unevenness
     assert sample.gap <= 0.01 + 1e-9
-    counts = table.loc[sample.chosen, "item"].value_counts().to_dict()
-    assert {k: v for k, v in sample.counts["item"].items() if v} == counts
+    counts = table.loc[sample.chosen, "subject"].value_counts().to_dict()
+    assert {k: v for k, v in sample.counts["subject"].items() if v} == counts
 
 
 def test_the_same_seed_gives_the_same_sample_also_when_time_is_short() -> None:
