@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from t2i_eval_kedro.agreement import challenge, regions
 from t2i_eval_kedro.errors import T2IEvalError
@@ -102,6 +103,38 @@ def test_corrected_structure_matches_one_to_one():
     assert regions.ntire_structure(truth, said)["Recall"] == 1
     corrected = regions.ntire_structure(truth, said, "corrected")
     assert (corrected["Recall"], corrected["Precision"]) == (0.5, 1)
+
+
+def test_one_to_one_changes_the_matching_alone():
+    truth = {f"i{k}": regions.Flaws(k, box((0, 0, 100, 45), (0, 55, 100, 100))) for k in range(2)}
+    said = {f"i{k}": regions.Flaws(k, box((0, 0, 100, 100))) for k in range(2)}
+    found = regions.ntire_structure(truth, said, "one_to_one")
+    assert (found["Precision"], found["Recall"]) == (1, 0.5)
+    assert found["GIoU"] == regions.ntire_structure(truth, said)["GIoU"]
+    # 13 x 14 pixels: a polygon of 156, above the script's limit for true regions (150) and below the other (157.3).
+    tiny = {name: regions.Flaws(f.score, box((0, 0, 13, 14), (200, 200, 260, 260))) for name, f in truth.items()}
+    for mode, true_regions in (("as_published", 2), ("one_to_one", 2), ("corrected", 1)):
+        assert regions.compare_image(tiny["i0"].mask, None, mode).true == true_regions
+    vector = golden("ntire_track2")
+    truth, submission = flaws(vector["gt"]), flaws(vector["pred"])
+    by_mode = {mode: regions.ntire_structure(truth, submission, mode)["F1_Score"] for mode in regions.STRUCTURE_MODES}
+    assert by_mode["one_to_one"] <= by_mode["as_published"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_regions_are_those_of_the_plain_definition(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((60, 80), np.uint8)
+    for _ in range(12):
+        y, x, h, w = rng.integers(0, (50, 70, 20, 20))
+        mask[y : y + h, x : x + w] = rng.random() < 0.7
+    filled = ndimage.binary_fill_holes(mask > 0)
+    labels, number = ndimage.label(filled, structure=np.ones((3, 3)))
+    plain = [labels == k for k in range(1, number + 1)]
+    expected = [region for region in plain if regions.polygon_area(region) > 20]
+    found = regions.regions(mask, 20)
+    assert len(found) == len(expected)
+    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
 
 
 def test_empty_masks():

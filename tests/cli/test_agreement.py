@@ -263,7 +263,8 @@ def test_structure_submission(tmp_path):
     found = score("structure", "--truth", truth, "--submission", submission)
     assert found["Final_Score"] == pytest.approx(vector["expected"]["final_score"], abs=1e-9)
     assert found["GIoU"] == pytest.approx(vector["expected"]["giou"], abs=1e-12)
-    assert set(found) == {"SRCC", "PLCC", "Precision", "Recall", "F1_Score", "GIoU", "Final_Score"}
+    assert set(found) == {"SRCC", "PLCC", "Precision", "Recall", "F1_Score", "GIoU", "Final_Score", "mode", "input"}
+    assert found["input"]["problems"] == {}
     name = next(iter(vector["pred"]))
     (submission / f"{name}.png").write_bytes(b"\x89PNG no")
     assert "is not a readable PNG" in score("structure", "--truth", truth, "--submission", submission, ok=False)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from t2i_eval_kedro import api
-from t2i_eval_kedro.agreement import challenge, inputs, submissions
+from t2i_eval_kedro.agreement import inputs, regions, submissions
 from t2i_eval_kedro.agreement.outcome import refuse_without_figure
 from t2i_eval_kedro.agreement.rated_items import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
@@ -127,19 +127,22 @@ def agreement(
 )
 @click.option(
     "--mode",
-    type=click.Choice(challenge.MODES),
+    type=click.Choice(regions.STRUCTURE_MODES),
     default="as_published",
     show_default=True,
-    help="As the organisers' released script computes the score, or with its faults corrected.",
+    help="As the organisers' released script computes the score; structure: the same with regions matched one to one; or with its faults corrected.",
 )
 @readable_errors
-def score_submission(track: submissions.Track, truth: Path, paths: tuple[Path, ...], mode: challenge.Mode) -> None:
+def score_submission(
+    track: submissions.Track, truth: Path, paths: tuple[Path, ...], mode: regions.StructureMode
+) -> None:
     """Score submissions to the NTIRE 2025 text-to-image quality challenge; prints JSON.
 
     One submission gives its scores. Several give the scores of each under "submissions", and under "weights" who wins
     at which share of all weights of the final score, and the nearest weights to the official ones that change the winner.
 
     Alignment files are JSON lists of {img_path, total_score, element_score}. A structure side is a folder with
-    scores.json ({name: score}) and one PNG mask per image, <name>.png, in which a pixel that is not 0 is flawed.
+    scores.json ({name: score}) or scores.csv (name, score), and one mask per image, <name>.png or <name>.npy, in which what is not 0 is
+    flawed; "input" in the result counts masks that are missing, extra, unreadable or empty.
     """
     click.echo(json.dumps(submissions.score_submissions(track, truth, paths, mode), indent=2, allow_nan=False))
