@@ -15,6 +15,7 @@ null with a status; it is counted, never imputed and never dropped in silence.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -153,9 +154,19 @@ ITEMS = Table(
         "prompt": _STRING,
         "generator": _STRING,
         "image": _STRING_NULL,  # key in the image store, or null where the benchmark ships no image
-        "attributes": _STRING_NULL,  # a JSON object with what only this benchmark knows
+        "attributes": _STRING_NULL,  # a JSON object with what only this benchmark knows, and the REFERENCE where there is one
     },
 )
+REFERENCE = "reference_image"
+"""The attribute of an item that names a reference image, by its key in the image store."""
+
+
+def reference_of(attributes: object) -> str:
+    """The key of the reference image that ``items.attributes`` names, or ""."""
+    if not isinstance(attributes, str) or REFERENCE not in attributes:
+        return ""
+    named = json.loads(attributes).get(REFERENCE)
+    return named if isinstance(named, str) else ""
 
 
 def mask_key(image: str) -> str:

@@ -9,6 +9,7 @@ A step names a request within the transcript of its item; a task is the kind of 
 | ``<aspect>/<number>/score`` | ``<aspect>_2`` | the score of that question |
 | ``summary/<aspect>/explain``, ``merge/explain`` | ``summary_1`` | what is to be said of an aspect, and of the whole |
 | ``summary/<aspect>/score``, ``merge/score`` | ``summary_2`` | the score of an aspect, and of the whole |
+| ``summary/<aspect>/levels``, ``merge/levels`` | ``summary_2`` | the same score once more, as a distribution over the levels |
 | ``score/<dimension>`` | ``score`` | the score of a dimension without any step before it |
 | ``direct`` | ``direct`` | all scores and an explanation at once |
 | ``yes_no/<element>``, ``yes_no_negative/<element>`` | as the first part | whether the image shows an element |
@@ -23,7 +24,7 @@ APPEARANCE, ATTRIBUTES, RELATIONS = ASPECTS = ("appearance", "attributes", "rela
 """The three aspects of T2I-Eval: appearance quality, intrinsic attribute and relationship attribute consistency."""
 OVERALL = "overall"
 
-EXTRACT, ANSWER, EXPLAIN, SCORE = "extract", "answer", "explain", "score"
+EXTRACT, ANSWER, EXPLAIN, SCORE, LEVELS = "extract", "answer", "explain", "score", "levels"
 SUMMARY, MERGE = "summary", "merge"
 DIRECT, CONVERSATION = "direct", "conversation"
 YES_NO, YES_NO_NEGATIVE = "yes_no", "yes_no_negative"

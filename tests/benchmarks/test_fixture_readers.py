@@ -15,6 +15,7 @@ from t2i_eval_kedro.benchmarks import Benchmark, read_benchmark
 from t2i_eval_kedro.benchmarks.readers.evalmuse import parse_element, prompt_score_variance
 from t2i_eval_kedro.benchmarks.readers.evalmuse_structure import marked_counts, mask_key
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.judging.evaluators import evaluation_items
 
 
 def write(folder: Path, name: str, content: object) -> None:
@@ -222,7 +223,14 @@ def bench(tmp_path: Path) -> Benchmark:
         ],
     )
     write(folder, "images/0.png", picture())
+    write(folder, "ref/0.png", picture())
     return read_benchmark("t2i_eval_bench", tmp_path)
+
+
+def test_a_reference_image_reaches_the_protocol_that_takes_one(bench: Benchmark) -> None:
+    shown, plain = evaluation_items(bench.items.assign(image="images/0.png"), {"overall": "x"})
+    assert (shown.reference, plain.reference) == ("ref/0.png", "")
+    assert "ref/0.png" in {key for key, _ in bench.images()}
 
 
 def test_t2i_eval_bench_has_three_raters_and_gpt4o(bench: Benchmark) -> None:

@@ -11,6 +11,7 @@ import yaml
 from benchmark_helpers import kinds, picture
 from scipy.stats import spearmanr
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.inputs import read_input
 from t2i_eval_kedro.agreement.rated_items import build
 from t2i_eval_kedro.benchmarks import Benchmark, read_benchmark
@@ -52,6 +53,19 @@ def test_one_file_gives_one_figure_in_both_commands(tmp_path: Path) -> None:
     theirs, ours = (table.set_index(key)["score"].dropna().sort_index() for table in (given.ratings, made.ratings))
     assert theirs.equals(ours)
     assert kinds(made)["contradicting_rating"] == given.report["contradicting_ratings"] > 0
+
+
+def test_a_reference_image_that_is_not_there_is_noted_and_one_that_is_is_kept(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    items = pd.read_csv(tmp_path / "mine/items.csv", dtype=str)
+    (tmp_path / "mine/real.png").write_bytes(picture())
+    items["reference"] = ["real.png", "gone.png", *[""] * (len(items) - 2)]
+    items.to_csv(tmp_path / "mine/items.csv", index=False)
+    made = read_benchmark("mine", tmp_path)
+    references = made.items.set_index("item_id")["attributes"].map(schema.reference_of)
+    assert references[items["item_id"].iloc[0]] == "real.png"
+    assert (references != "").sum() == 1
+    assert kinds(made)["no_reference"] == 1
 
 
 def settings(**more: object) -> nodes.IngestionSettings:

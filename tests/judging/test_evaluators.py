@@ -10,9 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, judge_pairs
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, judge_pairs, teacher_kind
 from t2i_eval_kedro.judging.protocols import Answer, Wording
-from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, resolved
 
 CONF = Path(__file__).parents[2] / "conf/base"
 ITEMS = schema.ITEMS.frame(
@@ -102,3 +102,24 @@ def test_an_unknown_protocol_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValidationError, match="no protocol 'dgs'; the protocols are levels, decomposed"):
         JudgingSettings(**settings | {"protocols": ["dgs"]})
     assert JudgingSettings(**settings | {"protocols": list(PROTOCOLS)}).options.answer_vocabulary == "digits"
+
+
+@pytest.mark.parametrize(
+    ("names", "tasks", "protocols"),
+    [
+        (["taught"], ["subtasks", "score"], ["levels", "decomposed"]),
+        (["taught", "dsg"], ["score"], ["levels", "dsg"]),  # no teacher was asked
+        (["taught", "expected"], ["published_subtasks"], ["decomposed", "decomposed_levels"]),
+        (["taught", "expected"], ["direct"], ["direct", "direct_levels"]),
+        (["expected", "taught"], ["score"], ["levels"]),
+        (["decomposed", "levels"], ["score"], ["decomposed", "levels"]),  # asked for by name
+        (["levels", "taught"], ["elements", "score"], ["levels", "pn_vqa"]),
+    ],
+)
+def test_what_was_taught_is_asked_and_what_is_named(names: list[str], tasks: list[str], protocols: list[str]) -> None:
+    assert resolved(names, tasks) == protocols
+
+
+def test_the_teacher_of_a_real_benchmark_is_human_unless_one_is_named() -> None:
+    assert [teacher_kind("auto", synthetic=synthetic) for synthetic in (True, False)] == ["simulated", "human"]
+    assert teacher_kind("recorded", synthetic=False) == "recorded"

@@ -22,7 +22,7 @@ from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.training.examples import means_on_ten, require_protocols
 from t2i_eval_kedro.training.rebalancing import rebalance
 from t2i_eval_kedro.training.recipes import Sources, build_examples
-from t2i_eval_kedro.training.settings import ExampleSettings
+from t2i_eval_kedro.training.settings import ExampleSettings, taught_tasks
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 PHRASES = {name: name for name in ("appearance", "attributes", "overall", "relations")}
@@ -52,7 +52,9 @@ def build(tables: Sources, wording: Wording) -> Callable[..., pd.DataFrame]:
 
 def test_nothing_is_taught_of_the_test_fold(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
     test = set(tables.splits.loc[tables.splits["fold"] == "test", "item_id"])
-    for task in ("subtasks", "conversation", "direct", "score", "elements"):
+    for task in (
+        *("subtasks", "published_subtasks", "conversation", "direct", "score", "elements", "negative_elements"),
+    ):
         examples = build(tasks=[task])
         assert len(examples)
         assert not test & set(examples["item_id"])
@@ -135,6 +137,44 @@ def test_variance_weights_rise_with_the_spread_and_are_one_on_average(
     assert spread.corr(by_prompt["min"]) == pytest.approx(1)
     assert by_prompt["min"].min() >= 0.5
     assert by_prompt["min"].mean() == pytest.approx(1)
+
+
+def test_the_published_subtasks_are_two_examples_a_question(build: Callable[..., pd.DataFrame]) -> None:
+    ours, published = (build(tasks=[task]).set_index("example_id") for task in ("subtasks", "published_subtasks"))
+    about = ours[ours["aspect"].isin(["attributes", "relations"]) & ~ours.index.str.contains("summary")]
+    chats = published.loc[about.index[about.index.str.endswith("/explain")]]
+    assert len(published) == len(ours) - len(chats)
+    for name, chat in chats["messages"].items():
+        asked, answered, _ = json.loads(chat)
+        assert asked == json.loads(ours.loc[name.replace("/explain", "/answer"), "messages"])[0]
+        assert answered["learn"]
+        assert answered["text"] == ours.loc[name.replace("/explain", "/answer"), "completion"]
+    assert not published.loc[published.index.difference(chats.index), "messages"].str.contains('"learn"').any()
+
+
+def test_negative_questions_have_the_other_answer(build: Callable[..., pd.DataFrame]) -> None:
+    positive, negative = build(tasks=["elements"]), build(tasks=["elements", "negative_elements"])
+    negative = negative[negative["task"] == "yes_no_negative"].set_index("question_id")["completion"]
+    positive = positive.set_index("question_id")["completion"]
+    assert set(negative.index) == set(positive.index)
+    assert all({positive[name], negative[name]} == {"yes", "no"} for name in positive.index)
+
+
+def test_where_no_teacher_was_asked_scores_are_taught_and_steps_alone_are_refused(
+    tables: Sources, wording: Wording, caplog: pytest.LogCaptureFixture
+) -> None:
+    untaught = replace(tables, transcripts=tables.transcripts.iloc[:0], scores=tables.scores.iloc[:0])
+
+    def tasks(*named: str) -> set[str]:
+        settings = settings_of(ExampleSettings, tasks=list(named))
+        return set(build_examples(untaught, PHRASES, Levels(wording), settings)["task"])
+
+    assert tasks("subtasks", "conversation", "score") == {"score"}
+    assert "'conversation' (examples.tasks) is not taught" in caplog.text
+    with pytest.raises(T2IEvalError, match=r"no teacher was asked; set teacher\.kind"):
+        tasks("published_subtasks")
+    assert taught_tasks(["subtasks", "elements", "score"], "human") == ["elements", "score"]
+    assert taught_tasks(["subtasks", "score"], "recorded") == ["subtasks", "score"]
 
 
 def test_elements_are_answered_as_most_people_did(build: Callable[..., pd.DataFrame], tables: Sources) -> None:

@@ -100,6 +100,7 @@ class Builder:
         }
         self._keys: dict[str, set[tuple[object, ...]]] = {table: set() for table in TABLE_NAMES}
         self._image_of: dict[str, str] = {}
+        self._reference_of: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         self._prompt_ids: dict[str, str] = {}
         self.excluded: dict[str, int] = {}
@@ -172,15 +173,29 @@ class Builder:
         A file that is not there leaves the item without image (the checks report those); a path that leads out of
         ``root`` is noted here.
         """
-        try:
-            path = contained(root, relative)
-        except ValueError as error:
-            self.issues.add("bad_path", item_id, f"{relative!r:.120}: {error}", "item kept without image")
-            return
-        if path.is_file():
+        path = self._file(item_id, root, relative, "item kept without image")
+        if path is not None:
             key = key or relative
             self._files[key] = path
             self._image_of[item_id] = key
+
+    def reference(self, item_id: str, root: Path, relative: str) -> None:
+        """Say which file holds the reference image of an item; one that is not there or cannot be read is left out, and noted."""
+        path = self._file(item_id, root, relative, "item kept without reference image")
+        if path is not None:
+            self._files[relative] = path
+            self._reference_of[item_id] = relative
+        else:
+            self.issues.add("no_reference", item_id, f"{relative!r:.120}", "item kept without reference image")
+
+    def _file(self, item_id: str, root: Path, relative: str, action: str) -> Path | None:
+        """The file at ``relative`` below ``root``; None where there is none, noted where its path leads out."""
+        try:
+            path = contained(root, relative)
+        except ValueError as error:
+            self.issues.add("bad_path", item_id, f"{relative!r:.120}: {error}", action)
+            return None
+        return path if path.is_file() else None
 
     def rating(
         self, item_id: str, rater_id: str, dimension: Dimension, raw: object, where: object, **more: object
@@ -279,6 +294,10 @@ class Builder:
         usable = set(good)
         keys = [self._image_of.get(str(item_id)) for item_id in items["item_id"]]
         items["image"] = [key if key in usable else None for key in keys]
+        for place, item_id in enumerate(items["item_id"]):
+            if (key := self._reference_of.get(str(item_id))) in usable:
+                known = json.loads(str(items["attributes"][place] or "{}"))
+                items["attributes"][place] = json.dumps(known | {schema.REFERENCE: key}, ensure_ascii=False)
         tables = {table: schema.TABLES[table].check(pd.DataFrame(self._columns[table])) for table in TABLE_NAMES}
         return Benchmark(
             name=self.name,

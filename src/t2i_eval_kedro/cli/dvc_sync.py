@@ -110,10 +110,9 @@ def _stage(
             outs.append(path)
     used = [axis for axis in AXES if any(axes[axis] in path for path in _paths(outs + metrics))]
     reads = [_path(catalog[dataset]) for dataset in (pipeline.inputs() & set(catalog)) - kept]
-    groups = {dataset.removeprefix("params:").split(".")[0] for dataset in pipeline.inputs() if ":" in dataset} - {
-        *AXES
-    }
-    if "model" in groups:
+    groups = {dataset.removeprefix("params:") for dataset in pipeline.inputs() if ":" in dataset} - {*AXES}
+    groups -= {name for name in groups if name.split(".")[0] in groups - {name}}
+    if {"model", "model.model"} & groups:
         reads += [model] if (root / model).is_dir() else []
     if "raw_root" in groups:
         reads.append("${raw_root}/${benchmark}")
@@ -162,10 +161,11 @@ def _kept(path: str, root: Path) -> bool:
 
 
 def _params(root: Path, groups: set[str], overrides: list[str]) -> list[dict[str, list[str]]]:
-    """The parameter files of ``groups``, with the keys in them."""
+    """The parameter files of ``groups`` (dotted names), with the keys in them."""
     names = []
     for path in sorted((root / "conf" / "base").glob("parameters*.yml")):
-        keys = sorted(groups & set(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        declared = set(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        keys = sorted(name for name in groups if name.split(".")[0] in declared)
         relative = path.relative_to(root).as_posix()
         keys += overrides if relative == VARIANTS else []
         if keys:

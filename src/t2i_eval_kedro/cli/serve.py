@@ -88,7 +88,7 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     from t2i_eval_kedro.judging.backends.replayed import ReplayedBackend
     from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
     from t2i_eval_kedro.judging.evaluators import evaluation_items
-    from t2i_eval_kedro.judging.protocols.registry import build
+    from t2i_eval_kedro.judging.protocols.registry import build, resolved
     from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
     settings = project.settings("teacher", TeacherSettings)
@@ -102,10 +102,11 @@ def _simulated(project: Project, images: SentImages) -> Backend:
         error_rate=settings.error_rate,
         score_noise=settings.score_noise,
     )
+    protocols = resolved(project.judging.protocols, project.parameters["examples"]["tasks"])
     return ReplayedBackend(
         teacher,
         evaluation_items(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions}),
         {key: decode(data) for key, data in shapes.images()},
-        [build(name, project.wording, project.judging.options) for name in project.judging.protocols],
+        [build(name, project.wording, project.judging.options) for name in protocols],
         images,
     )

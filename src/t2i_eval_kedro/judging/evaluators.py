@@ -18,7 +18,7 @@ from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
 from t2i_eval_kedro.judging.protocols.reasoning import Reasoning, parse_reasoned
-from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known_or_resolved
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
@@ -44,7 +44,8 @@ class JudgingSettings(BaseModel):
         wording: which set of prompt files; a student is asked in the wording that it was trained with.
         wordings: the levels, answer lengths and version of each wording.
         protocols: names of the registry, such as ``levels`` (one forward pass a dimension) and ``decomposed`` (the whole
-            chain, generated and parsed); docs/protocols.md lists them.
+            chain, generated and parsed); docs/protocols.md lists them. ``taught`` stands for those that the student is taught,
+            ``expected`` for those that read the same answers as expected scores over rating tokens.
         options: what protocols leave to the settings.
         similarity: the model that answers the protocol ``similarity``.
         fold: the fold that trained judges are measured on.
@@ -62,7 +63,7 @@ class JudgingSettings(BaseModel):
 
     wording: str
     wordings: dict[str, WordingSettings]
-    protocols: list[Annotated[str, AfterValidator(known)]]
+    protocols: list[Annotated[str, AfterValidator(known_or_resolved)]]
     options: ProtocolOptions
     similarity: SimilaritySettings
     fold: str
@@ -97,6 +98,11 @@ def phrases_of(card: Mapping[str, Any]) -> dict[str, str]:
     return {dimension["name"]: dimension["description"] for dimension in card["dimensions"]}
 
 
+def teacher_kind(kind: str, *, synthetic: bool) -> str:
+    """``kind`` of teacher (``teacher.kind``), with ``auto`` decided: simulated where there is a truth to see, else human."""
+    return ("simulated" if synthetic else "human") if kind == "auto" else kind
+
+
 def evaluation_items(
     items: pd.DataFrame, phrases: Mapping[str, str], elements: pd.DataFrame | None = None
 ) -> list[EvaluationItem]:
@@ -107,7 +113,12 @@ def evaluation_items(
     known_elements = {} if elements is None else elements_by_prompt(elements)
     return [
         EvaluationItem(
-            str(row.item_id), str(row.prompt), str(row.image), phrases, known_elements.get(str(row.prompt_id), ())
+            str(row.item_id),
+            str(row.prompt),
+            str(row.image),
+            phrases,
+            known_elements.get(str(row.prompt_id), ()),
+            schema.reference_of(row.attributes),
         )
         for row in items.dropna(subset=["image"]).itertuples()
     ]

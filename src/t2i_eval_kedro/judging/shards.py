@@ -119,6 +119,11 @@ def judge_shards(
         import ray.data
     except ImportError as error:
         raise T2IEvalError("Judging with Ray needs the extra 'ray': pip install 't2i-eval-kedro[ray]'.") from error
+    shown = [item.item_id for item in items if item.reference]
+    if shown:
+        raise T2IEvalError(
+            f"Item '{shown[0]}' has a reference image, which actors on Ray are not given; judge with judging.ray_workers=0."
+        )
     missing = [item.image for item in items if item.image not in store]
     if missing:
         raise T2IEvalError(f"The image store holds no image '{missing[0]}'; ingest the benchmark again.")

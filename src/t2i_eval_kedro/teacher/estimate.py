@@ -94,7 +94,8 @@ class _StandIn:
 def _made_up(request: Request) -> str:
     if request.task == EXTRACT:
         return "\n".join(
-            f"{aspect} | thing {i} | Is thing {i} as the prompt says?" for i, aspect in enumerate(QUESTIONS)
+            f"{aspect} | thing {i} | kind {i}: value {i} | Is thing {i} as the prompt says?"
+            for i, aspect in enumerate(QUESTIONS)
         )
     if request.response_schema is not None:
         levels = json_schema(request.response_schema)["properties"]["score"]["enum"]

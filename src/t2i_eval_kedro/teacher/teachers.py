@@ -22,7 +22,7 @@ from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals, usage_totals
 from t2i_eval_kedro.judging.engine import Judgement, judge
-from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items
+from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items, teacher_kind
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.registry import build
 from t2i_eval_kedro.schema import TEACHER
@@ -74,7 +74,7 @@ class TeacherSettings(BaseModel):
 
     def chosen(self, *, synthetic: bool) -> str:
         """The kind, with ``auto`` decided."""
-        return ("simulated" if synthetic else "human") if self.kind == "auto" else self.kind
+        return teacher_kind(self.kind, synthetic=synthetic)
 
 
 @dataclass(frozen=True)

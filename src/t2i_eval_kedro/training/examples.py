@@ -67,6 +67,30 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
     return schema.EXAMPLES.check(examples.drop_duplicates(["fold", "task", "messages", "completion"]))
 
 
+def as_published(examples: pd.DataFrame) -> pd.DataFrame:
+    """The nine sub-tasks as T2I-Eval's files have them: an answer and the explanation after it are one chat, and both are learned.
+
+    Source: the released code (ALGORITHMS of T2I-Eval: an explanation carries its answer as history). So a question has two examples,
+    the chat and its score, and the size of a bin in rebalancing counts two.
+    """
+    explained = set(examples.loc[examples["example_id"].str.endswith("/explain"), "question_id"])
+    answers = examples["example_id"].str.endswith("/answer") & examples["question_id"].isin(explained)
+    return schema.EXAMPLES.check(
+        examples[~answers].assign(messages=examples.loc[~answers, "messages"].map(_history_learned))
+    )
+
+
+def _history_learned(messages: str) -> str:
+    """``messages`` with every earlier answer of the chat marked as learned."""
+    chat = json.loads(messages)
+    if not any(message["role"] == "assistant" for message in chat):
+        return messages
+    return json.dumps(
+        [message | {"learn": True} if message["role"] == "assistant" else message for message in chat],
+        ensure_ascii=False,
+    )
+
+
 def examples_from_conversations(
     transcripts: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], wording: Wording
 ) -> pd.DataFrame:
@@ -179,11 +203,17 @@ def examples_from_scores(
 
 
 def examples_from_elements(
-    elements: pd.DataFrame, labels: pd.DataFrame, items: pd.DataFrame, folds: Mapping[str, str], wording: Wording
+    elements: pd.DataFrame,
+    labels: pd.DataFrame,
+    items: pd.DataFrame,
+    folds: Mapping[str, str],
+    wording: Wording,
+    *,
+    negative: bool = False,
 ) -> pd.DataFrame:
     """The positive question of ``pn_vqa`` about each element that people labelled, answered as most of them did.
 
-    An element on which they are evenly split is left out.
+    With ``negative`` it is the negative question and the other answer. An element on which people are evenly split is left out.
     """
     no, yes = wording.vocabulary(YES_NO).levels
     protocol = PnVqa(wording)
@@ -191,8 +221,9 @@ def examples_from_elements(
     rows = []
     for row, item, fold in _asked(fraction[fraction != 0.5].rename("label"), elements, items, folds):
         element = PromptElement(row.element_id, row.text, row.question, skill=row.skill, expected=row.expected)
-        request, _ = protocol.positive_and_negative(item, element)
-        rows.append(_row(request, fold, yes if row.label > 0.5 else no) | {"prompt_version": protocol.label})
+        request = protocol.positive_and_negative(item, element)[int(negative)]
+        satisfied = (row.label > 0.5) != negative
+        rows.append(_row(request, fold, yes if satisfied else no) | {"prompt_version": protocol.label})
     return schema.EXAMPLES.frame(rows)
 
 

@@ -15,6 +15,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.steps import OVERALL
 from t2i_eval_kedro.training.examples import (
+    as_published,
     direct_examples,
     examples_from_conversations,
     examples_from_elements,
@@ -24,7 +25,7 @@ from t2i_eval_kedro.training.examples import (
     means_on_ten,
     require_training_fold,
 )
-from t2i_eval_kedro.training.settings import ExampleSettings, Task
+from t2i_eval_kedro.training.settings import STEPS, ExampleSettings, Task
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +70,24 @@ def build_examples(
         match task:
             case "subtasks":
                 made[task] = examples_from_transcripts(tables.transcripts, folds, levels.wording)
+            case "published_subtasks":
+                made[task] = as_published(examples_from_transcripts(tables.transcripts, folds, levels.wording))
             case "conversation":
                 made[task] = examples_from_conversations(tables.transcripts, tables.items, folds, levels.wording)
             case "direct":
                 made[task] = direct_examples(given, tables.items, folds, phrases, levels.wording)
             case "score":
                 made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels, tables.elements)
-            case "elements":
-                made[task] = examples_from_elements(
-                    tables.elements, tables.element_ratings, tables.items, folds, levels.wording
-                )
+            case "elements" | "negative_elements":
+                labelled = (tables.elements, tables.element_ratings, tables.items, folds, levels.wording)
+                made[task] = examples_from_elements(*labelled, negative=task == "negative_elements")
             case "skills":
                 made[task] = examples_from_options(tables.elements, tables.ratings, tables.items, folds, levels.wording)
+    if tables.transcripts.empty and set(settings.tasks) <= set(STEPS):
+        raise T2IEvalError(
+            f"Nothing can be taught: {', '.join(settings.tasks)} (examples.tasks) are made of a teacher's steps, and no teacher was "
+            "asked; set teacher.kind=openai or recorded, or add 'score', which people's ratings teach."
+        )
     examples = require_training_fold(schema.EXAMPLES.check(pd.concat(made.values(), ignore_index=True)))
     for task in made:
         if not (made[task]["fold"] == "train").any():
@@ -89,13 +96,11 @@ def build_examples(
 
 
 def _refuse_empty(task: Task, tables: Sources) -> None:
-    """A sub-task may be empty where nobody was asked for its steps; anything else that was asked for must be there."""
-    if task == "subtasks" and tables.transcripts.empty:
-        log.info("The teacher is human and gave no steps, so there are no sub-tasks.")
+    """What is made of a teacher's steps may be empty where no teacher was asked; anything else that was asked for must be there."""
+    if task in STEPS and tables.transcripts.empty:
+        log.warning("No teacher was asked for steps, so '%s' (examples.tasks) is not taught.", task)
         return
-    source = {"subtasks": "the teacher's answers", "conversation": "the teacher's answers"}.get(
-        task, "people's ratings"
-    )
+    source = "the teacher's answers" if task in STEPS else "people's ratings"
     raise T2IEvalError(
         f"The task '{task}' (examples.tasks) has no training example: {source} hold nothing for it in the training fold; "
         "leave it out or choose another benchmark."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
@@ -233,16 +233,27 @@ class GRPOSettings(_Optimisation):
         return self
 
 
-Task = Literal["subtasks", "conversation", "direct", "score", "skills", "elements"]
+Task = Literal[
+    "subtasks", "published_subtasks", "conversation", "direct", "score", "skills", "elements", "negative_elements"
+]
+STEPS: tuple[Task, ...] = ("subtasks", "published_subtasks", "conversation")
+"""The tasks that are made of a teacher's steps, which people's scores do not have."""
+
+
+def taught_tasks(tasks: Collection[Task], teacher: str) -> list[Task]:
+    """Those of ``tasks`` that a teacher of the kind ``teacher`` can teach: a human one gives scores, and no steps."""
+    return [task for task in tasks if teacher != "human" or task not in STEPS]
 
 
 class ExampleSettings(Settings):
     """What the training examples are made of; each field is one ablation factor of docs/recipes.md.
 
     Attributes:
-        tasks: ``subtasks`` (T2I-Eval's nine), ``conversation`` (the same chain as one long chat), ``direct`` (one request for
+        tasks: ``subtasks`` (T2I-Eval's nine), ``published_subtasks`` (the same, with an answer and its explanation as one chat, as
+            T2I-Eval's files have them), ``conversation`` (the same chain as one long chat), ``direct`` (one request for
             all scores and an explanation), ``score`` (one request a dimension for its level alone), ``skills`` (EvalAlign's
-            options, from people) and ``elements`` (yes or no an element, from people).
+            options, from people), ``elements`` (yes or no an element, from people) and ``negative_elements`` (the same asked the
+            other way round, as PN-VQA does).
         scores: whose scores ``score`` and ``direct`` teach: ``auto`` (the teacher's, or people's means where no teacher was
             asked) or ``people``.
         soft: whether ``score`` teaches a distribution over the levels in place of one: ``published`` (DeQA-Score's, from

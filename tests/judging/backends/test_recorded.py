@@ -39,7 +39,9 @@ def record(number: int, prompt: str, score: object, color: str) -> dict[str, Any
         "ref_image": None,
         "image_caption": prompt,
         "data": {
-            "Structure Information": {"Intrinsic Attributes": {"cat": ["attribute 1: color: black"], "mat": []}},
+            "Structure Information": {
+                "Intrinsic Attributes": {"cat": [f"attribute 1: color: {color}", "2: size: big"], "mat": []}
+            },
             "Questions": {
                 "Appearance Quality Questions": {"1. Cat": [asked(sharp)], "a zebra's shadow": [asked("Is it long?")]},
                 "Intrinsic Attribute Consistency Questions": {"Cats": [asked(black), asked("Say its size.")]},
@@ -83,9 +85,12 @@ def test_each_record_answers_for_its_own_item(distill: Benchmark, load_wording: 
     said = recorded_judgement(backend, distill.items, wording, PHRASES)
     steps = said.transcripts.set_index(["item_id", "step"])["answer"]
     assert steps["3", "extract"].splitlines() == [
-        "appearance | cat | Is the cat sharp?",
-        "attributes | cat | Is the cat black?",
+        "appearance | cat | - | Is the cat sharp?",
+        "attributes | cat | color: black | Is the cat black?",
     ]
+    plain = RecordedBackend(distill.transcripts, load_wording("compact"))
+    lines = recorded_judgement(plain, distill.items, load_wording("compact"), PHRASES).transcripts["answer"].iloc[0]
+    assert lines.splitlines()[0] == "appearance | cat | Is the cat sharp?"
     assert "red" in steps["4", "extract"]  # of the same prompt, but its own
     assert (steps["3", "attributes/1/score"], steps["4", "attributes/1/score"]) == ("6", "2")  # of 0 to 9, not 0 to 10
     assert steps["3", "attributes/1/answer"] == "Yes, it is."

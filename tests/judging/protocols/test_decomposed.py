@@ -4,6 +4,7 @@ import json
 
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
+from t2i_eval_kedro.judging.protocols.decomposed import DecomposedLevels
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 
 EXTRACTION = """appearance | cat | Is the cat well drawn?
@@ -150,3 +151,64 @@ def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> N
     assert shown == {"appearance/0/score"}
     text = next(request for request in backend.asked if request.step in shown).messages[0].text
     assert "second image is a reference" in text
+
+
+def test_a_question_is_scored_with_what_the_prompt_states_of_its_entities(full: Wording) -> None:
+    extraction = """appearance | cat | - | Is the cat well drawn?
+attributes | cat | colour: black | Is the cat black?
+attributes | dog | existence: yes | Is there a dog?
+attributes | tree | existence: yes | Is there a tree?
+relations | cat, dog | left of | Is the cat left of the dog?"""
+    backend = Scripted(extract=extraction)
+    run(full, backend)
+    text = {request.step: request.messages[-1].text for request in backend.asked}
+    about = "What the prompt states:\n- cat: colour: black\n- dog: existence: yes\n- cat, dog: left of\n\nQuestion: "
+    assert about in text["relations/4/score"]
+    assert "- tree: existence: yes\n\nQuestion: Is there a tree?" in text["attributes/3/score"]
+    assert "colour: black" not in text["attributes/3/score"]
+
+
+class Distributing(Scripted):
+    """Scripted, and sure by half of the lowest and the highest level where it may choose among them."""
+
+    def answer(self, requests):
+        for i, answer in super().answer(requests):
+            choices = requests[i].candidate_tokens
+            yield i, Answer(answer.text, probabilities={choices[0]: 0.5, choices[-1]: 0.5} if choices else {})
+
+
+def test_the_expected_score_is_of_the_same_chain_and_asked_with_the_same_words(compact: Wording) -> None:
+    subject, backend = EvaluationItem("i1", "a black cat left of a dog", "i1.png"), Distributing()
+    generated = judge([subject], Decomposed(compact), backend, name="x")
+    before, backend.asked = backend.asked, []
+    expected = judge([subject], DecomposedLevels(compact), backend, name="x")
+    assert set(scores(generated).values()) == {(7, OK)}
+    assert set(scores(expected).values()) == {(5, OK)}
+    assert [(r.step, r.messages) for r in backend.asked[: len(before)]] == [(r.step, r.messages) for r in before]
+    last = backend.asked[len(before) :]
+    by_step = {request.step: request for request in before}
+    assert len(last) == 4
+    for request in last:
+        assert request.messages == by_step[request.step.replace("/levels", "/score")].messages
+        assert request.candidate_tokens == compact.levels
+
+
+def test_no_score_is_expected_where_the_chain_came_to_none(compact: Wording) -> None:
+    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
+    backend = Distributing(**{"relations/2/score": "n/a", "summary/appearance/score": "n/a"})
+    found = scores(judge([subject], DecomposedLevels(compact), backend, name="x"))
+    assert (found["relations"][1], found["appearance"][1]) == (NOT_APPLICABLE, NOT_APPLICABLE)
+    assert found["overall"] == (5, OK)
+
+
+def test_a_chain_that_failed_is_not_asked_for_its_end(compact: Wording) -> None:
+    class Failing(Distributing):
+        def answer(self, requests):
+            for i, answer in super().answer(requests):
+                yield i, Answer("timeout", status=FAILED) if requests[i].step == "merge/explain" else answer
+
+    backend = Failing()
+    subject = EvaluationItem("i1", "a black cat left of a dog", "i1.png")
+    found = scores(judge([subject], DecomposedLevels(compact), backend, name="x"))
+    assert found["overall"][1] == FAILED
+    assert not [request for request in backend.asked if request.step.endswith("/levels")]

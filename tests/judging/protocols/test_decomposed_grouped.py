@@ -47,7 +47,7 @@ def test_the_questions_are_asked_together_and_the_rest_as_ever(
     # Numbers count within the call: the second attribute is the third question of all, or the second of its aspect.
     assert ("it is white Score: 2" in summary) is True
     assert ("so it is" in summary) is False
-    assert protocol.label == f"decomposed_{'by_aspect' if by_aspect else 'flat'}@2/full@2"
+    assert protocol.label == f"decomposed_{'by_aspect' if by_aspect else 'flat'}@2/full@3"
 
 
 def test_lines_of_another_form_and_contradictions_are_left_out() -> None:

@@ -175,6 +175,22 @@ attributes | cat | Is the cat black?
     )
 
 
+def test_what_is_unspecified_stays_out_and_what_is_stated_is_kept() -> None:
+    text = """appearance | cat | - | Is the cat well drawn?
+attributes | cat | existence: yes | Is there a cat?
+attributes | cat | colour: unspecified | Is the cat of some colour?
+attributes | cat | Quantity: None | How many cats?
+attributes | cat | - | Is the cat asleep?
+relations | cat, mat | on | Is the cat on the mat?
+relations | cat, mat | on | too | many?"""
+    assert parse_questions(text) == (
+        Question("appearance", ("cat",), "Is the cat well drawn?"),
+        Question("attributes", ("cat",), "Is there a cat?", "existence: yes"),
+        Question("attributes", ("cat",), "Is the cat asleep?"),
+        Question("relations", ("cat", "mat"), "Is the cat on the mat?", "on"),
+    )
+
+
 def test_a_runaway_extraction_is_none_at_all() -> None:
     lines = [f"attributes | cat | Is it number {i}?" for i in range(MAX_QUESTIONS + 1)]
     assert parse_questions("\n".join(lines)) == ()

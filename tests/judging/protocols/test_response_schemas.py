@@ -7,7 +7,12 @@ from pydantic import ValidationError
 
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.parsing import Question, parse_questions, parse_score
-from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema, json_schema, score_schema
+from t2i_eval_kedro.judging.protocols.response_schemas import (
+    ExtractionSchema,
+    StructuredExtractionSchema,
+    json_schema,
+    score_schema,
+)
 
 
 def test_every_level_is_read_as_its_score(wording: Wording) -> None:
@@ -29,13 +34,25 @@ def test_an_extraction_is_read_as_its_questions() -> None:
     assert parse_questions(text) == (Question("relations", ("a dog", "a ball"), "Is the dog left of the ball?"),)
 
 
+def test_a_structured_extraction_is_read_with_what_is_stated() -> None:
+    lines = [
+        {"aspect": "appearance", "entities": ["dog"], "stated": "", "question": "Is the dog well drawn?"},
+        {"aspect": "attributes", "entities": ["dog"], "stated": "colour: black", "question": "Is the dog black?"},
+    ]
+    text = StructuredExtractionSchema.model_validate({"questions": lines}).text()
+    assert parse_questions(text) == (
+        Question("appearance", ("dog",), "Is the dog well drawn?"),
+        Question("attributes", ("dog",), "Is the dog black?", "colour: black"),
+    )
+
+
 def test_schemas_are_in_the_strict_subset(wording: Wording) -> None:
     def objects(node: object) -> list[dict]:
         inner = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
         own = [node] if isinstance(node, dict) and node.get("type") == "object" else []
         return own + [found for part in inner for found in objects(part)]
 
-    for form in (score_schema(wording.levels), ExtractionSchema):
+    for form in (score_schema(wording.levels), ExtractionSchema, StructuredExtractionSchema):
         found = objects(json_schema(form))
         assert found
         for node in found:

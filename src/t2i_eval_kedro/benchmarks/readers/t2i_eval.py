@@ -70,10 +70,9 @@ def read_bench(raw: Path) -> Benchmark:
     required = {"gt_image": str, "image_caption": str}
     for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
         item_id = str(row.get("id", ""))
-        details = {"reference_image": row["ref_image"]} if row.get("ref_image") else None
         generator = str(row.get("model_name") or "unknown")
-        if out.item(item_id, item_id, row["image_caption"], generator, where, details):
-            out.image(item_id, raw, row["gt_image"])
+        if out.item(item_id, item_id, row["image_caption"], generator, where):
+            _images(out, item_id, raw, row)
             for theirs, ours in ASPECTS.items():
                 for name, question in _listed(row.get(f"{theirs}_questions")):
                     _element(out, where, item_id, f"{ours}/{name}", ours, question.get("question"))
@@ -100,13 +99,17 @@ def read_distill(raw: Path) -> Benchmark:
     for file in sorted(raw.glob("*.json")):
         for where, _, row in records(read_json(file, out.issues), file, required, out.issues):
             item_id = str(row.get("id", ""))
-            details = {"reference_image": row["ref_image"]} if row.get("ref_image") else None
-            if out.item(
-                item_id, item_id, row["image_caption"], str(row.get("model_name") or "unknown"), where, details
-            ):
-                out.image(item_id, raw, row["gt_image"])
+            if out.item(item_id, item_id, row["image_caption"], str(row.get("model_name") or "unknown"), where):
+                _images(out, item_id, raw, row)
                 _Record(out, where, item_id, row).read()
     return out.build()
+
+
+def _images(out: Builder, item_id: str, raw: Path, row: Mapping[str, Any]) -> None:
+    """The image under evaluation, which the release calls gt_image, and the reference image where there is one."""
+    out.image(item_id, raw, row["gt_image"])
+    if row.get("ref_image"):
+        out.reference(item_id, raw, str(row["ref_image"]))
 
 
 def _listed(questions: object) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 | file | columns |
 |---|---|
-| ``items.csv`` | item_id, prompt_id, prompt, generator, image (path inside the folder, may be empty) |
+| ``items.csv`` | item_id, prompt_id, prompt, generator, image (path inside the folder, may be empty); reference (likewise) where it is there |
 | ``ratings.csv`` | item_id, rater_id, dimension, score; scale_min, scale_max where they are there |
 | ``dimensions.csv`` (optional) | dimension, description: the phrase a judge is asked with |
 | ``scores.csv`` (optional) | item_id, evaluator, dimension, score; higher_is_better (true or false) where it is there |
@@ -53,7 +53,7 @@ def read(raw: Path) -> Benchmark:
         tags = {
             name: [value.strip() for value in cell.split(";") if value.strip()]
             for name, cell in row.items()
-            if name not in (*ITEM_COLUMNS, "#")
+            if name not in (*ITEM_COLUMNS, "reference", "#")
         }
         prompt_id = row["prompt_id"] or row["prompt"]
         # Prompts are told apart by their text, so one prompt in two spellings would be two.
@@ -62,6 +62,8 @@ def read(raw: Path) -> Benchmark:
         added = out.item(row["item_id"], prompt_id, prompt, row["generator"], row["#"], tags)
         if added and row["image"]:
             out.image(row["item_id"], raw, row["image"])
+        if added and row.get("reference"):
+            out.reference(row["item_id"], raw, row["reference"])
     if variants:
         detail = (
             f"{variants} items spell the prompt of their prompt_id otherwise (case, blanks, punctuation at the ends)"

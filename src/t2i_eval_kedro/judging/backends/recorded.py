@@ -107,7 +107,10 @@ class RecordedBackend:
         return N_A if text.strip().lower() == N_A else text
 
     def _extraction(self, item: str, text: str) -> str | None:
-        """The recorded extraction as lines ``aspect | entities | question``, of the questions that are recorded to the end."""
+        """The recorded extraction as lines ``aspect | entities | question``, of the questions that are recorded to the end.
+
+        A wording that asks for the structure has what is stated before each question, where the record has as many parts as questions.
+        """
         try:
             record = json.loads(text)
         except ValueError:
@@ -116,7 +119,7 @@ class RecordedBackend:
         entities = list(_mapping(structure.get("Intrinsic Attributes")))
         lines: dict[tuple[str, str], str] = {}
         for title, aspect in _SECTIONS.items():
-            for names, raw in self._asked(aspect, sections.get(title), entities):
+            for names, raw, stated in self._asked(aspect, sections.get(title), entities, structure):
                 question = question_text(raw)
                 stages = (EXPLAIN, SCORE) if aspect == APPEARANCE else (ANSWER, EXPLAIN, SCORE)
                 if not question:
@@ -126,22 +129,26 @@ class RecordedBackend:
                 elif (aspect, question) in lines:
                     self.dropped["a question that was asked before"] += 1
                 else:
-                    lines[aspect, question] = f"{aspect} | {', '.join(names)} | {question}"
+                    fields = [aspect, ", ".join(names), *([stated] if self._wording.structured else []), question]
+                    lines[aspect, question] = " | ".join(fields)
         return "\n".join(lines.values()) or None
 
-    def _asked(self, aspect: str, section: object, entities: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-        """The entities and the text of each question of one section."""
+    def _asked(
+        self, aspect: str, section: object, entities: Sequence[str], structure: Mapping[str, Any]
+    ) -> Iterator[tuple[list[str], str, str]]:
+        """The entities and the text of each question of one section, and what the prompt states ("-" where that is not known)."""
         if aspect == RELATIONS:
-            for row in section if isinstance(section, list) else []:
-                if isinstance(row, dict) and isinstance(row.get("question"), str):
-                    given = _mapping(row.get("value")).get("entities") or entities
-                    names = given.split(",") if isinstance(given, str) else list(given)
-                    matched = align([str(name) for name in names], entities)
-                    yield (
-                        list(dict.fromkeys(matched.get(str(n)) or entity_name(str(n)) for n in names)),
-                        row["question"],
-                    )
+            related = [_stated(lines, "value") for lines in _mapping(structure.get("Relationship Attributes")).values()]
+            rows = [r for r in (section if isinstance(section, list) else []) if isinstance(r, dict)]
+            asked = [row for row in rows if isinstance(row.get("question"), str)]
+            for row, stated in zip(asked, _as_many(related, asked), strict=True):
+                given = _mapping(row.get("value")).get("entities") or entities
+                names = given.split(",") if isinstance(given, str) else list(given)
+                matched = align([str(name) for name in names], entities)
+                named = list(dict.fromkeys(matched.get(str(n)) or entity_name(str(n)) for n in names))
+                yield named, row["question"], stated
             return
+        attributes = {entity_name(name): of for name, of in _mapping(structure.get("Intrinsic Attributes")).items()}
         rows_of = _mapping(section)
         matched = align(list(rows_of), entities)
         for name, rows in rows_of.items():
@@ -149,8 +156,28 @@ class RecordedBackend:
             if name not in matched:
                 self.dropped["a question about an entity that the structure does not name"] += len(asked)
                 continue
-            for row in asked:
-                yield [matched[name]], row["question"]
+            given = attributes.get(matched[name])
+            listed = given if aspect == ATTRIBUTES and isinstance(given, list) else []
+            parts = [_field(str(attribute).partition(":")[2]) for attribute in listed]
+            for row, stated in zip(asked, _as_many(parts, asked), strict=True):
+                yield [matched[name]], row["question"], stated
+
+
+def _stated(lines: object, name: str) -> str:
+    """The value of the line ``<name>: <value>`` of a recorded relation; "-" where there is none."""
+    listed = lines if isinstance(lines, list) else []
+    values = [str(line).partition(":")[2] for line in listed if str(line).strip().lower().startswith(f"{name}:")]
+    return _field(values[0]) if values else "-"
+
+
+def _field(raw: str) -> str:
+    """Text as one field of a line; "-" where it is empty."""
+    return re.sub(r"[\s|]+", " ", raw).strip() or "-"
+
+
+def _as_many(parts: Sequence[str], asked: Sequence[object]) -> Sequence[str]:
+    """``parts``, where there are as many as there are questions; else a hyphen each, for nothing says which is which."""
+    return parts if len(parts) == len(asked) else ["-"] * len(asked)
 
 
 def align(names: Sequence[str], entities: Sequence[str]) -> dict[str, str]:

@@ -93,13 +93,19 @@ class SimulatedBackend:
 
     def _questions(self, attributes: Mapping[str, Any]) -> str:
         prompt = ScenePrompt.from_json(attributes["prompt_scene"])
-        lines = [f"{APPEARANCE} | {group.shape} | is the {group.shape} clear ?" for group in prompt.scene.groups]
+        nothing = "- | " if self._wording.structured else ""
+        lines = [
+            f"{APPEARANCE} | {group.shape} | {nothing}is the {group.shape} clear ?" for group in prompt.scene.groups
+        ]
         for element in elements(prompt):
             shape, _, rest = element.element_id.partition(".")
+            relation, _, other = rest.rpartition(".")
             if element.skill == "spatial":
-                lines.append(f"{RELATIONS} | {shape}, {rest.rpartition('.')[2]} | {element.question}")
+                aspect, entities, stated = RELATIONS, f"{shape}, {other}", relation.replace("_", " ")
             else:
-                lines.append(f"{ATTRIBUTES} | {shape} | {element.question}")
+                aspect, entities, stated = ATTRIBUTES, shape, f"{element.skill}: {element.text}"
+            fields = [aspect, entities, *([stated] if self._wording.structured else []), element.question]
+            lines.append(" | ".join(fields))
         return "\n".join(lines)
 
     def _appearance(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:

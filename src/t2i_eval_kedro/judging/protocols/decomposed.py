@@ -4,6 +4,11 @@ Source: T2I-Eval (arXiv 2411.15488), section 3 and the released evaluation code,
 stages, separate aspects". For every request with a score there are two: an explanation first, then in a new chat the score
 alone. Where the item has a reference image, it is shown when appearance is scored. The overall score is an answer, not a mean.
 
+An extraction in the full wording has the structure of T2I-Eval's: entities, their intrinsic attributes as ``type: value`` (``existence:
+yes`` and a quantity among them), relations, and nothing that the prompt leaves open; the score of a question is asked for with the
+part of it that is about the question's entities. The captions of entities that T2I-Eval's extraction also asks for are left out: no
+stage of its chain is known to read them, and without them the extraction needs no image.
+
 What is ours: the line format of the extraction, which carries the entities with each question, so that no names have to be
 matched afterwards; and that an aspect which no question scores is not summed up. The released code asks for a summary all the
 same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A.
@@ -11,21 +16,23 @@ same and takes the number that comes. Here the aspect is null with its reason, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
 from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
-from t2i_eval_kedro.judging.protocols.wording import Wording
-from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
+from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 from t2i_eval_kedro.steps import (
     ANSWER,
     APPEARANCE,
     ASPECTS,
     EXPLAIN,
     EXTRACT,
+    LEVELS,
     MERGE,
     OVERALL,
     SCORE,
@@ -185,7 +192,11 @@ class Decomposed:
                 history=history,
             )
         if f"{base}/{SCORE}" not in answers:
-            context |= {"answer": answer, "explanation": answers[f"{base}/{EXPLAIN}"].text}
+            context |= {
+                "answer": answer,
+                "explanation": answers[f"{base}/{EXPLAIN}"].text,
+                "structure": structure(parse_questions(answers[EXTRACT].text), question.entities),
+            }
             return self._request(
                 item, f"{base}/{SCORE}", score_task(question.aspect), question.aspect, "check_2", context
             )
@@ -254,3 +265,58 @@ class Decomposed:
             question_id=f"{item.item_id}/{step.rsplit('/', 1)[0]}",
             response_schema=score_schema(self.wording.levels) if is_score_task(task) else None,
         )
+
+
+def structure(questions: Sequence[Question], entities: Collection[str]) -> list[str]:
+    """What the prompt states of ``entities``, a line an entity and a line a relation; empty where the extraction has questions alone."""
+    stated: dict[str, list[str]] = {}
+    for question in questions:
+        if question.stated and set(question.entities) & set(entities):
+            stated.setdefault(", ".join(question.entities), []).append(question.stated)
+    return [f"{names}: {', '.join(facts)}" for names, facts in stated.items()]
+
+
+class DecomposedLevels(Decomposed):
+    """The chain of :class:`Decomposed`, whose last scores are asked for once more as distributions over the levels. Ours.
+
+    What was generated stays what the chain goes on with, so both protocols see one chain; a backend that keeps its answers is asked
+    for no more than these last ones.
+    """
+
+    name = "decomposed_levels"
+
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        """Those of the chain; when it has ended, every last score request with the levels to choose among."""
+        waiting = super().requests(item, answers)
+        if waiting or any(answer.status != OK for answer in answers.values()):
+            return waiting
+        asked: list[Request] = []
+        for aspect in (*ASPECTS, OVERALL):
+            asks, levels = summary_step(aspect, SCORE), summary_step(aspect, LEVELS)
+            if asks not in answers or levels in answers:
+                continue
+            before = {step: answer for step, answer in answers.items() if step != asks}
+            questions = parse_questions(answers[EXTRACT].text)
+            if aspect == OVERALL:
+                supported = [name for name in ASPECTS if summary_step(name, SCORE) in answers]
+                request = self._next_of_merge(item, before, supported)
+            else:
+                request = self._next_of_summary(item, before, aspect, questions)
+            if request is not None:
+                choices = self.wording.levels
+                asked.append(replace(request, step=levels, candidate_tokens=choices, response_schema=None))
+        return asked
+
+    def _score(self, answers: Mapping[str, Answer], step: str) -> Score:
+        """The expected score where the chain came to a score or was unreadable; else why there is none."""
+        generated, answer = super()._score(answers, step), answers.get(f"{step}/{LEVELS}")
+        if answer is None or generated.status == NOT_APPLICABLE:
+            return generated
+        if answer.status != OK:
+            return Score(None, FAILED, answer.text)
+        if not answer.probabilities:
+            return self._parse(answer, generated.explanation)
+        value = self.wording.vocabulary(DIGITS).expectation(answer.probabilities)
+        if value is None:
+            return Score(None, UNPARSED, answer.text)
+        return Score(value, OK, answers[f"{step}/{EXPLAIN}"].text)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, PromptElement, Request, Score
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
-from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema
+from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema, StructuredExtractionSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import APPEARANCE, EXTRACT, YES_NO
@@ -33,7 +33,7 @@ def extract_request(wording: Wording, item: EvaluationItem) -> Request:
         max_tokens=wording.max_tokens[EXTRACT],
         context=context,
         question_id=f"{item.item_id}/{EXTRACT}",
-        response_schema=ExtractionSchema,
+        response_schema=StructuredExtractionSchema if wording.structured else ExtractionSchema,
     )
 
 

@@ -17,14 +17,22 @@ from t2i_eval_kedro.steps import ASPECTS
 MAX_QUESTIONS = 40
 """More questions than this about one prompt is a runaway answer, not an extraction."""
 
+_UNSPECIFIED = ("unspecified", "not specified", "unknown", "none", "n/a")
+"""Values with which a model says that the prompt states none: T2I-Eval's own and others that were seen."""
+
 
 @dataclass(frozen=True)
 class Question:
-    """One line of an extraction: the aspect, the entities it is about, and the question."""
+    """One line of an extraction: the aspect, the entities it is about, the question, and what the prompt states.
+
+    ``stated`` is an attribute of the entity (``colour: black``) or the relation of the entities (``left of``); "" for appearance, and
+    in a wording that asks for questions alone.
+    """
 
     aspect: str
     entities: tuple[str, ...]
     text: str
+    stated: str = ""
 
 
 ScoreReading = Literal["tolerant", "strict", "as_published"]
@@ -102,14 +110,19 @@ def _between(stated: float, wording: Wording | AnswerVocabulary) -> float | None
 def parse_questions(text: str) -> tuple[Question, ...]:
     """The questions of an extraction, one ``aspect | entities | question`` a line; lines of another form are left out.
 
-    A repeated question is kept once. An empty tuple means that the extraction failed.
+    A line may say what the prompt states before its question: ``aspect | entities | colour: black | question``. What it says is
+    unspecified is left out, for the prompt does not ask for it. A repeated question is kept once. An empty tuple means that the
+    extraction failed.
     """
     questions: dict[Question, None] = {}
     for line in text.splitlines():
         fields = [re.sub(r"\s+", " ", part).strip() for part in line.lstrip("-* ").split("|")]
-        if len(fields) != 3:
+        if len(fields) not in (3, 4):
             continue
-        aspect, entities, text = fields[0].lower(), tuple(filter(None, re.split(r"\s*,\s*", fields[1]))), fields[2]
+        aspect, entities, text = fields[0].lower(), tuple(filter(None, re.split(r"\s*,\s*", fields[1]))), fields[-1]
+        stated = fields[2] if len(fields) == 4 and aspect != "appearance" and fields[2] != "-" else ""
+        if stated.rpartition(":")[2].strip().casefold() in _UNSPECIFIED:
+            continue
         if aspect in ASPECTS and entities and text.endswith("?"):
-            questions[Question(aspect, entities, text)] = None
+            questions[Question(aspect, entities, text, stated)] = None
     return tuple(questions) if len(questions) <= MAX_QUESTIONS else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
-from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed, DecomposedLevels
 from t2i_eval_kedro.judging.protocols.decomposed_grouped import DecomposedGrouped
 from t2i_eval_kedro.judging.protocols.direct import Direct, DirectLevels
 from t2i_eval_kedro.judging.protocols.dsg import DependencyPropagation, Dsg
@@ -24,6 +24,9 @@ from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.steps import ASPECTS, CONVERSATION, OVERALL, YES_NO
+
+TAUGHT, EXPECTED = "taught", "expected"
+"""Words of ``judging.protocols`` that stand for protocols; :func:`resolved` says for which."""
 
 
 class ProtocolOptions(BaseModel):
@@ -66,12 +69,16 @@ class Entry:
         dimensions: what it scores, whatever people rated; empty where it scores whatever it is asked for.
         candidate_tokens: the words that a request lets the judge choose among; each must be one token of its model.
         elements: whether it scores the elements of a prompt one by one, which can be compared with people's labels of them.
+        taught_by: the tasks (``examples.tasks``) whose examples teach a student to be asked by it.
+        expects: the protocol whose last answers it reads as expected scores over rating tokens, or "".
     """
 
     build: Callable[[Wording, ProtocolOptions], Protocol]
     dimensions: tuple[str, ...] = ()
     candidate_tokens: Callable[[Wording, ProtocolOptions], tuple[str, ...]] = lambda wording, options: ()
     elements: bool = False
+    taught_by: tuple[str, ...] = ()
+    expects: str = ""
 
 
 def _yes_no(wording: Wording, options: ProtocolOptions) -> tuple[str, ...]:
@@ -82,9 +89,18 @@ PROTOCOLS: Mapping[str, Entry] = {
     "levels": Entry(
         lambda wording, options: options.levels(wording),
         candidate_tokens=lambda wording, options: options.levels(wording).vocabulary.levels,
+        taught_by=("score",),
     ),
     "decomposed": Entry(
-        lambda wording, options: Decomposed(wording, reading=options.score_reading), (OVERALL, *ASPECTS)
+        lambda wording, options: Decomposed(wording, reading=options.score_reading),
+        (OVERALL, *ASPECTS),
+        taught_by=("subtasks", "published_subtasks"),
+    ),
+    "decomposed_levels": Entry(
+        lambda wording, options: DecomposedLevels(wording, reading=options.score_reading),
+        (OVERALL, *ASPECTS),
+        candidate_tokens=lambda wording, options: wording.levels,
+        expects="decomposed",
     ),
     "decomposed_flat": Entry(
         lambda wording, options: DecomposedGrouped(wording, by_aspect=False, reading=options.score_reading),
@@ -95,23 +111,48 @@ PROTOCOLS: Mapping[str, Entry] = {
         (OVERALL, *ASPECTS),
     ),
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),
-    "pn_vqa": Entry(lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, _yes_no, elements=True),
+    "pn_vqa": Entry(
+        lambda wording, options: PnVqa(wording), pn_vqa.DIMENSIONS, _yes_no, elements=True, taught_by=("elements",)
+    ),
     "dsg": Entry(
         lambda wording, options: Dsg(wording, propagation=options.dependency_propagation),
         dsg.DIMENSIONS,
         _yes_no,
         elements=True,
     ),
-    "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS),
+    "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS, taught_by=("skills",)),
     "reasoning": Entry(lambda wording, options: Reasoning(wording)),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
-    CONVERSATION: Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS)),
-    "direct": Entry(lambda wording, options: Direct(wording, reading=options.score_reading)),
+    CONVERSATION: Entry(
+        lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS), taught_by=("conversation",)
+    ),
+    "direct": Entry(lambda wording, options: Direct(wording, reading=options.score_reading), taught_by=("direct",)),
     "direct_levels": Entry(
         lambda wording, options: DirectLevels(wording, reading=options.score_reading),
         candidate_tokens=lambda wording, options: wording.levels,
+        expects="direct",
     ),
 }
+
+
+def resolved(names: Iterable[str], tasks: Collection[str]) -> list[str]:
+    """``names`` without the words that stand for others, in their order, each once.
+
+    ``taught`` stands for the protocols that a student of ``tasks`` was taught to be asked by; ``expected`` for those that read the
+    last answers of them as expected scores. Others are run because they are named.
+    """
+    taught = [name for name, entry in PROTOCOLS.items() if set(entry.taught_by) & set(tasks)]
+    stand_for = {TAUGHT: taught, EXPECTED: [name for name, entry in PROTOCOLS.items() if entry.expects in taught]}
+    return list(dict.fromkeys(found for name in names for found in stand_for.get(name, [name])))
+
+
+def known_or_resolved(name: str) -> str:
+    """``name``, if it is a protocol's or one of the words of :func:`resolved`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return name if name in (TAUGHT, EXPECTED) else known(name)
 
 
 def known(name: str) -> str:

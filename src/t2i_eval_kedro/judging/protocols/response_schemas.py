@@ -56,6 +56,23 @@ class ExtractionSchema(ResponseSchema):
         return "\n".join(f"{line.aspect} | {', '.join(line.entities)} | {line.question}" for line in self.questions)
 
 
+class _StatedLine(_Line):
+    stated: str
+
+
+class StructuredExtractionSchema(ResponseSchema):
+    """The questions about a prompt, each with the attribute or relation that the prompt states."""
+
+    questions: list[_StatedLine]
+
+    def text(self) -> str:
+        """One ``aspect | entities | stated | question`` a line; ``-`` where nothing is stated."""
+        return "\n".join(
+            f"{line.aspect} | {', '.join(line.entities)} | {line.stated.strip() or '-'} | {line.question}"
+            for line in self.questions
+        )
+
+
 class ScoreListSchema(ResponseSchema):
     """Scores from 0 to 10, and why."""
 

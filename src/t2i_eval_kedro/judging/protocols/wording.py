@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jinja2
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -58,6 +58,7 @@ class WordingSettings(BaseModel):
         vocabularies: other sets of such words for the direct score request, by name: ``words``, ``letters``, ``yes_no``. The
             last is also what yes/no questions are answered with. Read as ``scales``, too, for one release.
         max_tokens: the longest useful answer for a task.
+        extraction: ``questions`` alone, or the ``structure`` of the prompt too: what each question's line states.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -68,6 +69,7 @@ class WordingSettings(BaseModel):
         default_factory=dict, validation_alias=AliasChoices("vocabularies", "scales")
     )
     max_tokens: dict[str, int]
+    extraction: Literal["questions", "structure"] = "questions"
 
 
 def _as_data(value: object) -> object:
@@ -89,6 +91,7 @@ class Wording:
             for name, words in {DIGITS: settings.levels, **settings.vocabularies}.items()
         }
         self.max_tokens = settings.max_tokens
+        self.structured = settings.extraction == "structure"
         # Prompts are plain text for a model, not HTML, so nothing is escaped; StrictUndefined makes a misspelt variable
         # an error instead of an empty string in ten thousand paid requests.
         environment = jinja2.Environment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from t2i_eval_kedro.judging.evaluators import (
     judge_items,
     load_templates,
     phrases_of,
+    teacher_kind,
 )
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
-from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of
+from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of, resolved
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import BASE
+from t2i_eval_kedro.training.settings import Task, taught_tasks
 
 
 def judge_held_out(
@@ -35,11 +37,14 @@ def judge_held_out(
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
     judging: JudgingSettings,
+    tasks: Sequence[Task],
+    teacher: str,
     adapter: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Scores, transcripts and element scores by each protocol on the fold of ``judging``.
 
-    The judge is the model with ``adapter`` on it, whose folder has the judge's name; without one it is the base model.
+    The judge is the model with ``adapter`` on it, whose folder has the judge's name; without one it is the base model. Which protocols
+    ``taught`` in the settings stands for follows from the ``tasks`` of the training and the kind of ``teacher``.
 
     Raises:
         T2IEvalError: no item of the fold has an image.
@@ -50,6 +55,8 @@ def judge_held_out(
             f"No item of fold '{judging.fold}' has an image, so there is nothing to judge; change ingestion.split or "
             "judging.fold, or measure recorded scores with --pipelines=ingestion,meta_evaluation,reporting."
         )
+    learned = taught_tasks(tasks, teacher_kind(teacher, synthetic=data_card["synthetic"]))
+    judging = judging.model_copy(update={"protocols": resolved(judging.protocols, learned)})
     wording = judging.load_wording(load_templates(prompts))
     backend: Backend | None = None
     elsewhere: Elsewhere | None = None

@@ -19,12 +19,14 @@ def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
     """
     inputs = (*_SHARED, *(["adapter"] if adapter else []))
     outputs = ["scores", "transcripts", "element_scores"]
-    arguments = by_name(*inputs, "params:model", "params:judging")
+    arguments = by_name(
+        *inputs, "params:model", "params:judging", tasks="params:examples.tasks", teacher="params:teacher.kind"
+    )
     return pipeline(
         [node(nodes.judge_held_out, inputs=arguments, outputs=outputs, name=f"judge_{judge}")],
         namespace=judge,
         inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in inputs},
         outputs={name: f"{judge}_{name}" for name in outputs},
-        parameters={"model", "judging"},
+        parameters={"model", "judging", "examples.tasks", "teacher.kind"},
         tags="judging",
     )

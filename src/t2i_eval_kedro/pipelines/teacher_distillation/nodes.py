@@ -40,7 +40,13 @@ def ask_teacher(
     """
     kind = teacher.chosen(synthetic=card["synthetic"])
     if kind == "human":
-        log.info("The teacher is human: examples are made from people's mean scores.")
+        log.warning(
+            "%s: examples are made from people's mean scores, and sub-tasks are not taught; teacher.kind=openai or recorded "
+            "gives a teacher's steps.",
+            "No teacher was asked (teacher.kind=auto, and no truth that one could be simulated from)"
+            if teacher.kind == "auto"
+            else "The teacher is human",
+        )
         return schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
     judgement, costs = teachers.ask_teacher(
