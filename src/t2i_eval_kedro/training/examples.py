@@ -27,7 +27,7 @@ from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.ratings import valid_ratings
-from t2i_eval_kedro.steps import CONVERSATION, OVERALL, YES_NO, is_score_task
+from t2i_eval_kedro.steps import ANSWER, CONVERSATION, EXPLAIN, OVERALL, YES_NO, is_score_task
 
 
 def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording) -> pd.DataFrame:
@@ -73,8 +73,8 @@ def as_published(examples: pd.DataFrame) -> pd.DataFrame:
     Source: the released code (ALGORITHMS of T2I-Eval: an explanation carries its answer as history). So a question has two examples,
     the chat and its score, and the size of a bin in rebalancing counts two.
     """
-    explained = set(examples.loc[examples["example_id"].str.endswith("/explain"), "question_id"])
-    answers = examples["example_id"].str.endswith("/answer") & examples["question_id"].isin(explained)
+    explained = set(examples.loc[examples["example_id"].str.endswith(f"/{EXPLAIN}"), "question_id"])
+    answers = examples["example_id"].str.endswith(f"/{ANSWER}") & examples["question_id"].isin(explained)
     return schema.EXAMPLES.check(
         examples[~answers].assign(messages=examples.loc[~answers, "messages"].map(_history_learned))
     )
