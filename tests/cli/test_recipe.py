@@ -46,3 +46,27 @@ def test_a_name_that_there_is_not_is_refused() -> None:
         done = CliRunner().invoke(recipe, arguments)
         assert done.exit_code == 1
         assert message in done.output
+
+
+def test_the_memory_of_a_gpu_is_estimated_and_a_small_gpu_is_warned_of() -> None:
+    def needed(*options: str) -> tuple[float, str]:
+        done = CliRunner().invoke(recipe, ["--env=base", "qwen2_5_vl_7b", *options])
+        assert done.exit_code == 0, done.output
+        line = next(line for line in done.stdout.splitlines() if line.startswith("# GPU memory"))
+        return float(line.rpartition(": ")[2].removesuffix(" GB")), done.stderr
+
+    size, said = needed("--gpu=24")
+    assert 22 < size < 32  # 16.6 of weights, 5.2 of the adapter
+    assert "more than the 24 GB" in said
+    assert "model.quantize=4bit" in said
+    assert needed("--gpu=80") == (size, "")
+    assert needed()[1] == ""
+    assert needed("--params=model.quantize=4bit")[0] < size - 8
+    assert needed("--params=sft.lora.r=8")[0] < size - 4
+    assert needed("--params=sft.max_length=16384")[0] > size + 8
+    assert needed("--params=launch.processes=128")[0] < size  # one example on each
+
+
+def test_every_student_has_an_estimate() -> None:
+    for path in (ROOT / "conf/base/students").glob("*.yml"):
+        assert "GB" in printed(path.stem).rpartition("# GPU memory")[2], path.stem

@@ -15,18 +15,29 @@ from t2i_eval_kedro.config import as_yaml, default_conf, load_config, overview
 @click.command("recipe")
 @click.argument("student", required=False)
 @click.argument("variant", required=False)
+@click.option(
+    "--gpu",
+    type=float,
+    metavar="GB",
+    help="Memory of the GPU in GB; a warning says where the fine-tuning does not fit.",
+)
 @click.option("--table", "as_table", is_flag=True, help="Print the key settings of every student in every variant.")
 @project_options
 @readable_errors
 def recipe(
-    student: str | None, variant: str | None, as_table: bool, env: str | None, params: Mapping[str, Any]
+    student: str | None,
+    variant: str | None,
+    gpu: float | None,
+    as_table: bool,
+    env: str | None,
+    params: Mapping[str, Any],
 ) -> None:
-    """Print the settings of STUDENT in VARIANT as YAML, each with the layer that it comes from.
+    """Print the settings of STUDENT in VARIANT as YAML, each with the layer that it comes from, and the GPU memory they take.
 
-    By default both are those of the parameters. A variant of a study is written STUDY/VARIANT.
+    The memory is that of supervised fine-tuning, estimated. By default both are those of the parameters. A variant of a study is written STUDY/VARIANT.
 
     \b
-    kedro recipe qwen2_5_vl_7b no_rebalancing
+    kedro recipe qwen2_5_vl_7b no_rebalancing --gpu 24
     kedro recipe --table
     """
     root = project_root()
@@ -35,7 +46,15 @@ def recipe(
     )
     chosen = {name: value for name, value in (("student", student), ("variant", variant)) if value is not None}
     if not as_table:
-        click.echo(as_yaml(config.resolve(**chosen)), nl=False)
+        from t2i_eval_kedro.training.memory import memory_notes
+
+        resolved = config.resolve(**chosen)
+        click.echo(as_yaml(resolved), nl=False)
+        notes, warning = memory_notes(resolved.parameters, gpu)
+        for line in notes:
+            click.echo(f"# {line}")
+        if warning is not None:
+            click.echo(f"Warning: {warning}", err=True)
         return
     table = overview(config, **chosen)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
