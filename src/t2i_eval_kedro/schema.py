@@ -280,6 +280,8 @@ PREFERENCE_SCORES = Table(
         "run": _RUN,
         "label": Column(null=True, values=("a", "b", "tie")),
         "margin": _FLOAT_NULL,
+        "probability": _FLOAT_NULL,  # that a is better, 0 to 1
+        "consistent": _FLOAT_NULL,  # 1 where both orders of the images give the same label, 0 where not; null: one order alone
         "status": _STATUS,
     },
 )

@@ -13,6 +13,9 @@ A step names a request within the transcript of its item; a task is the kind of 
 | ``score/<dimension>`` | ``score`` | the score of a dimension without any step before it |
 | ``direct`` | ``direct`` | all scores and an explanation at once |
 | ``yes_no/<element>``, ``yes_no_negative/<element>`` | as the first part | whether the image shows an element |
+| ``reason/<dimension>`` | ``reason`` | a thought, then the score of a dimension |
+| ``reason_aspects`` | ``reason_aspects`` | a thought, then the score of every dimension |
+| ``reason_pair/<dimension>``, ``.../swapped`` | ``reason_pair`` | a thought, then the scores of two images |
 | as of the chain | ``conversation`` | the whole chain as one chat |
 
 Source: T2I-Eval (arXiv 2411.15488), section 3: nine sub-tasks (one extraction, eight explanations and scores). ``score`` is ours.
@@ -27,6 +30,7 @@ OVERALL = "overall"
 EXTRACT, ANSWER, EXPLAIN, SCORE, LEVELS = "extract", "answer", "explain", "score", "levels"
 SUMMARY, MERGE = "summary", "merge"
 DIRECT, CONVERSATION = "direct", "conversation"
+REASON, REASON_ASPECTS, REASON_PAIR = REASONING = "reason", "reason_aspects", "reason_pair"
 YES_NO, YES_NO_NEGATIVE = "yes_no", "yes_no_negative"
 
 

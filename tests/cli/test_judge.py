@@ -128,6 +128,37 @@ def test_a_reference_is_shown_by_the_decomposed_protocol_alone(judge: Callable[.
     assert (done.exit_code, "'pictures/none.png' cannot be judged" in done.output) == (1, True)
 
 
+PAIR = ("--image", "pictures/p0000-careful.png", "--image-b", "pictures/p0000-mirror.png")
+
+
+def test_two_images_are_compared_by_their_scores_and_by_a_judge_that_sees_both(
+    folder: Path, judge: Callable[..., tuple[str, str]]
+) -> None:
+    said = json.loads(judge("--prompt", PROMPT, *PAIR, "--evaluator=base", "--json")[0])
+    (overall,) = [row for row in said["preferences"] if row["dimension"] == "overall"]
+    singles = [
+        json.loads(judge("--prompt", PROMPT, "--image", image, "--evaluator=base", "--json")[0])["scores"]
+        for image in PAIR[1::2]
+    ]
+    a, b = (next(row["score"] for row in rows if row["dimension"] == "overall") for rows in singles)
+    assert overall["margin"] == pytest.approx(a - b, abs=1e-3)
+    assert overall["consistent"] is None
+    table = folder / "pairs.csv"
+    pd.DataFrame({"prompt": [PROMPT] * 2, "image": [PAIR[1], "none.png"], "image_b": [PAIR[3]] * 2}).to_csv(table)
+    options = (f"--csv={table}", f"--out={folder / 'preferences.csv'}", "--evaluator=base", "--protocol=pairwise")
+    told, _ = judge(*options)  # the untrained model does not know the form
+    assert "The preferences of 2 pairs are in" in told
+    frame = pd.read_csv(folder / "preferences.csv")
+    assert len(frame) == 8
+    assert set(frame["status"][:4]) == {"unparsed"}
+    assert set(frame["status"][4:]) == {"failed"}
+    assert "8 of its 8 preferences are empty" in told
+    done = CliRunner().invoke(judge_images, ["--prompt", PROMPT, *PAIR, "--evaluator=base", "--protocol=pairwise"])
+    assert (done.exit_code, "The judge gave no preference" in done.output) == (1, True)
+    done = CliRunner().invoke(judge_images, ["--prompt", PROMPT, *PAIR[:2], "--evaluator=base", "--protocol=pairwise"])
+    assert (done.exit_code, "give the second in --image-b" in done.output) == (1, True)
+
+
 def test_a_csv_keeps_every_row_in_its_order_and_one_bad_row_costs_that_row_alone(
     folder: Path, judge: Callable[..., tuple[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, judge_pairs, teacher_kind
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, teacher_kind
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build, resolved
 
@@ -73,23 +72,9 @@ def test_elements_are_scored_where_people_labelled_them_though_nobody_rated_alig
     assert set(of_dsg["dimension"]) == {""}  # is compared with everything that they rated
 
 
-@pytest.mark.parametrize(
-    ("answer", "label", "margin", "status"),
-    [
-        ('<think>x</think><answer>{"A": 8, "B": 6.5}</answer>', "a", 1.5, "ok"),
-        ('<think>x</think><answer>{"A": 2, "B": 6}</answer>', "b", -4, "ok"),
-        ('<think>x</think><answer>{"A": 6, "B": 6}</answer>', "tie", 0, "ok"),
-        ("A is better.", None, None, "unparsed"),
-    ],
-)
-def test_pairs_give_preferences(
-    full: Wording, answer: str, label: str | None, margin: float | None, status: str
-) -> None:
-    pairs = pd.DataFrame({"prompt_id": ["p", "p"], "item_a": ["i", "i"], "item_b": ["j", "j"]})
-    scores, transcripts = judge_pairs(pairs, ITEMS, Scripted(reason_pair=answer), full, "overall", "x", name="m")
-    (row,) = scores.astype(object).where(scores.notna(), None).to_dict("records")
-    assert (row["label"], row["margin"], row["status"]) == (label, margin, status)
-    assert len(transcripts) == 1
+def test_a_protocol_for_pairs_is_not_run_on_single_images(full: Wording) -> None:
+    said = judge_items(ITEMS, Scripted(score="5"), full, {"mood": "x"}, ["pairwise", "levels"], name="m")
+    assert set(said.scores["protocol"]) == {"levels"}
 
 
 def test_every_protocol_is_built_by_its_name(full: Wording) -> None:

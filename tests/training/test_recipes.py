@@ -54,6 +54,7 @@ def test_nothing_is_taught_of_the_test_fold(build: Callable[..., pd.DataFrame], 
     test = set(tables.splits.loc[tables.splits["fold"] == "test", "item_id"])
     for task in (
         *("subtasks", "published_subtasks", "conversation", "direct", "score", "elements", "negative_elements"),
+        *("reason", "reason_aspects", "reason_pair"),
     ):
         examples = build(tasks=[task])
         assert len(examples)

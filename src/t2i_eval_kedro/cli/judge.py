@@ -28,6 +28,11 @@ from t2i_eval_kedro.schema import OK
 @click.option("--prompt", metavar="TEXT", help="Prompt that the image was generated from.")
 @click.option("--image", metavar="FILE", help="Image to judge: PNG, JPEG or WebP.")
 @click.option(
+    "--image-b",
+    metavar="FILE",
+    help="Second image of the same prompt: say which is better, with its probability; a CSV may have the column image_b.",
+)
+@click.option(
     "--reference",
     metavar="FILE",
     help="Image that shows how good such an image can look, for the appearance in the decomposed protocols.",
@@ -37,7 +42,7 @@ from t2i_eval_kedro.schema import OK
     "table",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Judge every row of a CSV with the columns prompt and image (a path, from the folder of the CSV)[, reference, item_id].",
+    help="Judge every row of a CSV with the columns prompt and image (a path, from the folder of the CSV)[, image_b, reference, item_id].",
 )
 @click.option(
     "--out",
@@ -77,6 +82,7 @@ from t2i_eval_kedro.schema import OK
 def judge_images(
     prompt: str | None,
     image: str | None,
+    image_b: str | None,
     reference: str | None,
     table: Path | None,
     out: Path | None,
@@ -90,17 +96,18 @@ def judge_images(
     env: str | None,
     params: Mapping[str, Any],
 ) -> None:
-    """Judge an image, or every row of a CSV. Scores are 0 to 10.
+    """Judge an image, two images against each other, or every row of a CSV. Scores are 0 to 10.
 
     \b
     kedro judge --prompt "a red cube on a blue table" --image cube.png
+    kedro judge --prompt "a red cube" --image a.png --image-b b.png --protocol pairwise
     kedro judge --csv images.csv --out scores.csv
     t2i-eval judge --backend openai --base-url http://127.0.0.1:8000/v1 --evaluator MODEL --csv images.csv --out scores.csv
     """
     single = prompt is not None and image is not None
     if single == (table is not None) or (table is None) != (out is None):
         raise click.UsageError("Give either --prompt and --image, or --csv and --out.")
-    if table is not None and (prompt or image or reference):
+    if table is not None and (prompt or image or image_b or reference):
         raise click.UsageError("With --csv, prompts, images and references are columns of the file.")
     if table is not None and as_json:
         raise click.UsageError("--json prints the verdict on one image; with --csv the scores are written to --out.")
@@ -114,15 +121,23 @@ def judge_images(
         raise click.UsageError(
             "With --backend openai, --evaluator is the name that the server has for a model; no --untrained."
         )
+    if reference and image_b:
+        raise click.UsageError("--reference belongs to one image; compare two without it.")
     known = read_elements(elements) if elements is not None else {}
     rows = None
     if table is not None and out is not None:
         rows = read_prompts_and_images(table)
         given = [table, *filter(None, [elements]), *(table.parent / path for path in rows["image"] if path)]
+        given += [table.parent / path for path in rows.get("image_b", ()) if path]
         check_output(out, given)
+    compares = bool(image_b) if rows is None else "image_b" in rows
+    if PROTOCOLS[protocol].pairs and not compares:
+        where = "--image-b" if rows is None else "the column image_b"
+        raise T2IEvalError(f"The protocol {protocol} compares two images of one prompt; give the second in {where}.")
     images = GivenImages(table.parent if table is not None else Path())
     if rows is None:
-        require_readable(images, str(image), str(prompt), reference)
+        for one in filter(None, (image, image_b)):
+            require_readable(images, one, str(prompt), reference)
     asked: dict[str, Any] = {
         "protocol": protocol,
         "images": images,
@@ -138,11 +153,30 @@ def judge_images(
             params = merge(params, {"judging": {"backend": backend}})
         chosen = choose_judge(BASE if protocol == SIMILARITY else evaluator, env, params, untrained=untrained)
         judge = open_judge(chosen.project, chosen.adapter, name=chosen.name, keep_answers=table is not None, **asked)
+    if rows is not None and out is not None and compares:
+        compared = judge.compare_frame(rows)
+        preferences = write_scores(compared, out)
+        click.echo(f"The preferences of {len(rows)} pairs are in {out}.")
+        if compared.consistency is not None:
+            click.echo(f"Both orders of the images agree on {100 * compared.consistency:.1f}% of the pairs.")
+        if n_empty := int((preferences["status"] != OK).sum()):
+            click.echo(f"{n_empty} of its {len(preferences)} preferences are empty; the column explanation says why.")
+        return
     if rows is not None and out is not None:
         scores = write_scores(judge.judge_frame(rows), out)
         click.echo(f"The scores of {len(rows)} images are in {out}.")
         if n_empty := int((scores["status"] != OK).sum()):
             click.echo(f"{n_empty} of its {len(scores)} scores are empty; the column explanation says why.")
+        return
+    if image_b is not None:
+        comparison = judge.compare(str(image), image_b, str(prompt))
+        click.echo(
+            json.dumps(comparison.as_dict(), ensure_ascii=False, indent=2, allow_nan=False)
+            if as_json
+            else repr(comparison)
+        )
+        if comparison.label is None:
+            raise T2IEvalError(f"The judge gave no preference: {comparison.preference.explanations[0]}.")
         return
     verdict = judge.judge_image(str(image), str(prompt), reference=reference)
     click.echo(

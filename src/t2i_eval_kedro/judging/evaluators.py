@@ -17,7 +17,6 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
-from t2i_eval_kedro.judging.protocols.reasoning import Reasoning, parse_reasoned
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known_or_resolved
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
@@ -151,6 +150,9 @@ def judge_items(
     rated = {SAME_AS.get(dimension, dimension): dimension for dimension in phrases}
     parts = []
     for chosen in protocols:
+        if PROTOCOLS[chosen].pairs:
+            log.info("Protocol '%s' compares two images and is not run on one; kedro judge asks it.", chosen)
+            continue
         dimensions = PROTOCOLS[chosen].dimensions
         on_elements = PROTOCOLS[chosen].elements and elements is not None and len(elements)
         if dimensions and not set(rated) & set(dimensions) and not on_elements:
@@ -169,67 +171,6 @@ def judge_items(
             judgement = replace(judgement, scores=judgement.scores.assign(dimension=named))
         parts.append(judgement)
     return Judgement.join(parts)
-
-
-def judge_pairs(
-    pairs: pd.DataFrame,
-    items: pd.DataFrame,
-    backend: Backend,
-    wording: Wording,
-    dimension: str,
-    phrase: str,
-    *,
-    name: str,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Let one backend compare images two by two with the ``reasoning`` protocol.
-
-    Args:
-        pairs: columns prompt_id, item_a, item_b; both items have an image.
-        items: canonical table.
-        backend: who answers.
-        wording: the words that it is asked in.
-        dimension: what is compared.
-        phrase: the same, as a judge is asked with it.
-        name: the judge's name.
-
-    Returns:
-        The canonical tables ``preference_scores`` (label and margin = score of a minus score of b) and ``transcripts``, where
-        an item is called ``<item_a>|<item_b>``.
-    """
-    by_id = {str(row.item_id): row for row in items.itertuples()}
-    unique = pairs.drop_duplicates(["prompt_id", "item_a", "item_b"])
-    compared = [
-        EvaluationItem(
-            f"{a}|{b}",
-            str(by_id[a].prompt),
-            str(by_id[a].image),
-            {dimension: phrase},
-            comparison_image=str(by_id[b].image),
-        )
-        for a, b in zip(unique["item_a"], unique["item_b"], strict=True)
-    ]
-    protocol = Reasoning(wording)
-    judgement = judge(compared, protocol, backend, name=name)
-    answers = judgement.transcripts.set_index("item_id")
-    rows = []
-    for row, item in zip(unique.itertuples(), compared, strict=True):
-        answered = answers.loc[item.item_id]
-        read = parse_reasoned(str(answered["answer"]), pair=True) if answered["status"] == schema.OK else None
-        margin = None if read is None else read.scores[0] - read.scores[1]
-        rows.append(
-            {
-                "prompt_id": row.prompt_id,
-                "item_a": row.item_a,
-                "item_b": row.item_b,
-                "judge": name,
-                "protocol": protocol.name,
-                "run": 0,
-                "label": None if margin is None else "a" if margin > 0 else "b" if margin < 0 else "tie",
-                "margin": margin,
-                "status": answered["status"] if answered["status"] != schema.OK or read else schema.UNPARSED,
-            }
-        )
-    return schema.PREFERENCE_SCORES.frame(rows), judgement.transcripts
 
 
 def in_fold(items: pd.DataFrame, splits: pd.DataFrame, *folds: str) -> pd.DataFrame:

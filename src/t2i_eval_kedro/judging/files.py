@@ -11,6 +11,7 @@ import pandas as pd
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.datasets.spreadsheets import escape_frame
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.comparisons import Comparisons
 from t2i_eval_kedro.judging.verdicts import Verdicts
 
 
@@ -55,7 +56,7 @@ def check_output(out: Path, inputs: Iterable[Path]) -> None:
         )
 
 
-def write_scores(verdicts: Verdicts, out: Path) -> pd.DataFrame:
+def write_scores(verdicts: Verdicts | Comparisons, out: Path) -> pd.DataFrame:
     """Write the rows of ``verdicts`` to the CSV ``out``, text that a spreadsheet would run escaped; returns the rows."""
     frame = verdicts.frame()
     with atomic_file(out) as temporary:

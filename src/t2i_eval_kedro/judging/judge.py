@@ -16,11 +16,14 @@ from PIL import Image
 from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles, check_image, upright_png
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.comparisons import Comparison, Comparisons
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.known_elements import elements_for
+from t2i_eval_kedro.judging.pairs import compare
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.base import PromptElement
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.reasoning import PairRule, Pairwise, Preference
 from t2i_eval_kedro.judging.verdicts import ElementAnswer, Verdict, Verdicts
 from t2i_eval_kedro.schema import FAILED
 
@@ -80,6 +83,7 @@ class Judge:
         dimensions: what is scored: name -> phrase that the judge is asked with.
         batch_size: items judged together; None for all, which suits a server.
         run: number of the repetition.
+        rule: what a difference of two scores means, for comparisons.
 
     Example:
         >>> judge = load_judge("data/06_models/shapes/tiny_vlm/full/seed_0/sft")    # doctest: +SKIP
@@ -95,6 +99,7 @@ class Judge:
     batch_size: int | None = None
     run: int = 0
     elements: Elements = field(default_factory=dict)
+    rule: PairRule = field(default_factory=PairRule)
 
     def __call__(
         self,
@@ -176,11 +181,12 @@ class Judge:
         Raises:
             T2IEvalError: a column is missing, or there are reference images and the protocol looks at none.
         """
-        absent = [name for name in ("prompt", "image") if name not in frame.columns]
-        if absent:
+        if isinstance(self.protocol, Pairwise):
             raise T2IEvalError(
-                f"The table does not have the column '{absent[0]}'; its columns are {', '.join(map(str, frame.columns))}."
+                f"The protocol {self.protocol.name} compares two images of one prompt; give a second image, or choose another "
+                "protocol."
             )
+        _require_columns(frame, "prompt", "image")
         known = self.elements if elements is None else elements
         rows = pd.DataFrame(
             {"prompt": frame["prompt"], "image": frame["image"], "reference": frame.get("reference", "")}
@@ -200,6 +206,62 @@ class Judge:
         answers = dict(tuple(judged.element_scores.groupby("item_id", sort=False)))
         verdicts = [self._verdict(item, scores.get(item.item_id), answers.get(item.item_id)) for item in items]
         return Verdicts(verdicts, source=frame if keep_columns else None, run=self.run)
+
+    def compare(self, image_a: ImageLike, image_b: ImageLike, prompt: str) -> Comparison:
+        """Which of two images of one prompt is better.
+
+        The protocol ``pairwise`` shows both images at once, in both orders; by any other each is scored alone.
+
+        Raises:
+            T2IEvalError: an image cannot be read, or the prompt is empty.
+        """
+        for image in (image_a, image_b):
+            require_readable(self.images, image, prompt, None)
+        frame = pd.DataFrame(
+            {"prompt": [prompt], "image": [self.images.add(image_a)], "image_b": [self.images.add(image_b)]}
+        )
+        return self.compare_frame(frame)[0]
+
+    def compare_frame(self, frame: pd.DataFrame) -> Comparisons:
+        """Compare the columns ``image`` and ``image_b`` of every row of ``frame``, whose prompt is in ``prompt``.
+
+        An image that cannot be read, or a row without a prompt or without one of its images, costs its own row alone.
+
+        Raises:
+            T2IEvalError: a column is missing.
+        """
+        _require_columns(frame, "prompt", "image", "image_b")
+        rows = frame[["prompt", "image", "image_b"]].itertuples(index=False)
+        pairs = [
+            EvaluationItem(
+                str(i), prompt, image, self.dimensions, elements_for(prompt, self.elements), comparison_image=image_b
+            )
+            for i, (prompt, image, image_b) in enumerate(
+                (_text(prompt), self._key(image), self._key(image_b)) for prompt, image, image_b in rows
+            )
+        ]
+        askable = [pair for pair in pairs if pair.prompt.strip() and pair.image and pair.comparison_image]
+        preferences, _ = compare(
+            askable, self.protocol, self.backend, self.rule, name=self.name, run=self.run, chunk_size=self.batch_size
+        )
+        by_id = {pair.item_id: by_name for pair, by_name in zip(askable, preferences, strict=True)}
+        return Comparisons([self._comparison(pair, by_id.get(pair.item_id)) for pair in pairs], frame, self.run)
+
+    def _comparison(self, pair: EvaluationItem, preferences: Mapping[str, Preference] | None) -> Comparison:
+        if preferences is None:
+            reason = "the row has no prompt" if not pair.prompt.strip() else "the row does not have two images"
+            nothing = Preference(None, None, None, None, None, FAILED, (reason,))
+            preferences = dict.fromkeys(self.protocol.verdict(pair, {}).scores, nothing)
+        return Comparison(
+            prompt=pair.prompt,
+            image_a=pair.image,
+            image_b=pair.comparison_image,
+            judge=self.name,
+            protocol=self.protocol.name,
+            prompt_version=self.protocol.label,
+            tie=self.rule.tie,
+            preferences=preferences,
+        )
 
     def _frame(
         self, images: Sequence[ImageLike], prompts: Sequence[str], references: Sequence[ImageLike | None]
@@ -240,6 +302,19 @@ class Judge:
             explanations={name: explanation for name, _, _, explanation in rows},
             elements=elements,
             read_image=self.images.read,
+        )
+
+
+def _require_columns(frame: pd.DataFrame, *names: str) -> None:
+    """Check that ``frame`` has the columns ``names``.
+
+    Raises:
+        T2IEvalError: it does not.
+    """
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        raise T2IEvalError(
+            f"The table does not have the column '{absent[0]}'; its columns are {', '.join(map(str, frame.columns))}."
         )
 
 

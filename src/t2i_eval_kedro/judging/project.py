@@ -260,4 +260,5 @@ def open_judge(
         dimensions=project.dimensions if dimensions is None else dimensions,
         batch_size=judging.batch_size,
         elements=elements or {},
+        rule=judging.options.pair_rule,
     )

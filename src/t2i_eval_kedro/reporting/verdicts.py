@@ -54,6 +54,27 @@ def print_verdicts(verdicts: Sequence[Mapping[str, Any]], *, width: int | None =
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip("\n").split("\n"))
 
 
+def print_comparison(comparison: Mapping[str, Any], *, width: int | None = None) -> str:
+    """One comparison of two images as text, as :meth:`t2i_eval_kedro.judging.comparisons.Comparison.as_dict` gives it."""
+    console = Console(file=io.StringIO(), highlight=False, width=width, force_jupyter=False)
+    console.print(Text(f"a: {comparison['image_a']}, b: {comparison['image_b']}: {comparison['prompt']}"))
+    console.print(
+        Text(
+            f"judged by {comparison['judge']}, {comparison['prompt_version']}; probability that a is better; a tie within "
+            f"{comparison['tie']:g} of 10"
+        )
+    )
+    columns = ("dimension", "preference", "probability", "margin", "consistent", "status", "explanation")
+    rows = [
+        row | {"consistent": None if row["consistent"] is None else "yes" if row["consistent"] else "no"}
+        for row in comparison["preferences"]
+    ]
+    console.print(_table(rows, columns))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return "\n".join(line.rstrip() for line in output.getvalue().rstrip("\n").split("\n"))
+
+
 def verdicts_html(verdicts: Sequence[Mapping[str, Any]], pictures: Sequence[Picture | None]) -> str:
     """``verdicts``, each beside its picture, as an HTML fragment without scripts and without anything to fetch."""
     first, last = _shown(len(verdicts))

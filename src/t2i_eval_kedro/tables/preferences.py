@@ -80,6 +80,7 @@ def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences:
         )
     report["pairwise_scores_of_other_pairs"] = int((~asked).sum())
     frame = frame[asked].assign(judge=frame["evaluator"], protocol=None, run=0, margin=np.nan, status=schema.OK)
+    frame = frame.assign(probability=np.nan, consistent=np.nan)
     return Preferences(schema.PREFERENCE_SCORES.check(frame[list(schema.PREFERENCE_SCORES.columns)]), notes, report)
 
 

@@ -21,13 +21,23 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.steps import ASPECTS, CONVERSATION, DIRECT, SCORE, SUMMARY, aspect_of, score_task
+from t2i_eval_kedro.steps import (
+    ASPECTS,
+    CONVERSATION,
+    DIRECT,
+    REASON,
+    REASON_ASPECTS,
+    SCORE,
+    SUMMARY,
+    aspect_of,
+    score_task,
+)
 
 logger = logging.getLogger(__name__)
 
 BINS = (*(f"{low}-{low + 1}" for low in range(10)), "10", "N/A")
 METHODS = ("official", "oversample", "undersample", "weighted", "none")
-BY_ASPECT = (score_task(SUMMARY), SCORE, DIRECT, CONVERSATION)
+BY_ASPECT = (score_task(SUMMARY), SCORE, DIRECT, CONVERSATION, REASON, REASON_ASPECTS)
 TABLE = ("task", "aspect", "bin", "before", "after")
 
 _NOT_BINNED = "all"

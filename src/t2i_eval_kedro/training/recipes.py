@@ -14,6 +14,7 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Levels
 from t2i_eval_kedro.steps import OVERALL
+from t2i_eval_kedro.training.critiques import critiques, reasoning_examples
 from t2i_eval_kedro.training.examples import (
     as_published,
     direct_examples,
@@ -81,6 +82,9 @@ def build_examples(
             case "elements" | "negative_elements":
                 labelled = (tables.elements, tables.element_ratings, tables.items, folds, levels.wording)
                 made[task] = examples_from_elements(*labelled, negative=task == "negative_elements")
+            case "reason" | "reason_aspects" | "reason_pair":
+                thoughts = critiques(tables.transcripts, levels.wording)
+                made[task] = reasoning_examples(task, given, tables.items, folds, phrases, levels.wording, thoughts)
             case "skills":
                 made[task] = examples_from_options(tables.elements, tables.ratings, tables.items, folds, levels.wording)
     if tables.transcripts.empty and set(settings.tasks) <= set(STEPS):

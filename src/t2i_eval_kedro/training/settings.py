@@ -234,9 +234,19 @@ class GRPOSettings(_Optimisation):
 
 
 Task = Literal[
-    "subtasks", "published_subtasks", "conversation", "direct", "score", "skills", "elements", "negative_elements"
+    "subtasks",
+    "published_subtasks",
+    "conversation",
+    "direct",
+    "score",
+    "skills",
+    "elements",
+    "negative_elements",
+    "reason",
+    "reason_aspects",
+    "reason_pair",
 ]
-STEPS: tuple[Task, ...] = ("subtasks", "published_subtasks", "conversation")
+STEPS: tuple[Task, ...] = ("subtasks", "published_subtasks", "conversation", "reason", "reason_aspects", "reason_pair")
 """The tasks that are made of a teacher's steps, which people's scores do not have."""
 
 
@@ -252,8 +262,10 @@ class ExampleSettings(Settings):
         tasks: ``subtasks`` (T2I-Eval's nine), ``published_subtasks`` (the same, with an answer and its explanation as one chat, as
             T2I-Eval's files have them), ``conversation`` (the same chain as one long chat), ``direct`` (one request for
             all scores and an explanation), ``score`` (one request a dimension for its level alone), ``skills`` (EvalAlign's
-            options, from people), ``elements`` (yes or no an element, from people) and ``negative_elements`` (the same asked the
-            other way round, as PN-VQA does).
+            options, from people), ``elements`` (yes or no per element, from people), ``negative_elements`` (the same asked the
+            other way round, as PN-VQA does), and ``reason``, ``reason_aspects`` and ``reason_pair`` (a thought, then the score, a score
+            per dimension, or the scores of two images of one prompt; the thoughts are made of the teacher's chain,
+            :mod:`t2i_eval_kedro.training.critiques`).
         scores: whose scores ``score`` and ``direct`` teach: ``auto`` (the teacher's, or people's means where no teacher was
             asked) or ``people``.
         soft: whether ``score`` teaches a distribution over the levels in place of one: ``published`` (DeQA-Score's, from

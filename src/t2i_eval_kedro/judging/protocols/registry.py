@@ -19,7 +19,7 @@ from t2i_eval_kedro.judging.protocols.holistic import Holistic
 from t2i_eval_kedro.judging.protocols.levels import Levels
 from t2i_eval_kedro.judging.protocols.parsing import ScoreReading
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
-from t2i_eval_kedro.judging.protocols.reasoning import Reasoning
+from t2i_eval_kedro.judging.protocols.reasoning import PairRule, Pairwise, Reasoning, ReasoningAspects
 from t2i_eval_kedro.judging.protocols.similarity import Similarity
 from t2i_eval_kedro.judging.protocols.skills import Skills
 from t2i_eval_kedro.judging.protocols.wording import Wording
@@ -40,6 +40,9 @@ class ProtocolOptions(BaseModel):
             (:func:`~t2i_eval_kedro.judging.protocols.parsing.parse_score`).
         dependency_propagation: for ``dsg``, how far a failed parent reaches: ``none``, ``direct`` (as published) or ``all``
             the way. Read as ``zeroing``, too, for one release.
+        tie: for pairs of images, the largest difference of two scores (0 to 10) that is still a tie.
+        slope: for pairs of images, how steeply the probability of a preference rises with the difference
+            (:class:`~t2i_eval_kedro.judging.protocols.reasoning.PairRule`).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +55,14 @@ class ProtocolOptions(BaseModel):
     dependency_propagation: DependencyPropagation = Field(
         default="direct", validation_alias=AliasChoices("dependency_propagation", "zeroing")
     )
+
+    tie: float = Field(default=0.5, ge=0)
+    slope: float = Field(default=1.0, gt=0)
+
+    @property
+    def pair_rule(self) -> PairRule:
+        """How the scores of two images become a preference."""
+        return PairRule(self.tie, self.slope)
 
     def levels(self, wording: Wording) -> Levels:
         """The protocol ``levels``, which also writes the direct score requests that students learn from."""
@@ -71,6 +82,7 @@ class Entry:
         elements: whether it scores the elements of a prompt one by one, which can be compared with people's labels of them.
         taught_by: the tasks (``examples.tasks``) whose examples teach a student to be asked by it.
         expects: the protocol whose last answers it reads as expected scores over rating tokens, or "".
+        pairs: whether it is asked about two images of one prompt at a time, and not about one.
     """
 
     build: Callable[[Wording, ProtocolOptions], Protocol]
@@ -79,6 +91,7 @@ class Entry:
     elements: bool = False
     taught_by: tuple[str, ...] = ()
     expects: str = ""
+    pairs: bool = False
 
 
 def _yes_no(wording: Wording, options: ProtocolOptions) -> tuple[str, ...]:
@@ -121,7 +134,9 @@ PROTOCOLS: Mapping[str, Entry] = {
         elements=True,
     ),
     "skills": Entry(lambda wording, options: Skills(wording), skills.DIMENSIONS, taught_by=("skills",)),
-    "reasoning": Entry(lambda wording, options: Reasoning(wording)),
+    "reasoning": Entry(lambda wording, options: Reasoning(wording), taught_by=("reason",)),
+    "reasoning_aspects": Entry(lambda wording, options: ReasoningAspects(wording), taught_by=("reason_aspects",)),
+    "pairwise": Entry(lambda wording, options: Pairwise(wording, options.pair_rule), pairs=True),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
     CONVERSATION: Entry(
         lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS), taught_by=("conversation",)
