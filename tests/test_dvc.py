@@ -20,7 +20,7 @@ from kedro.runner import SequentialRunner
 from kedro_project import ROOT
 
 import t2i_eval_kedro
-from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml
+from t2i_eval_kedro.cli.dvc_sync import dvc_sync, dvc_yaml, study_stages
 from t2i_eval_kedro.config import ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -28,6 +28,7 @@ bootstrap_project(ROOT)
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 DEFAULTS = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
 STUDIES = ExperimentConfigLoader(str(ROOT / "conf"), "base", **CONFIG_LOADER_ARGS)["parameters"].get("studies", {})
+CELLS = {name: matrix for study, of in STUDIES.items() for name, matrix in study_stages(study, of).items()}
 NAMES = sorted(set(pipelines) - {"__default__", "ablation_run"})
 
 
@@ -72,7 +73,7 @@ def test_check_fails_where_they_disagree_and_writes_nothing(project: Path, monke
 
 
 def test_every_pipeline_is_a_stage() -> None:
-    assert sorted(set(DVC["stages"]) - set(STUDIES)) == NAMES
+    assert sorted(set(DVC["stages"]) - set(CELLS)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,7 +108,7 @@ def test_dvc_reads_it_and_the_default_run_needs_no_cell() -> None:
     def with_deps(target: str) -> set[str]:
         return {stage.addressing for stage in repo.stage.collect(target, with_deps=True)}
 
-    cells = [f"{study}@{v}-{s}" for study, of in STUDIES.items() for v in of["variants"] for s in of["seeds"]]
+    cells = [f"{name}@{v}-{s}" for name, matrix in CELLS.items() for v in matrix["variant"] for s in matrix["seed"]]
     assert {stage.addressing for stage in repo.index.stages} == {*NAMES, *cells}
     assert with_deps("reporting") <= set(NAMES)
     assert with_deps(cells[-1]) == {"ingestion", "teacher_distillation", cells[-1]}
@@ -120,12 +121,15 @@ def test_ingestion_depends_on_the_raw_files_of_its_benchmark() -> None:
 def test_a_study_is_a_matrix_whose_cells_share_ingestion_and_teacher(project: Path) -> None:
     path = project / "conf/base/parameters_ablations.yml"
     parameters = yaml.safe_load(path.read_text())
-    parameters["studies"] = {"mine": {"variants": ["full", "short"], "seeds": [0, 1], "overrides": {}}}
+    mine = {"variants": ["full", "short", "paper"], "seeds": [0, 1], "fewer_seeds": {"paper": [1]}, "overrides": {}}
+    parameters["studies"] = {"mine": mine}
     path.write_text(yaml.safe_dump(parameters))
     shutil.copytree(ROOT / "data/01_raw/shapes", project / "data/01_raw/shapes")
     stages = yaml.safe_load(dvc_yaml(project))["stages"]
     cell = stages["mine"]
     assert cell["matrix"] == {"variant": ["full", "short"], "seed": [0, 1]}
+    assert stages["mine_seed_1"]["matrix"] == {"variant": ["paper"], "seed": [1]}
+    assert {**stages["mine_seed_1"], "matrix": None} == {**cell, "matrix": None}
     assert "variant=mine/${item.variant},seed=${item.seed} --pipelines=ablation_run" in cell["cmd"]
     outs = cell["outs"] + [path for metric in cell["metrics"] for path in metric]
     assert all("mine/${item.variant}" in path for path in outs)

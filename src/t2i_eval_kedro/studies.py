@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.agreement.across_seeds import Kept, compare_variants
+from t2i_eval_kedro.agreement.across_seeds import Kept, adjust, compare_variants
 from t2i_eval_kedro.agreement.rated_items import RatedItems, build
+from t2i_eval_kedro.agreement.slices import prompt_slices
 from t2i_eval_kedro.config import ExperimentConfigLoader, catalog_entries, load_config
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
@@ -30,8 +31,13 @@ from t2i_eval_kedro.pipeline_registry import ABLATION_RUN
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
 
-EXPECTED = ("levels", "direct_levels")
-"""The protocols whose score is an expectation over levels; any other of a student gives a generated verdict."""
+SCORES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "free_form": ("Free-form score", ("decomposed", "conversation", "direct")),
+    "expected": ("Expected score", ("decomposed_levels", "direct_levels", "pn_vqa")),
+    "request": ("Direct request, expected score", ("levels",)),
+}
+"""The scores that a variant is measured by -> title and protocols, of which its judge has one: what it writes at the end of its own way
+of judging, the expectation over rating tokens at the same place, and that of one direct request for a score."""
 _DATASETS = (
     "items",
     "splits",
@@ -43,7 +49,6 @@ _DATASETS = (
     "sft_time",
     "summary",
 )
-_TOP = 0.75  # a stratum is the prompts from this quantile on
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Study:
         benchmark: benchmark that is measured on.
         student: student that is trained.
         variants: variants to compare; the first is what the others are compared with.
-        seeds: seeds of each variant.
+        seeds: variant -> its seeds; a lesser row may have fewer.
         env: configuration environment of the runs.
         config: the configuration that all of this comes from.
     """
@@ -64,7 +69,7 @@ class Study:
     benchmark: str
     student: str
     variants: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: Mapping[str, tuple[int, ...]]
     env: str
     config: ExperimentConfigLoader
 
@@ -80,8 +85,8 @@ class Study:
         axes, studies = config.resolved.axes, config.resolved.parameters["studies"]
         if name not in studies:
             raise T2IEvalError(f"There is no study '{name}'; the studies are {', '.join(studies)}.")
-        variants, seeds = tuple(studies[name]["variants"]), tuple(studies[name]["seeds"])
-        return cls(name, axes.benchmark, axes.student, variants, seeds, env, config)
+        seeds = seeds_of(studies[name])
+        return cls(name, axes.benchmark, axes.student, tuple(seeds), seeds, env, config)
 
     def parameters(self, variant: str, seed: int) -> dict[str, Any]:
         """The parameters of one run."""
@@ -96,14 +101,18 @@ class Study:
     @property
     def folder(self) -> Path:
         """The study's report folder."""
-        return self.files(self.variants[0], self.seeds[0])["summary"].parents[2]
+        return self.files(*self.runs[0])["summary"].parents[2]
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Every variant with every seed of it."""
+        return [(variant, seed) for variant in self.variants for seed in self.seeds[variant]]
 
     def missing(self) -> list[tuple[str, int]]:
         """The runs that are not complete."""
         return [
             (variant, seed)
-            for variant in self.variants
-            for seed in self.seeds
+            for variant, seed in self.runs
             if not all(self.files(variant, seed)[name].is_file() for name in ("sft_time", "sft_scores"))
         ]
 
@@ -159,7 +168,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
             "kedro ablations --jobs 2, or with dvc repro."
         )
     first = variants[0]
-    files, config = study.files(first, study.seeds[0]), study.parameters(first, study.seeds[0])
+    files, config = study.files(*study.runs[0]), study.parameters(*study.runs[0])
     meta = config["meta_evaluation"]
     tables = {name: pd.read_parquet(files[name]) for name in ("items", "splits", "ratings", "elements")}
     card = json.loads(files["data_card"].read_text(encoding="utf-8"))
@@ -167,39 +176,38 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     dimensions = [entry["name"] for entry in card["dimensions"]]
     dimension = "overall" if "overall" in dimensions else dimensions[0]
     ratings = tables["ratings"][tables["ratings"]["dimension"] == dimension]
-    generated = [
-        schema.SCORES.check(pd.read_parquet(study.files(variant, seed)["sft_scores"])).assign(
-            run_of=f"{variant}/{seed}"
-        )
-        for variant in variants
-        for seed in study.seeds
-    ]
-    scores = pd.concat(generated, ignore_index=True)
-    expected = scores["protocol"].isin(EXPECTED)
-    scores = scores.assign(judge=scores.pop("run_of"), protocol=None)
-    samples = build(items, ratings, scores[expected])
-    if dimension not in samples:
-        raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
-    sample = samples[dimension]
-    for variant in variants:
-        if any(f"{variant}/{seed}" not in sample.scores for seed in study.seeds):
-            raise T2IEvalError(
-                f"Variant '{variant}' has no expected score to compare; add levels or direct_levels to its judging.protocols."
-            )
-    judges = {variant: [f"{variant}/{seed}" for seed in study.seeds] for variant in variants}
-    left_out = {variant: study.parameters(variant, study.seeds[0])["examples"]["leave_out"] for variant in variants}
+    judges = {variant: {seed: f"{variant}/{seed}" for seed in study.seeds[variant]} for variant in variants}
+    scores = _scores_of_runs(study, judges)
+    left_out = {
+        variant: study.parameters(variant, study.seeds[variant][0])["examples"]["leave_out"] for variant in variants
+    }
+    chosen = {"n_resamples": n_resamples or meta["n_resamples"], "confidence": meta["confidence"], "seed": meta["seed"]}
+    columns: dict[str, Any] = {}
+    samples: dict[str, RatedItems] = {}
+    for kind, (title, protocols) in SCORES.items():
+        (rated,) = build(items, ratings, _by_first(scores, protocols), missing="worst").values() or (None,)
+        if rated is None:
+            raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
+        (readable,) = build(items, ratings, _by_first(scores, protocols)).values()
+        samples[kind] = rated
+        columns[kind] = {"title": title, "readable": _readable(readable, judges)}
+    sample = samples["free_form"]
     generators = np.array([*sample.generators, None])[sample.generator]
     unseen = {variant: np.isin(generators, names) for variant, names in left_out.items() if names}
-    chosen = {"n_resamples": n_resamples or meta["n_resamples"], "confidence": meta["confidence"], "seed": meta["seed"]}
     compared = pairs(variants, first)
-    strata: dict[str, Any] = {}
-    for name, (title, rows) in {
-        "all": ("All held-out prompts", None),
-        **_strata(sample, items, tables["elements"]),
-    }.items():
-        kept = dict(unseen) if rows is None else {variant: rows & unseen.get(variant, True) for variant in variants}
-        figures, differences = compare_variants(sample, judges, compared, kept=kept, **chosen)
-        strata[name] = {"title": title, "figures": figures, "differences": differences}
+    for kind, column in columns.items():
+        column |= _compared(samples[kind], judges, compared, unseen, chosen)
+    adjust(entry for column in columns.values() for entry in column["differences"])
+    own = items.set_index("item_id").loc[list(sample.item_ids)].reset_index()
+    held_out = [*config["ingestion"]["split"]["leave_out"], *config["ingestion"]["shapes"]["held_out"]]
+    slices: dict[str, Any] = {}
+    for name, part in prompt_slices(own, tables["elements"], held_out).items():
+        kept = {variant: part.rows & unseen.get(variant, True) for variant in variants}
+        measured = {
+            kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in ("free_form", "expected")
+        }
+        slices[name] = {"title": part.title, "n": int(part.rows.sum()), "scores": measured}
+    adjust(entry for part in slices.values() for column in part["scores"].values() for entry in column["differences"])
     return {
         "study": study.name,
         "benchmark": card["name"],
@@ -210,72 +218,82 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "level": chosen["confidence"],
         "n_resamples": chosen["n_resamples"],
         "first": first,
-        "seeds": list(study.seeds),
+        "seeds": {variant: list(study.seeds[variant]) for variant in variants},
         "variants": {variant: _facts(study, variant, left_out[variant]) for variant in variants},
-        "strata": strata,
-        "generated": _generated(items, ratings, scores[~expected], judges, unseen, chosen),
-        "claims": judge_claims(strata["all"]["differences"]),
+        "scores": columns,
+        "slices": slices,
+        "claims": judge_claims({kind: column["differences"] for kind, column in columns.items()}),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
         "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --student {study.student} --jobs 2",
         "commit": commit(),
     }
 
 
-def _generated(
-    items: pd.DataFrame,
-    ratings: pd.DataFrame,
-    scores: pd.DataFrame,
-    judges: Mapping[str, Sequence[str]],
+def _scores_of_runs(study: Study, judges: Mapping[str, Mapping[int, str]]) -> pd.DataFrame:
+    """The canonical table ``scores`` of all runs, each under its own judge's name."""
+    read = [
+        schema.SCORES.check(pd.read_parquet(study.files(variant, seed)["sft_scores"])).assign(judge=name)
+        for variant, by_seed in judges.items()
+        for seed, name in by_seed.items()
+    ]
+    return pd.concat(read, ignore_index=True)
+
+
+def _by_first(scores: pd.DataFrame, protocols: Sequence[str]) -> pd.DataFrame:
+    """The scores by the first of ``protocols`` that each judge was asked by, as if there were no other."""
+    order = scores["protocol"].map({name: place for place, name in enumerate(protocols)})
+    first = order.groupby(scores["judge"]).transform("min")
+    return scores[order.notna() & (order == first)].assign(protocol=None)
+
+
+def _readable(sample: RatedItems, judges: Mapping[str, Mapping[int, str]]) -> dict[str, float]:
+    """Variant -> share of the rated items whose scores could be read, the mean over its seeds."""
+    return {
+        variant: round(fmean(float(np.isfinite(sample.scores[name]).mean()) for name in names.values()), 3)
+        for variant, names in judges.items()
+        if all(name in sample.scores for name in names.values())
+    }
+
+
+def _compared(
+    sample: RatedItems,
+    judges: Mapping[str, Mapping[int, str]],
+    compared: Sequence[tuple[str, str]],
     kept: Mapping[str, Kept],
     chosen: Mapping[str, Any],
-) -> dict[str, dict[str, Any]]:
-    """Generated verdicts by variant: their agreement, over how many seeds, and which share of them could be read.
-
-    A verdict that could not be read counts as the judge's worst score. A seed without two different verdicts has no figure.
-    """
-    (answered,), (sample,) = (build(items, ratings, scores, missing=policy).values() for policy in ("drop", "worst"))
-    written = {variant: [name for name in names if name in sample.scores] for variant, names in judges.items()}
-    told = {
-        variant: [name for name in names if len(set(sample.scores[name][np.isfinite(sample.scores[name])])) > 1]
-        for variant, names in written.items()
+) -> dict[str, Any]:
+    """Figures and differences of the variants that have this score; a score that could not be read is the judge's worst."""
+    having = {
+        variant: names for variant, names in judges.items() if all(name in sample.scores for name in names.values())
     }
-    figures, _ = compare_variants(sample, {v: names for v, names in told.items() if names}, (), kept=kept, **chosen)
-    none = {"value": None, "low": None, "high": None, "n": 0, "n_prompts": 0, "reason": "no two different verdicts"}
-    return {
-        variant: figures.get(variant, none)
-        | {
-            "seeds": len(told[variant]),
-            "readable": round(
-                fmean(np.isfinite(answered.scores[name][kept.get(variant, ...)]).mean() for name in names), 2
-            ),
-        }
-        for variant, names in written.items()
-        if names
-    }
-
-
-def _strata(
-    sample: RatedItems, items: pd.DataFrame, elements: pd.DataFrame
-) -> dict[str, tuple[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]]:
-    """The items of the longest prompts, and of those with the most elements: name -> title, rows of the sample."""
-    ordered = items.set_index("item_id").loc[list(sample.item_ids)]
-    words = ordered["prompt"].map(lambda text: len(text.split()))
-    counts = ordered["prompt_id"].map(elements.groupby("prompt_id").size())
-    out = {}
-    for name, values, unit in (("longest_prompts", words, "words"), ("most_elements", counts, "elements")):
-        if values.notna().any():
-            least = float(values.quantile(_TOP))
-            out[name] = (f"Prompts of at least {least:g} {unit}", (values >= least).to_numpy(dtype=bool))
-    return out
+    asked = [(a, b) for a, b in compared if a in having and b in having]
+    figures, differences = compare_variants(sample, having, asked, kept=kept, **chosen)
+    return {"figures": figures, "differences": differences}
 
 
 def _facts(study: Study, variant: str, left_out: Sequence[str]) -> dict[str, Any]:
     """What the training of a variant took, the mean over its seeds, and what it is measured on where not on all."""
     took = pd.DataFrame(
-        json.loads(study.files(variant, seed)["sft_time"].read_text(encoding="utf-8")) for seed in study.seeds
+        json.loads(study.files(variant, seed)["sft_time"].read_text(encoding="utf-8")) for seed in study.seeds[variant]
     ).mean()
     facts: dict[str, Any] = {name: round(float(took[name])) for name in ("steps", "examples", "distinct")}
     return facts | {"seconds": round(float(took["seconds"]), 1), "measured_on": ", ".join(left_out)}
+
+
+def seeds_of(study: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Variant -> its seeds in a study of the settings: ``seeds``, or what ``fewer_seeds`` gives a lesser row.
+
+    Raises:
+        T2IEvalError: ``fewer_seeds`` names no variant of the study, or seeds that the study does not have.
+    """
+    seeds, fewer = tuple(study["seeds"]), study.get("fewer_seeds") or {}
+    for variant, own in fewer.items():
+        if variant not in study["variants"] or not own or not set(own) <= set(seeds):
+            raise T2IEvalError(
+                f"'{variant}: {list(own)}' in a study's fewer_seeds must be one of its variants with some of its seeds, "
+                f"{', '.join(map(str, seeds))}."
+            )
+    return {variant: tuple(fewer.get(variant, seeds)) for variant in study["variants"]}
 
 
 def write(result: Mapping[str, Any], folder: Path) -> Path:

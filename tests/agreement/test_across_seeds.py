@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from t2i_eval_kedro.agreement.across_seeds import compare_variants
+from t2i_eval_kedro.agreement.across_seeds import adjust, compare_variants
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 
 SEEDS = 3
@@ -29,8 +29,8 @@ def sample(noise: dict[str, float], prompts: int = 60, images: int = 4, seed: in
     )
 
 
-def names(*variants: str) -> dict[str, list[str]]:
-    return {name: [f"{name}/{s}" for s in range(SEEDS)] for name in variants}
+def names(*variants: str) -> dict[str, dict[int, str]]:
+    return {name: {s: f"{name}/{s}" for s in range(SEEDS)} for name in variants}
 
 
 def test_a_figure_is_the_mean_over_seeds_inside_its_interval() -> None:
@@ -48,6 +48,7 @@ def test_a_worse_variant_is_told_apart_and_an_equal_one_is_not() -> None:
     variants = names("full", "same", "worse")
     _, found = compare_variants(given, variants, [("same", "full"), ("worse", "full")], n_resamples=300)
     same, worse = found
+    adjust(found)
     assert same["low"] < 0 < same["high"]
     assert same["p"] > 0.05
     assert worse["high"] < 0
@@ -90,12 +91,22 @@ def test_with_unequal_numbers_of_seeds_every_seed_is_resampled_as_often_as_the_o
     # One of two seeds is perfect: the mean over resampled seeds is symmetric about the middle.
     given.scores["short/1"] = given.gold.copy()
     given.scores["short/0"] = -given.gold
-    variants = names("full") | {"short": ["short/0", "short/1"]}
+    variants = names("full") | {"short": {0: "short/0", 1: "short/1"}}
     figures, (entry,) = compare_variants(given, variants, [("short", "full")], n_resamples=2000, confidence=0.4)
     assert figures["short"]["value"] == pytest.approx(0, abs=1e-9)
     # -1, 0, 0, 1 are equally likely, so that the middle 40% is 0; an uneven choice moves an end to 1 or -1.
     assert (figures["short"]["low"], figures["short"]["high"]) == (pytest.approx(0), pytest.approx(0))
-    assert entry["reason"] == "2 and 3 seeds cannot be paired"
+    assert entry["seeds"] == [0, 1]
+    by_hand = [
+        stats.spearmanr(given.scores[f"short/{s}"], given.gold).statistic
+        - stats.spearmanr(given.scores[f"full/{s}"], given.gold).statistic
+        for s in (0, 1)
+    ]
+    assert entry["difference"] == pytest.approx(np.mean(by_hand), abs=1e-5)
+    _, (apart,) = compare_variants(
+        given, names("full") | {"short": {7: "short/0"}}, [("short", "full")], n_resamples=10
+    )
+    assert (apart["difference"], apart["reason"]) == (None, "no seed in common")
 
 
 def test_a_constant_judge_has_a_reason_in_place_of_a_figure() -> None:

@@ -14,7 +14,7 @@ def generated(project: Path, variant: str) -> pd.DataFrame:
     """The overall scores on rated held-out items that the judge of ``variant`` wrote out."""
     folder = project / "data/07_model_output/shapes/tiny_vlm/ablation" / variant / "seed_0"
     scores = pd.read_parquet(folder / "sft_scores.parquet")
-    return scores[(scores["dimension"] == "overall") & ~scores["protocol"].isin(["levels", "direct_levels"])]
+    return scores[(scores["dimension"] == "overall") & scores["protocol"].isin(["decomposed", "direct"])]
 
 
 def test_missing_cells_are_run_and_compared(project: Path) -> None:
@@ -23,7 +23,8 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
     parameters["studies"]["ablation"] |= {
         "variants": ["full", "no_decomposition"],
         "seeds": [0],
-        "overrides": {"sft": {"steps_share": 0.5}},
+        "fewer_seeds": {},
+        "overrides": {"sft": {"steps_share": 0.5}, "judging": {"protocols": ["taught", "expected"]}},
     }
     file.write_text(yaml.safe_dump(parameters))
     done = run_kedro(project, "ablations", "--env=test", "--jobs=2")
@@ -35,13 +36,14 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
         assert facts["steps"] == 8  # the environment's, over the share of the study
         assert 0 < facts["distinct"] <= facts["examples"]
         assert facts["seconds"] > 0
-    assert set(result["generated"]) == {"full", "no_decomposition"}
-    for variant, figure in result["generated"].items():
+    free_form, expected, request = (result["scores"][name] for name in ("free_form", "expected", "request"))
+    assert set(free_form["figures"]) == set(expected["figures"]) == {"full", "no_decomposition"}
+    assert set(request["figures"]) == {"full"}  # the other was not taught it
+    for variant, readable in free_form["readable"].items():
         written = generated(project, variant)
-        assert figure["readable"] == round(float((written["status"] == "ok").mean()), 2)
+        assert readable == round(float((written["status"] == "ok").mean()), 3)
         several = written.loc[written["status"] == "ok", "score"].nunique() + (written["status"] != "ok").any() > 1
-        assert figure["seeds"] == (1 if several else 0)
-        assert (figure["value"] is None) <= (not several)
-    assert {"all", "longest_prompts", "most_elements"} == set(result["strata"])
-    assert result["strata"]["longest_prompts"]["figures"]["full"]["n"] < result["strata"]["all"]["figures"]["full"]["n"]
+        assert (free_form["figures"][variant]["value"] is None) <= (not several)
+    assert {"shorter", "longer", "untrained_generators"} <= set(result["slices"])
+    assert 0 < result["slices"]["untrained_generators"]["n"] < request["figures"]["full"]["n"]
     assert (folder / "ablations.html").read_text().count("no_decomposition") > 3

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.costs import Budget, Price, PriceTable, Tokens, break_even, usage_totals
+from t2i_eval_kedro.judging.costs import Budget, Price, PriceTable, Tokens, as_if_asked, break_even, usage_totals
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema
 
@@ -125,4 +126,27 @@ def test_when_distillation_pays() -> None:
 )
 def test_nothing_is_said_where_nothing_was_paid_or_a_price_is_unknown(costs: dict) -> None:
     assert break_even(costs, 1, 100, PRICES) == {}
+
+
+def test_a_teacher_that_cost_nothing_is_priced_as_if_its_answers_were_bought() -> None:
+    said = [("a", "a" * 400, "b" * 40), ("a", "a" * 400, "b" * 40), ("b", "a" * 4000, "b" * 400)]
+    transcripts = schema.TRANSCRIPTS.frame(
+        {"item_id": item, "judge": "t", "protocol": "p", "run": 0, "step": f"s{i}", "task": "t", "aspect": ""}
+        | {"question_id": "q", "answer": answer, "status": "ok", "prompt_version": "v"}
+        | {"messages": json.dumps([{"role": "user", "text": text, "images": []}])}
+        for i, (item, text, answer) in enumerate(said)
+    )
+    found = as_if_asked(transcripts, "m", PRICES, lambda key: b"")
+    assert (found["requests"], found["completion_tokens"]) == (2, 110)  # each request once
+    assert 1100 <= found["prompt_tokens"] < 1200
+    assert found["cost"] == pytest.approx((2.5 * found["prompt_tokens"] + 10 * 110) / 1e6, abs=1e-6)
+    assert as_if_asked(transcripts, "other", PRICES, lambda key: b"") == {}
+    given = {"account": {"cost": 0.0}, "as_if_asked": found | {"cost": 4.0}, "items": 2, "runs": 1}
+    assert break_even(given, 1, 100, PRICES)["as_if_asked"] == "m"
+    assert break_even(given, 1, 100, PRICES)["teacher_an_image"] == 2.0
+    assert break_even(given | {"account": {"cost": 1.0, "unpriced": 0}}, 1, 100, PRICES)["as_if_asked"] is None
+    assert break_even({"account": {"cost": 0.0}, "as_if_asked": {}, "items": 2}, 1, 100, PRICES) == {}
+
+
+def test_nothing_is_said_where_training_was_not_timed() -> None:
     assert break_even({"account": {"cost": 1.0, "unpriced": 0}, "items": 1}, 1, None, PRICES) == {}

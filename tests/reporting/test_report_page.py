@@ -255,6 +255,10 @@ def test_a_student_that_never_pays_and_a_teacher_that_cost_nothing(make_summary:
     assert "never pays for itself" in Page(build_report(ReportInputs(make_summary(), teacher=never))).words()
     free = {"costs": {"teacher": "simulated", "model": None, "currency": "USD"}}
     assert "It cost nothing" in Page(build_report(ReportInputs(make_summary(), teacher=free))).words()
+    priced = free | {"break_even": TEACHER["break_even"] | {"as_if_asked": "gpt-x"}}
+    words = Page(build_report(ReportInputs(make_summary(), teacher=priced))).words()
+    assert "It cost nothing." in words
+    assert "Assumed, not paid: what the same requests and answers would cost from gpt-x" in words
     human = {"costs": {"teacher": "human"}}
     assert "they are the reference" in Page(build_report(ReportInputs(make_summary(), teacher=human))).words()
     assert "No teacher was asked" in Page(build_report(ReportInputs(make_summary(), teacher={}))).words()

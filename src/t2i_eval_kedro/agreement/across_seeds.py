@@ -4,12 +4,13 @@
 * Its interval resamples prompts and seeds, both with replacement; all variants share the resamples, and variants with the same
   seed are paired.
 * The test exchanges whole prompts between two variants, the same prompts in every seed, and takes the mean difference. Its target is
-  new prompts with these seeds: a handful of seeds are too few for a test over seeds. p-values are adjusted by Holm's method.
+  new prompts with these seeds: a handful of seeds are too few for a test over seeds. :func:`adjust` corrects the p-values of a family.
+* Where two variants have different seeds, their difference is over those that both have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ Kept = npt.NDArray[np.bool_]
 
 def compare_variants(
     sample: RatedItems,
-    variants: Mapping[str, Sequence[str]],
+    variants: Mapping[str, Mapping[int, str]],
     pairs: Sequence[tuple[str, str]],
     *,
     kept: Mapping[str, Kept] | None = None,
@@ -40,7 +41,7 @@ def compare_variants(
 
     Args:
         sample: the rated items and every judge's scores of them.
-        variants: variant -> its judges in ``sample``, one a seed, in the same order of seeds for every variant.
+        variants: variant -> seed -> its judge in ``sample``.
         pairs: pairs of variants; a difference is the first minus the second.
         kept: variant -> ``(n,)`` the items that it is measured on, if not all; a difference is over the items of its first.
         statistic: one of :data:`~t2i_eval_kedro.statistics.pooled.POOLED_STATISTICS`.
@@ -49,8 +50,8 @@ def compare_variants(
         seed: random seed of the resamples and permutations.
 
     Returns:
-        Variant -> ``{value, low, high, n, n_prompts, by_seed}``; a list of ``{a, b, difference, low, high, p, p_holm, n}``.
-        Where a figure is undefined it is null, with a ``reason``.
+        Variant -> ``{value, low, high, n, n_prompts, by_seed}``; a list of ``{a, b, seeds, difference, low, high, p, n}``, where
+        ``seeds`` are those of both. Where a figure is undefined it is null, with a ``reason``.
     """
     table = resample_counts(sample.prompts, n_resamples, seed)
     weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), table]))
@@ -58,7 +59,7 @@ def compare_variants(
     # Variants with the same number of seeds share the resamples of seeds, so that their differences are paired.
     picked = {
         count: np.random.default_rng(seed + 2).integers(count, size=(n_resamples, count))
-        for count in {len(names) for names in variants.values()}
+        for count in range(1, max(map(len, variants.values()), default=0) + 1)
     }
     kept = kept or {}
 
@@ -86,7 +87,8 @@ def compare_variants(
         return next((reason for reason in reasons if reason), None)
 
     figures: dict[str, Json] = {}
-    for variant, names in variants.items():
+    for variant, by_seed_names in variants.items():
+        names = list(by_seed_names.values())
         rows = scored(names, variant)
         reason = undefined(names, rows)
         values = np.full((len(names), 1 + n_resamples), np.nan) if reason else resampled(names, rows)
@@ -97,16 +99,17 @@ def compare_variants(
         }
     differences: list[Json] = []
     for a, b in pairs:
-        rows = scored((*variants[a], *variants[b]), a)
-        reason = undefined((*variants[a], *variants[b]), rows)
-        if reason is None and len(variants[a]) != len(variants[b]):
-            reason = f"{len(variants[a])} and {len(variants[b])} seeds cannot be paired"
+        seeds = sorted(set(variants[a]) & set(variants[b]))
+        of_a, of_b = [variants[a][one] for one in seeds], [variants[b][one] for one in seeds]
+        rows = scored((*of_a, *of_b), a)
+        reason = undefined((*of_a, *of_b), rows) if seeds else "no seed in common"
+        who = {"a": a, "b": b, "seeds": seeds}
         if reason:
             nothing = {"difference": None, "low": None, "high": None, "p": None}
-            differences.append({"a": a, "b": b} | nothing | {"n": int(rows.sum()), "reason": reason})
+            differences.append(who | nothing | {"n": int(rows.sum()), "reason": reason})
             continue
         entry = bootstrap_estimate(
-            over_seeds(resampled(variants[a], rows) - resampled(variants[b], rows)),
+            over_seeds(resampled(of_a, rows) - resampled(of_b, rows)),
             confidence,
             len(np.unique(sample.prompt[rows])),
             n=int(rows.sum()),
@@ -116,18 +119,23 @@ def compare_variants(
                 permutation.pooled(
                     sample.scores[x][rows], sample.scores[z][rows], sample.gold[rows], sample.prompt[rows], (statistic,)
                 )[statistic]
-                for x, z in zip(variants[a], variants[b], strict=True)
+                for x, z in zip(of_a, of_b, strict=True)
             ],
             axis=0,
         )
         difference = float(entry["value"])
         p, _ = tests.p_value(difference, null)
         differences.append(
-            {"a": a, "b": b, "difference": entry.pop("value")}
+            who
+            | {"difference": entry.pop("value")}
             | entry
             | {"p": round_or_none(p) if len(np.unique(sample.prompt[rows])) >= tests.MIN_PROMPTS else None}
         )
-    tested = [entry for entry in differences if entry["p"] is not None]
+    return figures, differences
+
+
+def adjust(family: Iterable[Json]) -> None:
+    """Write Holm's adjusted p-value into each difference of one ``family`` of tests, as ``p_holm``."""
+    tested = [entry for entry in family if entry["p"] is not None]
     for entry, adjusted in zip(tested, tests.holm([entry["p"] for entry in tested]), strict=True):
         entry["p_holm"] = round_or_none(adjusted)
-    return figures, differences

@@ -24,6 +24,7 @@ from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, register_pipelines
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
+from t2i_eval_kedro.studies import seeds_of
 
 PARAMETERS = "conf/base/parameters.yml"
 VARIANTS = "conf/base/parameters_ablations.yml"
@@ -73,8 +74,8 @@ def dvc_yaml(root: Path) -> str:
         axes = {axis: f"${{{axis}}}" for axis in AXES}
         axes |= {"variant": f"{study}/${{item.variant}}", "seed": "${item.seed}"}
         overrides = ["variants.${item.variant}", f"studies.{study}.overrides"]
-        matrix = {"variant": settings["variants"], "seed": settings["seeds"]}
-        stages[study] = {"matrix": matrix} | stage(ABLATION_RUN, axes, overrides)
+        for name, matrix in study_stages(study, settings).items():
+            stages[name] = {"matrix": matrix} | stage(ABLATION_RUN, axes, overrides)
     made = {path for entry in stages.values() for path in _paths(entry["outs"] + entry.get("metrics", []))}
     for entry in stages.values():  # what no stage makes and git does not hold is an optional table that is not there
         entry["deps"] = [
@@ -82,6 +83,23 @@ def dvc_yaml(root: Path) -> str:
         ]
     variables = [f"{PARAMETERS}:{','.join([*AXES, 'raw_root'])}"]
     return HEADER + yaml.safe_dump({"vars": variables, "stages": stages}, sort_keys=False, width=1000)
+
+
+def study_stages(study: str, settings: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """The stages of a study's runs: name -> matrix of variants and seeds.
+
+    A matrix has every seed for every variant, so the variants with fewer seeds have a stage of their own, such as ``ablation_seed_0``.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for variant, seeds in seeds_of(settings).items():
+        groups.setdefault(seeds, []).append(variant)
+    return {
+        study if seeds == tuple(settings["seeds"]) else f"{study}_seed_{'_'.join(map(str, seeds))}": {
+            "variant": variants,
+            "seed": list(seeds),
+        }
+        for seeds, variants in groups.items()
+    }
 
 
 def _loader(root: Path) -> ExperimentConfigLoader:

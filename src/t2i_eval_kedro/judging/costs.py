@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols.base import Request
+from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import FAILED
 
@@ -136,9 +138,12 @@ def break_even(
 
     Returns:
         The figures, ``images`` None where distillation never pays; empty where nothing was paid to the teacher or a price
-        or time is not known.
+        or time is not known. ``as_if_asked`` names the model whose price stands for a teacher that cost nothing, else it is None.
     """
     paid = costs.get("account") or {}
+    assumed = not paid.get("cost")
+    if assumed:  # a simulated teacher: what the same requests would cost where they are priced
+        paid = costs.get("as_if_asked") or {}
     judged = costs.get("items", 0) * costs.get("runs", 1)
     if not paid.get("cost") or paid["unpriced"] or not judged or training_seconds is None:
         return {}
@@ -149,6 +154,7 @@ def break_even(
     return {
         "currency": prices.currency,
         "prices_as_of": prices.as_of.isoformat(),
+        "as_if_asked": paid["model"] if assumed else None,
         "building_the_training_set": building,
         "training": training,
         "teacher_an_image": teacher,
@@ -189,6 +195,29 @@ class Tokens:
             with Image.open(io.BytesIO(self._read_image(key))) as image:  # reads the header alone
                 self._images[key] = self._price.image_tokens(*image.size)
         return self._images[key]
+
+
+def as_if_asked(
+    transcripts: pd.DataFrame, model: str, prices: PriceTable, read_image: Callable[[str], bytes]
+) -> dict[str, Any]:
+    """What ``model`` would be paid for the requests and answers of ``transcripts``, each once, at :data:`BYTES_A_TOKEN`.
+
+    For a teacher that costs nothing, such as a simulated one; another model would write longer answers than it does.
+
+    Returns:
+        ``model`` and the figures of :class:`UsageTotals`; empty where the model has no price.
+    """
+    price = prices.models.get(model)
+    if price is None:
+        return {}
+    tokens, total = Tokens(price, read_image), UsageTotals()
+    for row in transcripts.drop_duplicates(["run", "task", "messages"]).itertuples():
+        messages = tuple(ChatMessage(m["role"], m["text"], tuple(m["images"])) for m in json.loads(str(row.messages)))
+        request = Request(str(row.item_id), str(row.step), str(row.task), "", messages, 0)
+        answered = math.ceil(len(str(row.answer).encode("utf-8", "surrogatepass")) / BYTES_A_TOKEN)
+        usage = {"prompt_tokens": tokens.expected_tokens(request), "completion_tokens": answered}
+        total.add(model, usage, prices)
+    return {"model": model} | total.as_dict()
 
 
 class Budget:

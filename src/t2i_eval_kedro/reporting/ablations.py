@@ -15,27 +15,36 @@ from t2i_eval_kedro.reporting.tables import number
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, as a difference that is to be positive: the agreement of ``a`` minus that of ``b``."""
+    """What a paper says, as a difference that is to be positive: the agreement of ``a`` minus that of ``b``, by the score ``by``.
+
+    ``by`` is one of :data:`t2i_eval_kedro.studies.SCORES`: the free-form score, but where a claim is about answers that are no free text.
+    """
 
     text: str
     source: str
     a: str
     b: str
+    by: str = "free_form"
 
 
 CLAIMS = (
     Claim("Judging in sub-tasks beats one request for everything.", "T2I-Eval", "full", "no_decomposition"),
     Claim("Sub-tasks as examples of their own beat one long conversation.", "T2I-Eval", "full", "no_subtasks"),
-    Claim("Rebalancing the scores helps.", "T2I-Eval", "full", "no_rebalancing"),
-    Claim("Words as levels beat numerals.", "Q-Align, iMatch", "levels", "full"),
+    Claim("Rebalancing the scores as published helps.", "T2I-Eval", "official_rebalancing", "no_rebalancing"),
+    Claim("Our recipe teaches more than T2I-Eval's as published.", "ours", "full", "paper"),
+    Claim("Words as levels beat numerals.", "Q-Align, iMatch", "levels", "full", "request"),
     Claim(
         "The distribution of ratings teaches more than their mean.",
         "DeQA-Score, NTIRE 2025",
         "soft_levels",
         "human_labels",
+        "request",
     ),
     Claim("Weighing prompts by the variance of their scores helps.", "EvalMuse", "variance_weight", "full"),
-    Claim("People's scores teach more than a teacher's.", "EvalAlign", "human_labels", "full"),
+    Claim("People's scores teach more than a teacher's.", "EvalAlign", "human_labels", "full", "request"),
+    Claim(
+        "Asking for and against an element beats asking for it.", "PN-VQA", "negative_elements", "elements", "expected"
+    ),
     Claim("More training prompts help (all against a tenth).", "EvalAlign, EvalMuse", "full", "size_10"),
     Claim("Training on a generator's images helps to judge that generator.", "ours", "full", "unseen_generators"),
 )
@@ -48,18 +57,26 @@ def pairs(variants: Sequence[str], first: str) -> list[tuple[str, str]]:
     return compared + [pair for pair in of_claims if pair not in compared]
 
 
-def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judge_claims(differences: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Each claim whose variants were compared, with its difference and verdict: ``holds``, ``fails`` or ``open``.
 
     A claim holds (or fails) where the whole interval lies above (below) zero and the corrected p is below 0.05. It stays open where
     there are too few prompts for an interval.
+
+    Args:
+        differences: score (:data:`t2i_eval_kedro.studies.SCORES`) -> its differences.
     """
-    by_pair = {(entry["a"], entry["b"]): entry for entry in differences if entry["difference"] is not None}
+    found = {
+        (by, entry["a"], entry["b"]): entry
+        for by, entries in differences.items()
+        for entry in entries
+        if entry["difference"] is not None
+    }
     rows = []
     for claim in CLAIMS:
-        entry, sign = by_pair.get((claim.a, claim.b)), 1
+        entry, sign = found.get((claim.by, claim.a, claim.b)), 1
         if entry is None:
-            entry, sign = by_pair.get((claim.b, claim.a)), -1
+            entry, sign = found.get((claim.by, claim.b, claim.a)), -1
         if entry is None:
             continue
         value, low, high, p_holm = sign * entry["difference"], None, None, entry.get("p_holm")
@@ -74,6 +91,8 @@ def judge_claims(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
                 "source": claim.source,
                 "a": claim.a,
                 "b": claim.b,
+                "by": claim.by,
+                "seeds": entry["seeds"],
                 "difference": value,
                 "low": low,
                 "high": high,
@@ -89,19 +108,16 @@ def build_ablations(result: Mapping[str, Any]) -> str:
 
     Args:
         result: as ``kedro ablations`` writes it: ``study``, ``benchmark``, ``synthetic``, ``dimension``, ``statistic``,
-            ``level``, ``first``, ``seeds``, ``variants`` (variant -> ``steps``, ``examples``, ``distinct``, ``seconds``,
-            ``measured_on``), ``strata`` (name -> ``title``, ``figures``, ``differences``; the first is all items),
-            ``generated`` (variant -> figure, ``seeds``, ``readable``), ``claims`` and ``missing`` cells.
+            ``level``, ``first``, ``seeds`` (variant -> seeds), ``variants`` (variant -> ``steps``, ``examples``, ``distinct``,
+            ``seconds``, ``measured_on``), ``scores`` (score -> ``title``, ``figures``, ``differences``, ``readable``), ``slices``
+            (name -> ``title``, ``n``, ``scores``), ``claims`` and ``missing`` runs.
     """
-    strata = result["strata"]
-    (_, main), *others = strata.items()
-    rows = [
-        _row(name, facts, main, result["generated"].get(name), result["first"])
-        for name, facts in result["variants"].items()
-    ]
+    main = next(iter(result["scores"].values()))
+    rows = [_row(name, result["scores"], result) for name in result["variants"]]
     drawn = pd.DataFrame(
-        {"evaluator": row["variant"], "highlight": row["variant"] != result["first"], **row["agreement"]}
-        for row in rows
+        {"evaluator": name, "highlight": name != result["first"], **main["figures"][name]}
+        for name in result["variants"]
+        if name in main["figures"]
     )
     figure = figures.forest(drawn, statistic_label(result["statistic"]), title=plain(result["dimension"]))
     templates = pages.environment()
@@ -109,12 +125,18 @@ def build_ablations(result: Mapping[str, Any]) -> str:
     return templates.get_template("ablations.html.jinja").render(
         result=result,
         rows=rows,
+        titles={name: column["title"] for name, column in result["scores"].items()},
         figure=figures.to_svg(
             figure, "variants", "Agreement of each variant with its interval; the table has the figures."
         ),
-        strata=[
-            {"title": part["title"], "rows": [_row(name, {}, part, None, result["first"]) for name in part["figures"]]}
-            for _, part in others
+        slices=[
+            {
+                "title": part["title"],
+                "n": part["n"],
+                "columns": list(part["scores"]),
+                "rows": [_row(name, part["scores"], result) for name in result["variants"]],
+            }
+            for part in result["slices"].values()
         ],
         counts={
             verdict: sum(c["verdict"] == verdict for c in result["claims"]) for verdict in ("holds", "fails", "open")
@@ -122,17 +144,18 @@ def build_ablations(result: Mapping[str, Any]) -> str:
     )
 
 
-def _row(
-    variant: str, facts: Mapping[str, Any], part: Mapping[str, Any], generated: Mapping[str, Any] | None, first: str
-) -> dict[str, Any]:
-    difference = next((e for e in part["differences"] if (e["a"], e["b"]) == (variant, first)), None)
-    return {
-        "variant": variant,
-        "agreement": part["figures"][variant],
-        "difference": difference,
-        "generated": generated,
-        "facts": facts,
-    }
+def _row(variant: str, scores: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """One variant's figure and difference to the first by each score; None where it has no such score."""
+    by = {}
+    for name, column in scores.items():
+        of_first = ((e["a"], e["b"]) == (variant, result["first"]) for e in column["differences"])
+        difference = next((e for e, same in zip(column["differences"], of_first, strict=True) if same), None)
+        by[name] = {
+            "agreement": column["figures"].get(variant),
+            "difference": difference,
+            "readable": column.get("readable", {}).get(variant),
+        }
+    return {"variant": variant, "scores": by, "facts": result["variants"][variant], "seeds": result["seeds"][variant]}
 
 
 def cell(figure: Mapping[str, Any] | None, name: str = "value", *, signed: bool = False) -> str:

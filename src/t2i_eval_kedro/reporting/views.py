@@ -189,6 +189,7 @@ def teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
         "dropped": list((costs.get("dropped") or {}).items()),
         "break_even": [(plain(name).capitalize(), f"{value:.6g}") for name, value in money.items()],
         "images": given.get("break_even", {}).get("images"),
+        "as_if_asked": given.get("break_even", {}).get("as_if_asked"),
         "tables": [(name, title, records(checks[name])) for name, title in _CHECKS.items() if checks.get(name)],
     }
 

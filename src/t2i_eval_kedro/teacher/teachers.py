@@ -20,7 +20,7 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
-from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals, usage_totals
+from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals, as_if_asked, usage_totals
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items, teacher_kind
 from t2i_eval_kedro.judging.protocols import Wording
@@ -113,7 +113,7 @@ def ask_teacher(
             f"The teacher gave no verdict about any of {failed['item_id'].nunique()} items; the first reason: "
             f"{failed['explanation'].iloc[0]}"
         )
-    costs = _account(kind, judgement.transcripts, material.answers, settings) | {"dropped": dropped}
+    costs = _account(kind, judgement.transcripts, material, settings) | {"dropped": dropped}
     return judgement, costs
 
 
@@ -182,8 +182,11 @@ def recorded_judgement(
     )
 
 
-def _account(kind: str, transcripts: pd.DataFrame, answers: AnswerStore, settings: TeacherSettings) -> dict[str, Any]:
-    """What this teacher's answers cost, each once, and everything that the store's answers have cost so far."""
+def _account(kind: str, transcripts: pd.DataFrame, material: Material, settings: TeacherSettings) -> dict[str, Any]:
+    """What this teacher's answers cost, each once, and everything that the store's answers have cost so far.
+
+    For a simulated teacher also what the same requests would cost at the price of ``settings.openai.model``.
+    """
     mine = UsageTotals()
     if kind == "openai":
         once = transcripts.drop_duplicates(["run", "task", "messages"])
@@ -198,5 +201,8 @@ def _account(kind: str, transcripts: pd.DataFrame, answers: AnswerStore, setting
         "currency": settings.prices.currency,
         "prices_as_of": settings.prices.as_of.isoformat(),
         "account": mine.as_dict(),
-        "spent_so_far": usage_totals(answers.every_answer(), settings.prices).as_dict(),
+        "as_if_asked": as_if_asked(transcripts, settings.openai.model, settings.prices, material.images.read)
+        if kind == "simulated"
+        else {},
+        "spent_so_far": usage_totals(material.answers.every_answer(), settings.prices).as_dict(),
     }
