@@ -192,6 +192,15 @@ def test_viescore_average():
     assert challenge.viescore_overall([8, 2], [8]) == 4
 
 
+def test_evalalign_s_scores_are_those_of_the_release():
+    """The examples of its README: 769 over 470 that apply, and 727 over 120 images."""
+    body = [2] * 384 + [1] + [0] * 85 + [-1]
+    assert challenge.evalalign_faithfulness({"body": body})["overall"] == pytest.approx(769 / 470)
+    skills = ("Object", "Count", "Color", "Style", "Spatial", "Action")
+    images = {str(n): dict.fromkeys(skills, 1) | ({"Object": 2} if n < 7 else {}) for n in range(120)}
+    assert challenge.evalalign_alignment(images)["overall"] == pytest.approx(727 / 120)
+
+
 def test_evalalign_leaves_what_does_not_apply_out_of_the_denominator():
     found = challenge.evalalign_faithfulness({"body": [4, -1, 2], "hand": [-1, -1, 0], "face": [-1, -1, -1]})
     assert found["by_skill"] == {"body": 3, "hand": 0, "face": None}

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 Region = dict[str, Any]
 LabelKind = Literal["exact", "polygons", "boxes", "sloppy"]
-LABEL_KINDS: tuple[LabelKind, ...] = ("exact", "polygons", "boxes", "sloppy")
 
 ANNOTATORS = 3
 MARGIN = 0.02  # of the picture's side: how far around a fault a polygon is drawn

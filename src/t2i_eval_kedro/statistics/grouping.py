@@ -57,11 +57,6 @@ class Groups:
         chosen = tuple(sorted(positions))
         return Groups(chosen, tuple(np.array(positions[name], dtype=np.int64) for name in chosen))
 
-    def restricted(self, kept: npt.NDArray[np.bool_]) -> Groups:
-        """The groups of the items that are kept, by their new positions."""
-        place = np.cumsum(kept) - 1
-        return Groups(self.names, tuple(place[m[kept[m]]] for m in self.members))
-
 
 @dataclass(frozen=True)
 class Average:

@@ -12,14 +12,11 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
-
-Words = npt.NDArray[np.uint64]
 
 MAX_GROUP = 64
 """Most items of a prompt: the exchanges of a prompt in one permutation are one word."""

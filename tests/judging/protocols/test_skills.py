@@ -8,8 +8,7 @@ from damage import damaged, mostly_reached
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2i_eval_kedro.agreement.challenge import evalalign_alignment, evalalign_faithfulness
-from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS, alignment_average, faithfulness_average
+from t2i_eval_kedro.benchmarks.readers.evalalign_skills import SKILLS
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, PromptElement
 from t2i_eval_kedro.judging.protocols.skills import Skills, parse_slots, read_option
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
@@ -93,17 +92,6 @@ def test_slots(text: str, n: int | None) -> None:
     assert (None if slots is None else len(slots)) == n
 
 
-def test_the_published_aggregates() -> None:
-    # The examples of the release's README: 769 over 470 applicable, 727 over 120 images.
-    body = [{"faithfulness/body": 2}] * 384 + [{"faithfulness/body": 1}] + [{"faithfulness/body": 0}] * 85
-    assert faithfulness_average([*body, {"faithfulness/body": -1, "alignment/Object": 2}]) == pytest.approx(769 / 470)
-    images = [{name: 1 for name in SKILLS if name.startswith("alignment/")}] * 120
-    more = [{**image, "alignment/Object": 2} for image in images[:7]]
-    assert alignment_average([*more, *images[7:]]) == pytest.approx(727 / 120)
-    assert faithfulness_average([{"faithfulness/face": -1}]) is None
-    assert alignment_average([]) is None
-
-
 OPTIONS = st.builds("{}{}".format, st.integers(-1, 4), st.sampled_from(["", ".", ", some are wrong", ": all right"]))
 
 
@@ -143,21 +131,3 @@ def test_damaged_slots_are_all_there_or_none() -> None:
             reached[slots is not None] += 1
 
         check()
-
-
-@given(images=st.lists(st.dictionaries(st.sampled_from(sorted(SKILLS)), st.integers(0, 100), max_size=11), max_size=6))
-def test_the_two_computations_of_the_published_scores_agree(images: list[dict[str, int]]) -> None:
-    options = [
-        {name: SKILLS[name].answers[n % len(SKILLS[name].answers)] for name, n in image.items()} for image in images
-    ]
-    faithfulness = {
-        name: [image[name] for image in options if name in image] for name in SKILLS if name.startswith("faithfulness/")
-    }
-    expected = evalalign_faithfulness(faithfulness)["overall"]
-    assert faithfulness_average(options) == (None if expected is None else pytest.approx(expected))
-    alignment = {
-        str(n): {name: option for name, option in image.items() if name.startswith("alignment/")}
-        for n, image in enumerate(options)
-    }
-    expected = evalalign_alignment({n: image for n, image in alignment.items() if image})["overall"]
-    assert alignment_average(options) == (None if expected is None else pytest.approx(expected))

@@ -82,31 +82,3 @@ def _skills() -> Iterable[Skill]:
 
 
 SKILLS: Mapping[str, Skill] = {skill.name: skill for skill in _skills()}
-
-
-def faithfulness_average(images: Iterable[Mapping[str, int]]) -> float | None:
-    """The micro-average over every image and skill that applies, 0 to 4; -1 leaves the sum and the count.
-
-    Args:
-        images: for each image its options by skill; alignment skills are left out.
-    """
-    options = [
-        option
-        for image in images
-        for name, option in image.items()
-        if SKILLS[name].aspect == FAITHFULNESS and option != NOT_PRESENT
-    ]
-    return sum(options) / len(options) if options else None
-
-
-def alignment_average(images: Iterable[Mapping[str, int]]) -> float | None:
-    """The sum over all alignment skills by the number of images, as published.
-
-    Its range depends on how many questions the prompts have: 0 to 2 for one question an image, 0 to 6.95 for the release's.
-    """
-    sums = [
-        sum(option for name, option in image.items() if SKILLS[name].aspect == ALIGNMENT)
-        for image in images
-        if any(SKILLS[name].aspect == ALIGNMENT for name in image)
-    ]
-    return sum(sums) / len(sums) if sums else None

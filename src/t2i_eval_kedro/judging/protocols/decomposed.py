@@ -24,7 +24,7 @@ from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Evaluatio
 from t2i_eval_kedro.judging.protocols.elements import extract_request
 from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
-from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
+from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 from t2i_eval_kedro.steps import (
     ANSWER,
@@ -44,23 +44,17 @@ from t2i_eval_kedro.steps import (
     summary_step,
 )
 
-VERSION = 2
 
-
-class Decomposed:
+class Decomposed(WordedProtocol):
     """The chain of requests over one item; every step is a function of the answers before it."""
 
     name = "decomposed"
+    version = 2
 
     def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
         """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
-        self.wording = wording
+        super().__init__(wording)
         self.reading: ScoreReading = reading
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""

@@ -17,7 +17,6 @@ from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import UNPARSED
 
-VERSION = 2
 ALL = "all"
 TASK = "answer_group"
 
@@ -30,11 +29,6 @@ class DecomposedGrouped(Decomposed):
         super().__init__(wording, reading=reading)
         self.by_aspect = by_aspect
         self.name = "decomposed_by_aspect" if by_aspect else "decomposed_flat"
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
 
     def _next_of_questions(
         self, item: EvaluationItem, answers: Mapping[str, Answer], questions: Sequence[Question]

@@ -14,27 +14,21 @@ from dataclasses import replace
 from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
-from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
+from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import DIRECT, OVERALL
 
-VERSION = 2
 
-
-class Direct:
+class Direct(WordedProtocol):
     """Asks once for a score of each dimension and an explanation, and parses the answer."""
 
     name = DIRECT
+    version = 2
 
     def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
         """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
-        self.wording = wording
+        super().__init__(wording)
         self.reading: ScoreReading = reading
-
-    @property
-    def label(self) -> str:
-        """Name, wording and version."""
-        return self.wording.label(self.name, VERSION)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The one request."""
@@ -86,11 +80,6 @@ class DirectLevels(Direct):
     """The request of :class:`Direct`, of whose answer only the first token is read: the level of the overall score."""
 
     name = "direct_levels"
-
-    @property
-    def label(self) -> str:
-        """Name, wording and version."""
-        return self.wording.label(self.name, VERSION)
 
     def request(self, item: EvaluationItem) -> Request:
         """The same messages, answered by a distribution over the levels."""

@@ -20,10 +20,9 @@ from t2i_eval_kedro.judging.protocols.elements import (
     probability_of_yes,
     yes_no_request,
 )
-from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordedProtocol, Wording
 from t2i_eval_kedro.schema import OK, UNPARSED
 
-VERSION = 1
 DIMENSIONS = (ALIGNMENT,)
 
 DependencyPropagation = Literal["none", "direct", "all"]
@@ -50,21 +49,22 @@ def propagate_failures(
     return counts
 
 
-class Dsg:
+class Dsg(WordedProtocol):
     """Asks every question once; an item's score is the share of its elements that count."""
 
     name = "dsg"
+    version = 1
 
     def __init__(self, wording: Wording, *, propagation: DependencyPropagation = "direct") -> None:
         """Ask in the words of ``wording``; ``propagation`` is how far a failed parent reaches."""
-        self.wording = wording
+        super().__init__(wording)
         self.propagation: DependencyPropagation = propagation
 
     @property
     def label(self) -> str:
         """Name, with the propagation where it is not the published one, and wording, each with its version."""
         return self.wording.label(
-            self.name if self.propagation == "direct" else f"{self.name}_{self.propagation}", VERSION
+            self.name if self.propagation == "direct" else f"{self.name}_{self.propagation}", self.version
         )
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:

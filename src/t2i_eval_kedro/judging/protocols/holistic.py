@@ -15,29 +15,20 @@ from t2i_eval_kedro.answers import ScoreList, parse_score_list
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
 from t2i_eval_kedro.judging.protocols.response_schemas import ScoreListSchema
-from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordedProtocol
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import APPEARANCE, OVERALL
 
-VERSION = 2
 DIMENSIONS = (ALIGNMENT, APPEARANCE, OVERALL)
 STEPS = {ALIGNMENT: ("holistic_sc", 1), APPEARANCE: ("holistic_pq", 2)}
 """By dimension: the template, and how many scores it asks for."""
 
 
-class Holistic:
+class Holistic(WordedProtocol):
     """Asks both requests at once."""
 
     name = "holistic"
-
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
-        self.wording = wording
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
+    version = 2
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Semantic consistency, which is told the prompt, and perceptual quality, which is not."""

@@ -13,17 +13,16 @@ from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
-from t2i_eval_kedro.judging.protocols.wording import DIGITS, Wording
+from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import SCORE
 
-VERSION = 2
 
-
-class Levels:
+class Levels(WordedProtocol):
     """Asks for each dimension of the item directly and reads the probabilities of the levels."""
 
     name = "levels"
+    version = 2
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class Levels:
             categories: name the categories of the item's elements in the request, where it has some.
             reading: how a score is read where a backend gives text in place of probabilities.
         """
-        self.wording = wording
+        super().__init__(wording)
         self.vocabulary = wording.vocabulary(vocabulary)
         self.template = SCORE if vocabulary == DIGITS else f"{SCORE}_{vocabulary}"
         self.categories = categories
@@ -53,7 +52,7 @@ class Levels:
     @property
     def label(self) -> str:
         """Name, with the vocabulary where it is not the digits, and wording, each with its version."""
-        return self.wording.label(self._variant, VERSION)
+        return self.wording.label(self._variant, self.version)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request a dimension, all at once."""

@@ -18,27 +18,18 @@ from t2i_eval_kedro.judging.protocols.elements import (
     probability_of_yes,
     yes_no_request,
 )
-from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordedProtocol
 from t2i_eval_kedro.schema import OK
 from t2i_eval_kedro.steps import YES_NO, YES_NO_NEGATIVE
 
-VERSION = 1
 DIMENSIONS = (ALIGNMENT,)
 
 
-class PnVqa:
+class PnVqa(WordedProtocol):
     """Asks two questions an element, all at once."""
 
     name = "pn_vqa"
-
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
-        self.wording = wording
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
+    version = 1
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The extraction where the item has no elements, then all questions at once."""

@@ -23,11 +23,10 @@ from typing import Literal
 
 from t2i_eval_kedro.answers import MAX_CHARACTERS, is_not_applicable, number_on_scale
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
-from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordedProtocol, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import REASON, REASON_ASPECTS, REASON_PAIR
 
-VERSION = 1
 IMAGES = ("A", "B")
 """What a judge of pairs calls the two images, in the order in which it sees them."""
 _GRAMMAR = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
@@ -139,19 +138,11 @@ def _request(
     )
 
 
-class Reasoning:
+class Reasoning(WordedProtocol):
     """One request per dimension, each answered by a thought and one score."""
 
     name = "reasoning"
-
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
-        self.wording = wording
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
+    version = 1
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """One request per dimension, all at once."""
@@ -178,19 +169,11 @@ class Reasoning:
         return Score(None, UNPARSED, answer.text) if read is None else Score(read.scores[0], OK, read.thought)
 
 
-class ReasoningAspects:
+class ReasoningAspects(WordedProtocol):
     """One request for all dimensions, answered by one thought and a score for each."""
 
     name = "reasoning_aspects"
-
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
-        self.wording = wording
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
+    version = 1
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """The one request."""
@@ -289,20 +272,16 @@ def preference(scores: Sequence[tuple[float, float]], rule: PairRule, explanatio
     )
 
 
-class Pairwise:
+class Pairwise(WordedProtocol):
     """Two requests per dimension: the images in one order, then in the other. Both must be read for a verdict."""
 
     name = "pairwise"
+    version = 1
 
     def __init__(self, wording: Wording, rule: PairRule | None = None) -> None:
         """Ask in the words of ``wording``; ``rule`` makes the preference."""
-        self.wording = wording
+        super().__init__(wording)
         self.rule = rule or PairRule()
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Both orders of each dimension, all at once; nothing where there is no image to compare with."""

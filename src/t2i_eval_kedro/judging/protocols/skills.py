@@ -7,8 +7,8 @@ wording of the five faithfulness questions is ours.
 
 The released code takes the first number in an answer and scores an unreadable one 0; here it is unparsed. An item's
 ``faithfulness`` and ``alignment`` are the means over its skills that apply, as shares of the best option; the two published
-aggregates over many items are :func:`~t2i_eval_kedro.benchmarks.readers.evalalign_skills.faithfulness_average` and
-:func:`~t2i_eval_kedro.benchmarks.readers.evalalign_skills.alignment_average`.
+aggregates over many items are :func:`~t2i_eval_kedro.agreement.challenge.evalalign_faithfulness` and
+:func:`~t2i_eval_kedro.agreement.challenge.evalalign_alignment`.
 """
 
 from __future__ import annotations
@@ -28,29 +28,20 @@ from t2i_eval_kedro.judging.protocols.base import (
     Verdict,
 )
 from t2i_eval_kedro.judging.protocols.response_schemas import option_schema
-from t2i_eval_kedro.judging.protocols.wording import Wording
+from t2i_eval_kedro.judging.protocols.wording import WordedProtocol
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED
 
-VERSION = 1
 DIMENSIONS = (*SKILLS, FAITHFULNESS, ALIGNMENT)
 SLOTS = "skill_slots"
 TASK = "skill"
 _NONE = {"", "none", "n/a", "-"}
 
 
-class Skills:
+class Skills(WordedProtocol):
     """Asks about every skill that applies, all at once."""
 
     name = "skills"
-
-    def __init__(self, wording: Wording) -> None:
-        """Ask in the words of ``wording``."""
-        self.wording = wording
-
-    @property
-    def label(self) -> str:
-        """Name and wording with their versions."""
-        return self.wording.label(self.name, VERSION)
+    version = 1
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """What the prompt says about each alignment skill, where nobody told; then all questions at once."""

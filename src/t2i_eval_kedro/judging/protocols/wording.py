@@ -147,3 +147,25 @@ class Wording:
     def level(self, score: float) -> str:
         """The level nearest to ``score`` (0 to 10; halves round up)."""
         return self._vocabularies[DIGITS].level(score)
+
+
+class WordedProtocol:
+    """What protocols share whose requests are the templates of a wording.
+
+    Attributes:
+        name: the protocol's name in the registry.
+        version: rises whenever scores are no longer comparable.
+        wording: the templates.
+    """
+
+    name: str
+    version: int
+
+    def __init__(self, wording: Wording) -> None:
+        """Ask in the words of ``wording``."""
+        self.wording = wording
+
+    @property
+    def label(self) -> str:
+        """Name and wording with their versions, the ``prompt_version`` of transcripts and examples."""
+        return self.wording.label(self.name, self.version)
