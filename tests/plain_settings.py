@@ -76,6 +76,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "tasks": ("subtasks", "score"),
         "scores": "auto",
         "soft": None,
+        "second_round": None,
         "variance_weight": False,
         "perturbation": 0.0,
         "prompt_fraction": 1.0,

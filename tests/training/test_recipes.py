@@ -19,6 +19,7 @@ from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.shapes.second_round import disputed
 from t2i_eval_kedro.training.examples import means_on_ten, require_protocols
 from t2i_eval_kedro.training.rebalancing import rebalance
 from t2i_eval_kedro.training.recipes import Sources, build_examples
@@ -138,6 +139,17 @@ def test_variance_weights_rise_with_the_spread_and_are_one_on_average(
     assert spread.corr(by_prompt["min"]) == pytest.approx(1)
     assert by_prompt["min"].min() >= 0.5
     assert by_prompt["min"].mean() == pytest.approx(1)
+
+
+def test_people_are_learned_from_after_a_second_round(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
+    first, second = (
+        build(tasks=["score"], scores="people", second_round=rounds).set_index(["item_id", "aspect"])["score"]
+        for rounds in (None, 0.25)
+    )
+    asked = tables.ratings[disputed(tables.ratings)].set_index(["item_id", "dimension"]).index
+    changed = first.index[first != second]
+    assert len(changed) > 0
+    assert set(changed) <= set(asked)
 
 
 def test_the_published_subtasks_are_two_examples_a_question(build: Callable[..., pd.DataFrame]) -> None:

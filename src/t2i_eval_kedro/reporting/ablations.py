@@ -42,6 +42,7 @@ CLAIMS = (
     ),
     Claim("Weighing prompts by the variance of their scores helps.", "EvalMuse", "variance_weight", "full"),
     Claim("People's scores teach more than a teacher's.", "EvalAlign", "human_labels", "full", "request"),
+    Claim("Rating disputed items again makes better labels.", "EvalMuse", "second_round", "human_labels", "request"),
     Claim(
         "Asking for and against an element beats asking for it.", "PN-VQA", "negative_elements", "elements", "expected"
     ),

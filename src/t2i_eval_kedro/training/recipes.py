@@ -60,7 +60,7 @@ def build_examples(
             no training example.
     """
     folds = _folds(tables, settings)
-    means = means_on_ten(tables.ratings)
+    means = means_on_ten(_rated_again(tables, settings))
     from_people = settings.scores == "people" or settings.soft is not None or tables.scores.empty
     given = means if from_people else tables.scores
     taught = _perturbed(given, settings)
@@ -97,6 +97,15 @@ def build_examples(
         if not (made[task]["fold"] == "train").any():
             _refuse_empty(task, tables)
     return _weighted(examples, tables.items, given) if settings.variance_weight else examples
+
+
+def _rated_again(tables: Sources, settings: ExampleSettings) -> pd.DataFrame:
+    """People's ratings, after a simulated second round where the recipe asks for one."""
+    if settings.second_round is None:
+        return tables.ratings
+    from t2i_eval_kedro.shapes.second_round import second_round  # real benchmarks have no use for it
+
+    return second_round(tables.items, tables.ratings, settings.second_round)
 
 
 def _refuse_empty(task: Task, tables: Sources) -> None:

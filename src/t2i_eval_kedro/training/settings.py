@@ -270,6 +270,8 @@ class ExampleSettings(Settings):
             asked) or ``people``.
         soft: whether ``score`` teaches a distribution over the levels in place of one: ``published`` (DeQA-Score's, from
             people's mean and spread) or ``corrected`` (ours).
+        second_round: learn from people's scores after a second, simulated round on items whose raters lie this share of the scale
+            apart or more (:mod:`t2i_eval_kedro.shapes.second_round`); null for the ratings as they are.
         variance_weight: weigh the examples of a prompt by how far its images' scores lie apart.
         perturbation: standard deviation of noise on the scores that ``score`` teaches, on 0 to 10.
         prompt_fraction: fraction of the training prompts that are used; a smaller one is part of every larger one.
@@ -280,6 +282,7 @@ class ExampleSettings(Settings):
     tasks: tuple[Task, ...] = Field(min_length=1)
     scores: Literal["auto", "people"]
     soft: Literal["published", "corrected"] | None
+    second_round: float | None = Field(gt=0, le=1)
     variance_weight: bool
     perturbation: float = Field(ge=0)
     prompt_fraction: float = Field(gt=0, le=1, validation_alias=AliasChoices("prompt_fraction", "prompt_share"))
