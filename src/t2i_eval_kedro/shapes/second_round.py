@@ -53,17 +53,15 @@ def second_round(
     asked = ratings[again].merge(items[["item_id", "attributes"]], on="item_id", how="left", validate="many_to_one")
     if asked["attributes"].isna().any():
         raise T2IEvalError("An item without truth cannot be rated again (examples.second_round); only shapes can.")
-    truth = {
-        item: json.loads(text)["truth"]
-        for item, text in asked.drop_duplicates("item_id")[["item_id", "attributes"]].values
-    }
+    once = asked.drop_duplicates("item_id")
+    truth = {item: json.loads(text)["truth"] for item, text in zip(once["item_id"], once["attributes"], strict=True)}
     scores = [
-        raters[row.rater_id].score(
-            row.dimension,
-            truth[row.item_id][row.dimension],
-            np.random.default_rng([seed, _AGAIN, crc32(f"{row.item_id}:{row.rater_id}:{row.dimension}".encode())]),
+        raters[rater].score(
+            dimension,
+            truth[item][dimension],
+            np.random.default_rng([seed, _AGAIN, crc32(f"{item}:{rater}:{dimension}".encode())]),
         )
-        for row in asked.itertuples()
+        for item, rater, dimension in zip(asked["item_id"], asked["rater_id"], asked["dimension"], strict=True)
     ]
     out = ratings.copy()
     out.loc[again, "score"] = scores
