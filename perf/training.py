@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import build
-from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts, with_sample
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 SEEDS = (0, 1, 2)
@@ -89,8 +89,7 @@ def spearman_draws(data: Path) -> dict[str, np.ndarray]:
                 ignore_index=True,
             )
             sample = build(held_out, overall, scores)["overall"]
-            counts = resample_counts(sample.prompts, DRAWS, 0)
-            weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), counts]))
+            weights = Weights(with_sample(resample_counts(sample.prompts, DRAWS, 0)))
             for name in ("sft", "grpo") if variant == "short" else ("base", "sft", "grpo"):
                 values = sample.scores[name]
                 used = np.isfinite(values)

@@ -133,7 +133,7 @@ def test_an_unreadable_image_in_the_middle_costs_its_own_row_alone(judge: Judge)
     assert [verdict.status for verdict in verdicts] == ["ok", "failed", "failed", "ok"]
     assert verdicts[1].score is None
     assert set(verdicts[1].scores) == set(verdicts[0].scores)
-    assert "neither PNG, JPEG nor WebP" in str(verdicts[1].explanation)
+    assert "not PNG, JPEG, WebP" in str(verdicts[1].explanation)
     frame = verdicts.frame()
     assert frame["score"].isna().sum() == 8
     assert verdicts[1]._repr_html_().count("<img") == 0

@@ -480,6 +480,7 @@ def agreement(
         missing=missing,
         preferences=given.preferences,
         preference_scores=given.pairwise_scores,
+        shown_pairs=given.shown_pairs,
         unidentified_raters=given.unidentified_raters,
     )
     if not given.same_scale:

@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -52,11 +55,15 @@ _DTYPES: dict[str, str] = {"string": "str", "float": "float64", "int": "Int64", 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its kind, whether a null is allowed, and the closed set of values where there is one."""
+    """One column: its kind, whether a null is allowed, the closed set of values where there is one.
+
+    ``added``: tables of earlier releases do not have it; it is null there.
+    """
 
     kind: Kind = "string"
     null: bool = False
     values: tuple[str, ...] = ()
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Table:
                 judge=[judge for judge, _ in parts],
                 protocol=pd.Series([protocol for _, protocol in parts], frame.index, dtype="str"),
             )
+        added = [name for name, column in self.columns.items() if column.added and name not in frame.columns]
+        frame = frame.assign(**dict.fromkeys(added))
         missing = [name for name in self.columns if name not in frame.columns]
         unknown = [str(name) for name in frame.columns if name not in self.columns]
         if missing or unknown:
@@ -238,6 +247,7 @@ PREFERENCES = Table(
         "item_b": _STRING,
         "rater_id": _STRING,
         "label": Column(values=("a", "b", "tie")),
+        "strength": Column("float", null=True, added=True),  # how strong the preference is, in the source's own units
     },
 )
 
@@ -344,6 +354,12 @@ TABLES: dict[str, Table] = {
 }
 
 
+def is_among(ids: pd.Series, known: pd.Series) -> npt.NDArray[np.bool_]:
+    """``(n,)`` whether each of ``ids`` is one of ``known``; columns of text, compared without making Python objects."""
+    among = pc.is_in(pa.array(ids, pa.large_string()), value_set=pa.array(known, pa.large_string()).unique())
+    return np.asarray(among.to_numpy(zero_copy_only=False), dtype=bool)
+
+
 def evaluator_id(judge: str, protocol: str | None) -> str:
     """The one name of an evaluator: ``judge``, or ``<judge>_<protocol>`` where the protocol is not the judge's main one.
 
@@ -379,8 +395,13 @@ def evaluators(table: pd.DataFrame) -> dict[str, tuple[str, str | None]]:
 def evaluator_names(table: pd.DataFrame) -> pd.Series:
     """The evaluator's name for each row of ``table``; see :func:`evaluator_id`."""
     names = {who: name for name, who in evaluators(table).items()}
-    protocols = table["protocol"].astype(object).where(table["protocol"].notna(), None)
-    named = [names[who] for who in zip(table["judge"], protocols, strict=True)]
+    codes = table.groupby(["judge", "protocol"], sort=False, dropna=False).ngroup().to_numpy()
+    first = table[["judge", "protocol"]].iloc[np.unique(codes, return_index=True)[1]]
+    of_code = [
+        names[str(judge), None if pd.isna(protocol) else str(protocol)]
+        for judge, protocol in first.itertuples(index=False, name=None)
+    ]
+    named = pd.array(of_code, dtype="str").take(codes)
     return pd.Series(named, index=table.index, name="evaluator", dtype="str")
 
 

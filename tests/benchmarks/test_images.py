@@ -7,12 +7,22 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_helpers import picture
 from PIL import Image
 
 from t2i_eval_kedro.benchmarks.files import DataIssues
-from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles, Limits, check_files, check_image, image_source
+from t2i_eval_kedro.benchmarks.images import (
+    CONVERTED_FORMATS,
+    BadImage,
+    ImageFiles,
+    Limits,
+    check_files,
+    check_image,
+    image_source,
+    upright_png,
+)
 from t2i_eval_kedro.datasets.image_store import decode
 
 
@@ -48,12 +58,12 @@ def turned(orientation: int) -> bytes:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_ordinary_images_are_kept_as_they_are(form: str) -> None:
-    assert check_image(picture(form=form)) is False
+    assert check_image(picture(form=form)) == ""
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA"])
 def test_grey_palette_and_transparent_images_are_kept_as_they_are(mode: str) -> None:
-    assert check_image(picture(0, mode=mode)) is False  # type: ignore[arg-type]
+    assert check_image(picture(0, mode=mode)) == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -67,19 +77,44 @@ def test_grey_palette_and_transparent_images_are_kept_as_they_are(mode: str) -> 
         (picture(size=(64, 64), form="WEBP")[:-5], "truncated or damaged|neither"),
         (animated("PNG"), "animated"),
         (animated("WEBP"), "animated"),
-        (animated("GIF"), "neither PNG, JPEG nor WebP"),
-        (picture(form="BMP"), "neither PNG, JPEG nor WebP"),
-        (picture(form="TIFF"), "neither PNG, JPEG nor WebP"),
-        (b"", "neither PNG, JPEG nor WebP"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "neither PNG, JPEG nor WebP"),
+        (animated("GIF"), "animated"),
+        (b"", "not PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not PNG, JPEG"),
         (picture(size=(4, 40)), "at least 8"),
-        (picture(0, mode="I;16"), "pixels of kind I;16"),  # type: ignore[arg-type]
+        (picture(0, form="TIFF", mode="F"), "pixels of kind F"),  # type: ignore[arg-type]
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_images_that_cannot_be_used_say_why(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
         check_image(data)
+
+
+@pytest.mark.parametrize("form", CONVERTED_FORMATS)
+def test_other_formats_are_stored_as_png_with_the_same_pixels(form: str) -> None:
+    data = picture("red", form=form)
+    assert check_image(data) == form
+    again = decode(upright_png(data))
+    assert again.size == decode(data).size
+    assert sum(abs(a - b) for a, b in zip(again.getpixel((5, 5)), (255, 0, 0), strict=True)) < 12  # type: ignore[arg-type]
+
+
+def test_grey_of_16_bits_is_scaled_and_not_cut() -> None:
+    ramp = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
+    out = io.BytesIO()
+    Image.fromarray(ramp).save(out, "PNG")
+    assert check_image(out.getvalue()) == "16 bits of grey, scaled to 8"
+    seen = np.asarray(decode(upright_png(out.getvalue())))[..., 0]
+    assert np.array_equal(seen, np.round(ramp / 257).astype(np.uint8))
+
+
+def test_one_picture_in_two_files_and_formats_is_named(tmp_path: Path) -> None:
+    files = {form: tmp_path / form for form in ("PNG", "BMP", "other")}
+    for form, path in files.items():
+        path.write_bytes(picture("blue" if form == "other" else "red", form="PNG" if form == "other" else form))
+    issues = DataIssues()
+    check_files(files, issues)
+    assert [row[1:3] for row in issues.rows if row[0] == "identical_image"] == [("BMP", "the same picture as PNG")]
 
 
 def test_a_file_larger_than_the_limit_is_not_decoded() -> None:
@@ -142,7 +177,6 @@ def test_image_files_are_read_by_path_with_the_same_checks(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gray16.png", "pixels of kind I;16"),
         ("lfs.png", "git lfs pull"),
         ("trunc.png", "truncated or damaged"),
         ("nothere.png", "no such file"),

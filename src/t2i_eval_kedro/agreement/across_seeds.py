@@ -18,7 +18,7 @@ import numpy.typing as npt
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.statistics import correlation
 from t2i_eval_kedro.statistics import significance as tests
-from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.bootstrap import resample_counts, with_sample
 from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, round_or_none
 from t2i_eval_kedro.statistics.kernels import Floats
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
@@ -54,7 +54,7 @@ def compare_variants(
         ``seeds`` are those of both. Where a figure is undefined it is null, with a ``reason``.
     """
     table = resample_counts(sample.prompts, n_resamples, seed)
-    weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), table]))
+    weights = Weights(with_sample(table))
     permutation = tests.PairedPermutation(tests.random_exchanges(sample.prompts, n_resamples, seed + 1))
     # Variants with the same number of seeds share the resamples of seeds, so that their differences are paired.
     picked = {

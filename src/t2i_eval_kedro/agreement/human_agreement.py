@@ -10,6 +10,7 @@ import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.ratings import valid_ratings
+from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.statistics import reliability
 from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, round_or_none
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
@@ -31,7 +32,7 @@ MAX_CEILING_PAIRS = 300
 def rating_frame(ratings: pd.DataFrame, sample: RatedItems) -> pd.DataFrame:
     """Ratings of one dimension: items (in the order of the sample) x raters; NaN where missing or off the scale."""
     kept = valid_ratings(ratings[ratings["dimension"] == sample.dimension])
-    kept = kept[kept["item_id"].isin(sample.item_ids)]
+    kept = kept[is_among(kept["item_id"], pd.Series(sample.item_ids, dtype="str"))]
     wide = kept.pivot(index="item_id", columns="rater_id", values="score").sort_index(axis=1)
     return wide.reindex(list(sample.item_ids)).astype(float)
 

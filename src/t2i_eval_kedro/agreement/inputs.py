@@ -15,6 +15,7 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.tables import ReadingSettings, Source
 from t2i_eval_kedro.tables import preferences as preference_tables
 from t2i_eval_kedro.tables import ratings as rating_tables
@@ -45,6 +46,7 @@ class AgreementInput:
         report: counts of what was missing, unreadable, repeated, contradictory, off the scale or not joined.
         notes: sentences about what was detected, interpreted or excluded, the rating scale first.
         pairwise_scores: judges' own verdicts on pairs; None where none were given.
+        shown_pairs: the same as the judges were asked: which image was shown first.
         unidentified_raters: whether the identifiers of raters are slots; None: as the benchmark says.
         same_scale: whether judges' scores are declared to be on the scale of the ratings.
     """
@@ -58,6 +60,7 @@ class AgreementInput:
     pairwise_scores: pd.DataFrame | None = None
     unidentified_raters: bool | None = None
     same_scale: bool = False
+    shown_pairs: pd.DataFrame | None = None
 
 
 def read_input(
@@ -113,8 +116,9 @@ def read_input(
         unidentified = read.unidentified or None
         notes += read.notes
         report |= read.report
-        prompt_of = dict(zip(items["item_id"], items["prompt_id"], strict=True))
-    preferred = answered = None
+        if preferences is not None:
+            prompt_of = dict(zip(items["item_id"], items["prompt_id"], strict=True))
+    preferred = answered = shown = None
     if preferences is not None:
         compared = preference_tables.read_preferences(preferences, settings, prompt_of)
         preferred = compared.frame
@@ -124,7 +128,7 @@ def read_input(
             items = _items_of_pairs(preferred)
         if pairwise_scores is not None:
             verdicts = preference_tables.read_pairwise_scores(pairwise_scores, settings, preferred)
-            answered = verdicts.frame
+            answered, shown = verdicts.frame, verdicts.shown
             notes += verdicts.notes
             report |= verdicts.report
     elif pairwise_scores is not None:
@@ -137,11 +141,21 @@ def read_input(
         report |= scored.report
         _refuse_unjoined_judges(items, rating_table, score_table, scored_text.name, ratings is not None)
         notes += _coverage(items, score_table) + _negative(rating_table, score_table)
-    known = set(items["item_id"])
-    report["items_with_scores_only"] = len(set(score_table["item_id"]) - known)
-    report["rated_items_without_any_score"] = len(known - set(score_table["item_id"])) if scores is not None else 0
+    scored_ids = pd.Series(score_table["item_id"].unique(), dtype="str")
+    report["items_with_scores_only"] = int((~is_among(scored_ids, items["item_id"])).sum())
+    without = ~is_among(items["item_id"], scored_ids)
+    report["rated_items_without_any_score"] = int(without.sum()) if scores is not None else 0
     return AgreementInput(
-        items, rating_table, score_table, preferred, report, tuple(notes), answered, unidentified, settings.same_scale
+        items,
+        rating_table,
+        score_table,
+        preferred,
+        report,
+        tuple(notes),
+        answered,
+        unidentified,
+        settings.same_scale,
+        shown,
     )
 
 
@@ -153,36 +167,25 @@ def _refuse_unjoined_judges(
     Raises:
         T2IEvalError: the sentence quotes both sides and the repair that would join them.
     """
-    known = set(items["item_id"])
-    refuse_unjoined(
-        known, set(scores["item_id"]), "scored items", "item_id", "the ratings" if rated else "the preferences", name
-    )
-    dimensions = set(ratings["dimension"])
+    known, side = items["item_id"], "the ratings" if rated else "the preferences"
+    refuse_unjoined(known, scores["item_id"], "scored items", "item_id", side, name)
+    dimensions = pd.Series(ratings["dimension"].unique(), dtype="str")
     for judge, rows in scores.groupby("judge", sort=True):
-        there = set(rows["item_id"])
-        refuse_unjoined(
-            known,
-            there,
-            f"items of evaluator '{judge}'",
-            "item_id",
-            "the ratings" if rated else "the preferences",
-            name,
-        )
-        named = set(rows["dimension"]) - {""}
-        if rated and "" not in set(rows["dimension"]):
+        refuse_unjoined(known, rows["item_id"], f"items of evaluator '{judge}'", "item_id", side, name)
+        named = pd.Series(rows["dimension"].unique(), dtype="str")
+        if rated and not (named == "").any():
             refuse_unjoined(dimensions, named, f"dimensions of evaluator '{judge}'", "dimension", "the ratings", name)
 
 
 def _coverage(items: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     """A note for every judge that scored a part of the items alone."""
-    known = set(items["item_id"])
-    scored = scores[scores["score"].notna() & scores["item_id"].isin(list(known))]
+    scored = scores[scores["score"].notna() & is_among(scores["item_id"], items["item_id"])]
     counts = scored.groupby("judge")["item_id"].nunique()
     judges = sorted(map(str, scores["judge"].unique()))
     return [
-        f"Evaluator '{judge}' has a score for {int(counts.get(judge, 0))} of {len(known)} items."
+        f"Evaluator '{judge}' has a score for {int(counts.get(judge, 0))} of {len(items)} items."
         for judge in judges
-        if counts.get(judge, 0) < len(known)
+        if counts.get(judge, 0) < len(items)
     ]
 
 

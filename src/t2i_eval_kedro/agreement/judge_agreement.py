@@ -21,7 +21,7 @@ from t2i_eval_kedro.statistics.grouping import (
     resampled_within_groups,
     statistics_within_groups,
 )
-from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import tie_calibrated
 
@@ -208,7 +208,7 @@ class JudgeAgreement:
                 )
         return out
 
-    def ranking(self, confidence: float, seed: int, signs: Floats) -> Json:
+    def ranking(self, confidence: float, seed: int, signs: Counts) -> Json:
         """Agreement of the generators' ranking by this judge with that by people, over the items that both scored."""
         total = len(self.sample.generators)
         scored = self.generator >= 0

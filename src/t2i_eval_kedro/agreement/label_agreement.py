@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.agreement.rated_items import oriented_scores
-from t2i_eval_kedro.schema import OK, evaluator_names
+from t2i_eval_kedro.schema import OK, PREFERENCES, evaluator_names
 from t2i_eval_kedro.statistics.binary_metrics import element_labels, preference_hits
-from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.bootstrap import resample_counts, with_sample
 from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights
@@ -59,7 +59,7 @@ def preference_accuracy(
     """Accuracy of each judge's preferences against people's: name -> dimension -> metric.
 
     ``accuracy`` counts an exact match of a, b or tie; ``accuracy_without_ties`` is over the preferences that are not
-    ties, and counts a tie of the judge as one half.
+    ties, and counts a tie of the judge as one half. ``by_strength`` is the same for each strength of a preference, where they are given.
 
     Args:
         items: which items count.
@@ -71,40 +71,105 @@ def preference_accuracy(
         seed: random seed of the resamples.
     """
     known = set(items["item_id"])
+    preferences = PREFERENCES.check(preferences)
     pairs = preferences[preferences["item_a"].isin(known) & preferences["item_b"].isin(known)]
     label = np.asarray(pairs["label"].map({"a": 1, "b": -1, "tie": 0}), dtype=np.int8)
     row, weights = prompt_weights(items, pd.Index(pairs["item_a"]), resamples, seed)
+    strength = np.asarray(pairs["strength"], dtype=np.float64)
     table = oriented_scores(scores[scores["item_id"].isin(known)])["score"]
     out: Json = {}
     for name, dimension in sorted({(evaluator, dimension) for evaluator, dimension, _ in table.index}):
         of_judge = table.loc[(name, dimension)]
         a, b = (np.asarray(of_judge.reindex(pairs[side]), dtype=np.float64) for side in ("item_a", "item_b"))
         gap = a - b
-        out.setdefault(str(name), {})[str(dimension)] = _hits(gap, label, row, weights, confidence)
+        out.setdefault(str(name), {})[str(dimension)] = _hits(gap, label, row, weights, confidence, strength)
     if answers is not None:
         key = ["prompt_id", "item_a", "item_b"]
         answered = answers[answers["status"] == OK]
         for name, rows in answered.groupby(evaluator_names(answered), sort=True):
-            predicted = rows.set_index(key)["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0})
+            asked = rows.set_index(key)["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0})
+            turned = -asked.set_axis(asked.index.set_names(["prompt_id", "item_b", "item_a"]).reorder_levels(key))
+            predicted = pd.concat([asked, turned[~turned.index.isin(asked.index)]])  # raters saw a pair in either order
             gap = np.asarray(predicted.reindex(pd.MultiIndex.from_frame(pairs[key])), dtype=np.float64)
-            out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, confidence)
+            out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, confidence, strength)
     return out
 
 
+def position_bias(shown: pd.DataFrame, preferences: pd.DataFrame, resamples: int, confidence: float, seed: int) -> Json:
+    """How often a judge prefers the image that it is shown first: name -> figures, intervals over prompts.
+
+    ``first_preferred`` is over the verdicts that are no tie; ``first_preferred_by_people`` is people's on the same pairs and places,
+    which a judge without bias would come near. Where a judge was asked about a pair in both orders, ``consistent`` is how often it
+    prefers the same image (or none) in both, and there the unbiased value of ``first_preferred`` is one half.
+
+    Args:
+        shown: verdicts as they were asked: prompt_id, item_a (shown first), item_b, evaluator, label.
+        preferences: table ``preferences``.
+        resamples: number of bootstrap resamples of prompts.
+        confidence: confidence level of the intervals, such as 0.95.
+        seed: random seed of the resamples.
+    """
+    value = {"a": 1.0, "b": -1.0, "tie": 0.0}
+    both_sides = [
+        preferences[["item_a", "item_b"]].set_axis(["first", "second"], axis=1).assign(people=preferences["label"].map(value)),
+        preferences[["item_b", "item_a"]].set_axis(["first", "second"], axis=1).assign(people=-preferences["label"].map(value)),
+    ]  # fmt: skip
+    people = pd.concat(both_sides).groupby(["first", "second"])["people"].mean()
+    out: Json = {}
+    for name, rows in shown.groupby("evaluator", sort=True):
+        prompt, prompts = pd.factorize(rows["prompt_id"], sort=True)
+        weights = Weights(with_sample(resample_counts(len(prompts), resamples, seed)))
+        verdict = rows["label"].map(value).to_numpy(dtype=float)
+        by_people = people.reindex(pd.MultiIndex.from_frame(rows[["item_a", "item_b"]])).to_numpy(dtype=float)
+        turned = rows.rename(columns={"item_a": "item_b", "item_b": "item_a"})[["item_a", "item_b", "label"]]
+        twice = rows.reset_index(names="place").merge(
+            turned.drop_duplicates(["item_a", "item_b"]), on=["item_a", "item_b"], suffixes=("", "_turned")
+        )
+        same = np.full(len(rows), np.nan)
+        at = pd.Index(rows.index).get_indexer(twice["place"])
+        same[at] = twice["label"].map(value) == -twice["label_turned"].map(value)
+        figures = {
+            "first_preferred": np.where(verdict != 0, verdict > 0, np.nan),
+            "first_preferred_by_people": np.where(np.nan_to_num(by_people) != 0, by_people > 0, np.nan),
+            "consistent": same,
+        }
+        out[str(name)] = {
+            figure: _mean(values, prompt.astype(np.int64), weights, confidence, "no such verdict")
+            for figure, values in figures.items()
+        } | {"n_verdicts": len(rows), "n_pairs_in_both_orders": len(twice) // 2}
+    return out
+
+
+def _mean(values: Floats, row: Ints, weights: Weights, confidence: float, reason: str) -> Json:
+    """The mean of ``values`` that are finite, with its interval."""
+    used = np.isfinite(values)
+    total, number = weights.sums(np.column_stack([values[used], np.ones(used.sum())]), row[used]).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return bootstrap_estimate(
+            total / number, confidence, len(np.unique(row[used])), None if used.any() else reason, n=int(used.sum())
+        )
+
+
 def _hits(
-    gap: Floats, label: np.ndarray[tuple[int, ...], np.dtype[np.int8]], row: Ints, weights: Weights, confidence: float
+    gap: Floats,
+    label: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
+    row: Ints,
+    weights: Weights,
+    confidence: float,
+    strength: Floats,
 ) -> Json:
     kept = np.isfinite(gap)
     exact, half = preference_hits(gap[kept], label[kept])
-    reason = None if kept.any() else "no preference has a score for both items"
+    reason = "no preference has a score for both items"
     out: Json = {"n_unscored": int((~kept).sum())}
     for name, values in (("accuracy", exact), ("accuracy_without_ties", half)):
-        used = np.isfinite(values)
-        total, number = weights.sums(np.column_stack([values[used], np.ones(used.sum())]), row[kept][used]).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out[name] = bootstrap_estimate(
-                total / number, confidence, len(np.unique(row[kept][used])), reason, n=int(used.sum())
-            )
+        out[name] = _mean(values, row[kept], weights, confidence, reason)
+    strengths = np.unique(strength[np.isfinite(strength)])
+    if len(strengths):
+        out["by_strength"] = {
+            f"{value:g}": _mean(half[strength[kept] == value], row[kept][strength[kept] == value], weights, confidence, reason)
+            for value in strengths
+        }  # fmt: skip
     return out
 
 
@@ -112,5 +177,4 @@ def prompt_weights(items: pd.DataFrame, item_ids: pd.Index, resamples: int, seed
     """The weight row of each item (its prompt's), and the weightings: all ones, then the resamples."""
     text = items["prompt"].where(items["prompt"] != "", items["prompt_id"])
     row, names = pd.factorize(pd.Series(text.to_numpy(), index=items["item_id"]).loc[item_ids].to_numpy(), sort=True)
-    ones = np.ones((1, len(names)), dtype=np.int64)
-    return row.astype(np.int64), Weights(np.vstack([ones, resample_counts(len(names), resamples, seed)]))
+    return row.astype(np.int64), Weights(with_sample(resample_counts(len(names), resamples, seed)))

@@ -86,7 +86,7 @@ def _pair(
     size = {"n": len(x), "n_prompts": len(np.unique(prompt))}
     out: dict[str, Json] = {}
     for name in HEADLINE:
-        out[name] = _entry(gaps[name], null[name], confidence, size) | {"generators": by_generator[name]}
+        out[name] = _entry(gaps[name], permutation, null[name], confidence, size) | {"generators": by_generator[name]}
     groups = Groups.by_code(prompt, map(str, range(a.sample.prompts)))
     within_prompt = [
         v.within_prompt if whole else statistics_within_groups(values, y, groups) for v, values in ((a, x), (b, z))
@@ -94,13 +94,14 @@ def _pair(
     usable = np.bincount(prompt, minlength=a.sample.prompts) >= MIN_GROUP
     one, other = (np.where(usable, values["kendall_b"], np.nan) for values in within_prompt)
     gap = resampled_average(one - other, usable, a.weights.table)
-    out[WITHIN_PROMPT] = _entry(
-        gap, permutation.grouped(one, other), confidence, size | {"n_prompts": int(np.isfinite(one - other).sum())}
-    )
+    size |= {"n_prompts": int(np.isfinite(one - other).sum())}
+    out[WITHIN_PROMPT] = _entry(gap, permutation, permutation.grouped(one, other), confidence, size)
     return out
 
 
-def _entry(gap: Floats, null: Floats, confidence: float, size: Mapping[str, int]) -> Json:
+def _entry(
+    gap: Floats, permutation: tests.PairedPermutation, null: Floats, confidence: float, size: Mapping[str, int]
+) -> Json:
     if not math.isfinite(gap[0]):
         reason = "no prompt has a defined statistic for both judges"
         return {"difference": None, "low": None, "high": None, "p": None, **size, "reason": reason}
@@ -109,7 +110,7 @@ def _entry(gap: Floats, null: Floats, confidence: float, size: Mapping[str, int]
         few = f"no p-value: {size['n_prompts']} prompts are too few (at least {tests.MIN_PROMPTS})"
         reason = "; ".join(filter(None, (entry.get("reason"), few)))
         return {"difference": entry.pop("value")} | entry | {"p": None, "reason": reason}
-    p, error = tests.p_value(float(gap[0]), null)
+    p, error = permutation.p_value(float(gap[0]), null)
     return (
         {"difference": entry.pop("value")} | entry | {"p": round_or_none(p), "p_standard_error": round_or_none(error)}
     )
@@ -136,7 +137,7 @@ def _by_generator(
     null = permutation.pooled(x, z, y, generator, HEADLINE)
     out: dict[str, Json] = {}
     for name in HEADLINE:
-        p, error = tests.p_value(observed[name], null[name])
+        p, error = permutation.p_value(observed[name], null[name])
         out[name] = {"p": round_or_none(p), "p_standard_error": round_or_none(error)}
     return out
 

@@ -29,6 +29,7 @@ from t2i_eval_kedro.schema import (
     STATUSES,
     UNPARSED,
     evaluator_names,
+    is_among,
 )
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.ties import keep_ties
@@ -94,10 +95,10 @@ def build(
     index = {name: position for position, name in enumerate(generators)}
     generator = np.array([-1 if r else index[g] for g, r in zip(items["generator"], real, strict=True)], dtype=np.int64)
     place = pd.Series(np.arange(len(items)), index=items["item_id"])
-    judged = oriented_scores(scores[scores["item_id"].isin(items["item_id"])])
+    judged = oriented_scores(scores[is_among(scores["item_id"], items["item_id"])])
     several_runs = scores["run"].nunique() > 1
     out: dict[str, RatedItems] = {}
-    for dimension, rows in mean_ratings(ratings[ratings["item_id"].isin(items["item_id"])]).groupby(
+    for dimension, rows in mean_ratings(ratings[is_among(ratings["item_id"], items["item_id"])]).groupby(
         "dimension", sort=True
     ):
         at = np.sort(place.loc[rows["item_id"]].to_numpy())
@@ -122,7 +123,9 @@ def build(
 
 
 def skills(items: pd.DataFrame, elements: pd.DataFrame | None = None) -> dict[str, set[str]]:
-    """Skills of each item: lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
+    """Skills of each item that has any: lists "skills" and "levels" of its attributes, and the skills of its prompt's elements."""
+    if (elements is None or not len(elements)) and items["attributes"].isna().all():
+        return {}
     by_prompt = {} if elements is None else elements.groupby("prompt_id")["skill"].agg(set).to_dict()
     out: dict[str, set[str]] = {}
     for item, prompt, text in zip(items["item_id"], items["prompt_id"], items["attributes"], strict=True):
@@ -162,7 +165,7 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> None:
-    available = {(evaluator, dimension) for evaluator, dimension, _ in judged.index}
+    available = set(judged.index.droplevel("item_id").unique())
     for name in sorted({evaluator for evaluator, _ in available}):
         scored = next((d for d in (sample.dimension, "") if (name, d) in available), None)
         if scored is None:
@@ -176,7 +179,7 @@ def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> N
 def _add_runs(sample: RatedItems, scores: pd.DataFrame) -> None:
     names = evaluator_names(scores)
     for name in sample.scores:
-        rows = scores[(names == name) & scores["item_id"].isin(sample.item_ids)]
+        rows = scores[(names == name) & is_among(scores["item_id"], pd.Series(sample.item_ids, dtype="str"))]
         rows = rows[rows["dimension"] == (sample.dimension if (rows["dimension"] == sample.dimension).any() else "")]
         if rows["run"].nunique() < 2:
             continue

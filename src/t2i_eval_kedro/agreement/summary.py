@@ -16,6 +16,7 @@
 | raters, noise_ceiling | inter-rater reliability; the highest correlation that it lets a judge expect |
 | leave_one_rater_out | name -> dimension -> statistic -> a single rater, and the judge, against the other raters |
 | elements, preferences | accuracy of labels, where there are any |
+| position_bias | name -> how often a judge of pairs prefers the image shown first |
 
 A figure that is not defined is null and has a ``reason``.
 """
@@ -31,11 +32,12 @@ import pandas as pd
 from t2i_eval_kedro.agreement import human_agreement, label_agreement, pairwise_comparison
 from t2i_eval_kedro.agreement.judge_agreement import REPORTED_STATISTICS, JudgeAgreement, skill_groups
 from t2i_eval_kedro.agreement.rated_items import Missing, RatedItems, build, skills
-from t2i_eval_kedro.schema import evaluator_names, evaluators
-from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.schema import evaluator_names, evaluators, is_among
+from t2i_eval_kedro.statistics.bootstrap import resample_counts, with_sample
 from t2i_eval_kedro.statistics.estimates import Json, estimate
 from t2i_eval_kedro.statistics.grouping import Groups
 from t2i_eval_kedro.statistics.pooled import Weights
+from t2i_eval_kedro.statistics.ranking import random_signs
 
 
 def summarise(
@@ -53,6 +55,7 @@ def summarise(
     element_scores: pd.DataFrame | None = None,
     preferences: pd.DataFrame | None = None,
     preference_scores: pd.DataFrame | None = None,
+    shown_pairs: pd.DataFrame | None = None,
     unidentified_raters: bool | None = None,
 ) -> Json:
     """Compare every judge in ``scores`` with the mean of the people in ``ratings``.
@@ -71,6 +74,7 @@ def summarise(
         element_scores: labels of elements by judges.
         preferences: people's preferences; a judge with scores prefers the item with the higher score.
         preference_scores: preferences of judges that were asked for one.
+        shown_pairs: the same as they were asked, so that a bias to one position shows: prompt_id, item_a (shown first), item_b, evaluator, label.
         unidentified_raters: whether rater columns are slots, not persons; by default true for tifa160 and genai_bench.
 
     Returns:
@@ -107,12 +111,11 @@ def summarise(
         table = np.asarray(frame.to_numpy(dtype=float))
         out["data"][dimension] = _describe(sample, table)
         out["raters"][dimension] = human_agreement.rater_agreement(table, slots)
-        resamples = resample_counts(sample.prompts, n_resamples, seed)
-        weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), resamples]))
+        weights = Weights(with_sample(resample_counts(sample.prompts, n_resamples, seed)))
         out["noise_ceiling"][dimension] = human_agreement.noise_ceiling(
             table, [str(name) for name in frame.columns], slots, sample.prompt, weights, confidence
         )
-        signs = np.random.default_rng(seed + 2).choice([-1.0, 1.0], size=(n_resamples, sample.prompts))
+        signs = random_signs(sample.prompts, n_resamples, seed + 2)
         judged = {name: JudgeAgreement.of(sample, name, weights) for name in sample.scores}
         for name, judge in judged.items():
             figures = judge.overall(confidence)
@@ -151,6 +154,10 @@ def summarise(
         out["preferences"] = label_agreement.preference_accuracy(
             items, preferences, scores, preference_scores, n_resamples, confidence, seed
         )
+        if shown_pairs is not None:
+            out["position_bias"] = label_agreement.position_bias(
+                shown_pairs, preferences, n_resamples, confidence, seed
+            )
     return out
 
 
@@ -171,8 +178,9 @@ def _describe(sample: RatedItems, table: np.ndarray[tuple[int, ...], np.dtype[np
 
 def _note_unrated(figures: Json, scores: pd.DataFrame, items: pd.DataFrame, samples: Mapping[str, RatedItems]) -> None:
     """Say of every score that no rating can meet that it was not compared."""
-    present = scores[scores["item_id"].isin(items["item_id"])]
-    for name, dimension in sorted(set(zip(evaluator_names(present), present["dimension"], strict=True))):
+    present = scores[is_among(scores["item_id"], items["item_id"])]
+    of = pd.DataFrame({"evaluator": evaluator_names(present), "dimension": present["dimension"]}).drop_duplicates()
+    for name, dimension in sorted(of.itertuples(index=False, name=None)):
         if dimension not in samples and not (dimension == "" and samples):
             nothing = {
                 statistic: estimate(

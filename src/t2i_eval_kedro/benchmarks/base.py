@@ -15,6 +15,7 @@ from t2i_eval_kedro.answers import number as number  # readers take it from here
 from t2i_eval_kedro.benchmarks.files import DataIssues, contained
 from t2i_eval_kedro.benchmarks.images import check_files, image_source
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.tables.values import plain_line_breaks
 
 Row = dict[str, object]
 
@@ -51,7 +52,7 @@ class Benchmark:
     where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
     images that passed the checks as (key, encoded image), each time it is called. ``excluded`` counts, by table, the rows of the raw files
     that are not used, whether they stand in the table as nulls or not at all. ``issues`` says what is wrong with
-    the raw files.
+    the raw files. ``unidentified_raters``: an identifier of a rater is a slot, not one person throughout.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Benchmark:
     element_scores: pd.DataFrame = field(default_factory=schema.ELEMENT_SCORES.empty)
     transcripts: pd.DataFrame = field(default_factory=schema.TRANSCRIPTS.empty)
     synthetic: bool = False
+    unidentified_raters: bool = False
     excluded: dict[str, int] = field(default_factory=dict)
     images: Callable[[], Iterator[tuple[str, bytes]]] = no_images
 
@@ -99,6 +101,8 @@ class Builder:
             table: {column: [] for column in schema.TABLES[table].columns} for table in TABLE_NAMES
         }
         self._keys: dict[str, set[tuple[object, ...]]] = {table: set() for table in TABLE_NAMES}
+        self._frames: dict[str, pd.DataFrame] = {}
+        self.unidentified_raters = False
         self._image_of: dict[str, str] = {}
         self._reference_of: dict[str, str] = {}
         self._files: dict[str, Path] = {}
@@ -121,6 +125,11 @@ class Builder:
         for column, values in self._columns[table].items():
             values.append(row.get(column))
         return True
+
+    def put(self, table: str, frame: pd.DataFrame) -> None:
+        """Make ``frame`` the whole of ``table``: for millions of rows whose keys their reader has checked."""
+        columns = list(schema.TABLES[table].columns)
+        self._frames[table] = frame.reindex(columns=columns)
 
     def exclude(self, table: str, kind: str, where: object, detail: str, action: str, count: int = 1) -> None:
         """Record an issue that costs ``count`` rows of ``table``, which :attr:`Benchmark.excluded` counts."""
@@ -146,6 +155,14 @@ class Builder:
                 "incomplete_item", where or item_id, "prompt, generator or identifier is empty", "item excluded"
             )
             return False
+        if "\r" in prompt:
+            self.issues.add(
+                "prompt_line_breaks",
+                where or item_id,
+                "the prompt has line breaks of Windows (CR)",
+                "read as plain ones (LF)",
+            )
+            prompt = plain_line_breaks(prompt)
         return self.add(
             "items",
             where,
@@ -298,7 +315,12 @@ class Builder:
             if (key := self._reference_of.get(str(item_id))) in usable:
                 known = json.loads(str(items["attributes"][place] or "{}"))
                 items["attributes"][place] = json.dumps(known | {schema.REFERENCE: key}, ensure_ascii=False)
-        tables = {table: schema.TABLES[table].check(pd.DataFrame(self._columns[table])) for table in TABLE_NAMES}
+        tables = {
+            table: schema.TABLES[table].check(
+                self._frames.pop(table) if table in self._frames else pd.DataFrame(self._columns[table])
+            )
+            for table in TABLE_NAMES
+        }
         return Benchmark(
             name=self.name,
             title=self.title,
@@ -306,6 +328,7 @@ class Builder:
             dimensions=self.dimensions,
             issues=self.issues.frame(),
             synthetic=synthetic,
+            unidentified_raters=self.unidentified_raters,
             excluded=self.excluded,
             images=image_source(self._files, good, rewrite),
             **tables,

@@ -31,7 +31,7 @@ def data_card(
 
     Returns:
         A mapping that JSON can hold: ``name``, ``title``, ``licence``, ``synthetic``, ``sizes``, ``dimensions``
-        (scale, count, distribution), ``raters``, ``splits``, ``recorded_evaluators``, ``data_issues`` (by kind: count,
+        (scale, count, distribution), ``raters``, ``unidentified_raters``, ``splits``, ``recorded_evaluators``, ``data_issues`` (by kind: count,
         action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
         are any.
     """
@@ -53,6 +53,7 @@ def data_card(
             _dimension(benchmark, d.name, d.scale_min, d.scale_max, d.description) for d in benchmark.dimensions
         ],
         "raters": _raters(ratings),
+        "unidentified_raters": benchmark.unidentified_raters,
         "splits": _folds(items, splits),
         "recorded_evaluators": sorted(
             {*schema.evaluators(benchmark.scores), *schema.evaluators(benchmark.element_scores)}

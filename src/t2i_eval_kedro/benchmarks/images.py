@@ -1,7 +1,7 @@
 """Checks of image files before they are stored: formats, size, wholeness.
 
 Stored images are PNG, JPEG or WebP with one frame, upright, in a colour space every reader knows. An image that only
-needs turning (EXIF orientation) or converting (CMYK) is written anew as PNG; any other keeps its bytes.
+needs turning (EXIF orientation) or converting (another format, CMYK, 16 bits of grey) is written anew as PNG; any other keeps its bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from t2i_eval_kedro.benchmarks.files import DataIssues
-from t2i_eval_kedro.datasets.image_store import decode
+from t2i_eval_kedro.datasets.image_store import as_rgb, decode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+CONVERTED_FORMATS = ("GIF", "BMP", "TIFF", "AVIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
 _ORIENTATION = 0x0112
 _LFS_POINTER = b"version https://git-lfs"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
@@ -40,19 +43,23 @@ class BadImage(ValueError):
     """An image that cannot be used; the message is the reason."""
 
 
-def check_image(data: bytes, limits: Limits = LIMITS) -> bool:
-    """Decode ``data`` whole and say whether it must be written anew before it is stored.
+def check_image(data: bytes, limits: Limits = LIMITS) -> str:
+    """Decode ``data`` whole and say why it must be written anew before it is stored; empty where it need not be.
 
     Raises:
-        BadImage: not PNG, JPEG or WebP, damaged, too large or too small, more than one frame, or a kind of pixel
+        BadImage: of no known format, damaged, too large or too small, more than one frame, or a kind of pixel
             that does not fit eight bits a channel.
     """
+    return _decoded(data, limits)[0]
+
+
+def _decoded(data: bytes, limits: Limits) -> tuple[str, Image.Image]:
     if len(data) > limits.max_bytes:
         raise BadImage(f"{len(data):,} bytes, more than {limits.max_bytes:,}")
     if data.startswith(_LFS_POINTER):
         raise BadImage("a pointer of Git LFS in the place of the image; run git lfs pull")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=(*FORMATS, *CONVERTED_FORMATS)) as image:
             width, height = image.size
             if width * height > limits.max_pixels:
                 raise BadImage(f"{width} x {height} pixels, more than {limits.max_pixels:,}")
@@ -60,12 +67,19 @@ def check_image(data: bytes, limits: Limits = LIMITS) -> bool:
                 raise BadImage(f"{width} x {height} pixels; a side must have at least {limits.min_side}")
             if getattr(image, "n_frames", 1) > 1:
                 raise BadImage("animated or of several frames; which one the raters saw is not known")
-            if image.mode not in (*_MODES, "CMYK"):
-                raise BadImage(f"pixels of kind {image.mode}; eight bits a channel are read")
+            deep = image.mode.startswith("I;16")
+            if image.mode not in (*_MODES, "CMYK") and not deep:
+                raise BadImage(f"pixels of kind {image.mode}; eight bits a channel, or 16 of grey, are read")
             image.load()
-            return image.mode == "CMYK" or image.getexif().get(_ORIENTATION, 1) != 1
+            why = [
+                image.format if image.format in CONVERTED_FORMATS else None,
+                "CMYK" if image.mode == "CMYK" else None,
+                "16 bits of grey, scaled to 8" if deep else None,
+                "turned by EXIF" if image.getexif().get(_ORIENTATION, 1) != 1 else None,
+            ]
+            return ", ".join(filter(None, why)), image
     except UnidentifiedImageError as error:
-        raise BadImage("neither PNG, JPEG nor WebP") from error
+        raise BadImage(f"not {_NAMES}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("a decompression bomb") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -128,30 +142,32 @@ def check_files(
         The good keys in the order of ``files``, and those among them that must be written anew.
     """
 
-    def check(path: Path) -> tuple[bool | str, bytes]:
+    def check(path: Path) -> tuple[str, str, bytes]:
+        """What is wrong, why it is converted, and a digest of the pixels."""
         try:
-            data = path.read_bytes()
-            return check_image(data, limits), hashlib.sha256(data).digest()
+            why, image = _decoded(path.read_bytes(), limits)
+            picture = as_rgb(ImageOps.exif_transpose(image))
+            return "", why, hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).digest()
         except BadImage as error:
-            return str(error), b""
+            return str(error), "", b""
         except OSError as error:
-            return f"cannot be read ({error.strerror})", b""
+            return f"cannot be read ({error.strerror})", "", b""
 
     good: list[str] = []
     rewrite: set[str] = set()
     first: dict[bytes, tuple[str, Path]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for (key, path), (verdict, digest) in zip(files.items(), pool.map(check, files.values()), strict=True):
+        for (key, path), (wrong, why, digest) in zip(files.items(), pool.map(check, files.values()), strict=True):
             twin, twin_path = first.setdefault(digest, (key, path)) if digest else (key, path)
             if twin_path != path:
-                issues.add("identical_image", key, f"the same file as {twin}", "warning")
-            if isinstance(verdict, str):
-                issues.add("bad_image", key, verdict, "image excluded")
+                issues.add("identical_image", key, f"the same picture as {twin}", "warning")
+            if wrong:
+                issues.add("bad_image", key, wrong, "image excluded")
                 continue
             good.append(key)
-            if verdict:
+            if why:
                 rewrite.add(key)
-                issues.add("converted_image", key, "CMYK or turned by EXIF", "stored as upright RGB PNG")
+                issues.add("converted_image", key, why, "stored as upright RGB PNG")
     return good, frozenset(rewrite)
 
 

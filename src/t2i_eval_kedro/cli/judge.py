@@ -26,7 +26,7 @@ from t2i_eval_kedro.schema import OK
 
 @click.command("judge")
 @click.option("--prompt", metavar="TEXT", help="Prompt that the image was generated from.")
-@click.option("--image", metavar="FILE", help="Image to judge: PNG, JPEG or WebP.")
+@click.option("--image", metavar="FILE", help="Image to judge: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF.")
 @click.option(
     "--image-b",
     metavar="FILE",
@@ -126,7 +126,9 @@ def judge_images(
     known = read_elements(elements) if elements is not None else {}
     rows = None
     if table is not None and out is not None:
-        rows = read_prompts_and_images(table)
+        rows, notes = read_prompts_and_images(table)
+        for note in notes:
+            click.echo(note, err=True)
         given = [table, *filter(None, [elements]), *(table.parent / path for path in rows["image"] if path)]
         given += [table.parent / path for path in rows.get("image_b", ()) if path]
         check_output(out, given)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io import AbstractDataset
@@ -93,9 +94,18 @@ class ImageStore:
 
 
 def decode(data: bytes) -> Image.Image:
-    """``data`` (an encoded image) as RGB, turned as its EXIF orientation says, on white where it is transparent."""
+    """``data`` (an encoded image) as RGB, turned as its EXIF orientation says, on white where it is transparent.
+
+    Grey pixels of 16 bits are scaled to 8: 65535 is 255.
+    """
     with Image.open(io.BytesIO(data)) as opened:
-        image = ImageOps.exif_transpose(opened)
+        return as_rgb(ImageOps.exif_transpose(opened))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` as :func:`decode` shows it."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.round(np.asarray(image, dtype=np.float64) / 257).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -13,30 +13,29 @@ from t2i_eval_kedro.datasets.spreadsheets import escape_frame
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.comparisons import Comparisons
 from t2i_eval_kedro.judging.verdicts import Verdicts
+from t2i_eval_kedro.tables import read_text_table
+from t2i_eval_kedro.tables.values import plain_line_breaks
 
 
-def read_prompts_and_images(path: Path) -> pd.DataFrame:
-    """The rows of a CSV with the columns ``prompt`` and ``image``, every cell as text, all columns kept.
+def read_prompts_and_images(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a CSV with the columns ``prompt`` and ``image``, every cell as text, all columns kept; and what was noted.
+
+    Encoding and separator are found, blanks at the ends of cells are left out, line breaks of Windows in prompts become plain ones. A row
+    with more or fewer cells than the header is excluded: which of its cells is the image is not known.
 
     Raises:
-        T2IEvalError: there is no such file, it is not a CSV in UTF-8, a row has more cells than the header, or a column is missing.
+        T2IEvalError: there is no such file, it is not readable as a CSV, a column is missing or there twice, or no row is left.
     """
-    if not path.is_file():
-        raise T2IEvalError(f"There is no file '{path}'; give a CSV with the columns prompt and image.")
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise T2IEvalError(f"'{path}' is not a CSV in UTF-8 ({error}).") from error
-    names = [str(name).strip() for name in rows.iloc[0]]
-    rows = rows.iloc[1:].reset_index(drop=True)
-    rows.columns = pd.Index(names)
-    absent = [name for name in ("prompt", "image") if name not in names]
-    if absent:
-        raise T2IEvalError(f"'{path}' does not have the column '{absent[0]}'; its columns are {', '.join(names)}.")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise T2IEvalError(f"'{path}' has two columns '{repeated[0]}'; keep one of each.")
-    return rows
+    table = read_text_table(path, "prompts and images", ("prompt", "image"), every_column=True, max_unreadable=1.0)
+    rows, notes = table.frame, table.notes
+    if not len(rows):
+        raise T2IEvalError(" ".join([*notes, f"{table.name} contains no row with a prompt and an image."]))
+    plain = rows["prompt"].map(plain_line_breaks)
+    if changed := int((plain != rows["prompt"]).sum()):
+        notes.append(
+            f"{table.name}: {changed} prompts have line breaks of Windows (CR); they are read as plain ones (LF)."
+        )
+    return rows.assign(prompt=plain), notes
 
 
 def check_output(out: Path, inputs: Iterable[Path]) -> None:

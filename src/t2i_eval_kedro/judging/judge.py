@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from t2i_eval_kedro.benchmarks.images import BadImage, ImageFiles, check_image, upright_png
+from t2i_eval_kedro.benchmarks.images import SUFFIXES, BadImage, ImageFiles, check_image, upright_png
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.comparisons import Comparison, Comparisons
@@ -26,11 +26,11 @@ from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.reasoning import PairRule, Pairwise, Preference
 from t2i_eval_kedro.judging.verdicts import ElementAnswer, Verdict, Verdicts
 from t2i_eval_kedro.schema import FAILED
+from t2i_eval_kedro.tables.values import plain_line_breaks
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
 """A path, an encoded image, a Pillow image, or an array of 8-bit pixels, (H, W) or (H, W, 3)."""
 Elements = Mapping[str, tuple[PromptElement, ...]]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class GivenImages(ImageFiles):
@@ -138,7 +138,7 @@ class Judge:
         if folder is not None:
             paths = sorted(p for p in Path(self.images.folder, folder).iterdir() if p.suffix.lower() in SUFFIXES)
             if not paths:
-                raise T2IEvalError(f"Folder '{folder}' does not contain a PNG, JPEG or WebP image.")
+                raise T2IEvalError(f"Folder '{folder}' does not contain an image ({', '.join(SUFFIXES)}).")
             listed: Sequence[ImageLike] = [path.resolve() for path in paths]
             if prompts is None or isinstance(prompts, Mapping):
                 prompts = [_prompt_of(path, prompts) for path in paths]
@@ -194,7 +194,7 @@ class Judge:
         items = [
             EvaluationItem(str(i), prompt, image, self.dimensions, elements_for(prompt, known), reference)
             for i, (prompt, image, reference) in enumerate(
-                (_text(prompt), self._key(image), self._key(reference))
+                (plain_line_breaks(_text(prompt)), self._key(image), self._key(reference))
                 for prompt, image, reference in rows.itertuples(index=False)
             )
         ]

@@ -44,9 +44,13 @@ def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[
     tables = [
         agreement_table(summary, by),
         _status(summary),
+        _completeness(summary),
+        _runs(summary),
         _ceiling(summary),
         differences_table(summary),
         _preferences(summary),
+        _strengths(summary),
+        _position(summary),
     ]
     return [table for table in tables if len(table.frame)]
 
@@ -112,7 +116,7 @@ def _ceiling(summary: Mapping[str, Any]) -> PrintedTable:
                 {
                     "dimension": dimension,
                     "statistic": statistic,
-                    "noise ceiling": _number(cell["value"]),
+                    "noise ceiling": _estimate(cell) if cell.get("low") is not None else _number(cell["value"]),
                     "note": cell.get("reason", ""),
                 }
                 for dimension, cells in summary["noise_ceiling"].items()
@@ -131,6 +135,81 @@ def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
                 | {plain(kind): _estimate(cell[kind]) for kind in ("accuracy", "accuracy_without_ties")}
                 | {"n": cell["accuracy"]["n"], "without score": cell["n_unscored"]}
                 for name, dimensions in summary.get("preferences", {}).items()
+                for dimension, cell in dimensions.items()
+            ]
+        ),
+    )
+
+
+def _strengths(summary: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        "Accuracy by the strength of people's preference (without ties)",
+        _frame(
+            [
+                {"evaluator": name, "dimension": dimension or "(any)", "strength": strength}
+                | {"accuracy": _estimate(of), "n": of["n"]}
+                for name, dimensions in summary.get("preferences", {}).items()
+                for dimension, cell in dimensions.items()
+                for strength, of in cell.get("by_strength", {}).items()
+            ]
+        ),
+    )
+
+
+def _position(summary: Mapping[str, Any]) -> PrintedTable:
+    return PrintedTable(
+        "Position bias of judges of pairs",
+        _frame(
+            [
+                {
+                    "evaluator": name,
+                    "first preferred": _estimate(cell["first_preferred"]),
+                    "by people": _estimate(cell["first_preferred_by_people"]),
+                    "same image in both orders": _estimate(cell["consistent"]),
+                    "verdicts": cell["n_verdicts"],
+                    "pairs in both orders": cell["n_pairs_in_both_orders"],
+                }
+                for name, cell in summary.get("position_bias", {}).items()
+            ]
+        ),
+    )
+
+
+def _completeness(summary: Mapping[str, Any]) -> PrintedTable:
+    """Shown where some judge lacks scores of rated items."""
+    rows = [
+        {
+            "evaluator": name,
+            "dimension": dimension,
+            "coverage": f"{cell['coverage']:.1%}",
+            "unscored": cell["n_unscored"],
+        }
+        | {
+            f"{label}, unscored as worst": _number(cell["unscored_as_worst"][statistic]["value"])
+            for statistic, label in STATISTICS.items()
+            if statistic in cell["unscored_as_worst"]
+        }
+        for name, dimensions in summary.get("completeness", {}).items()
+        for dimension, cell in dimensions.items()
+        if cell["coverage"] is not None
+    ]
+    complete = all(row["unscored"] == 0 for row in rows)
+    return PrintedTable("Completeness", _frame([] if complete else rows))
+
+
+def _runs(summary: Mapping[str, Any]) -> PrintedTable:
+    def spread(cell: Mapping[str, Any]) -> str:
+        deviation = cell["standard_deviation"]
+        return _number(cell["mean"]) + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+    return PrintedTable(
+        "Over the runs of a judge (mean ± standard deviation of the runs)",
+        _frame(
+            [
+                {"evaluator": name, "dimension": dimension, "runs": cell["n_runs"]}
+                | {label: spread(cell[statistic]) for statistic, label in STATISTICS.items() if statistic in cell}
+                | {"spread of a score": _number(cell["score_standard_deviation"])}
+                for name, dimensions in summary.get("runs", {}).items()
                 for dimension, cell in dimensions.items()
             ]
         ),

@@ -14,8 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from t2i_eval_kedro.statistics.kernels import Floats, Ints, RankSums
-from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints, RankSums
+from t2i_eval_kedro.statistics.pooled import Weights, integer_product, pooled_statistics
 
 GROUPED_STATISTICS = ("spearman", "kendall_b", "pearson", "pairwise_accuracy")
 """The statistics that are computed within groups."""
@@ -126,7 +126,7 @@ def fisher_mean(values: Floats) -> float:
     return float(np.tanh(np.arctanh(values).mean()))
 
 
-def resampled_average(values: Floats, usable: npt.NDArray[np.bool_], counts: Ints) -> Floats:
+def resampled_average(values: Floats, usable: npt.NDArray[np.bool_], counts: Counts) -> Floats:
     """Plain mean over groups, each group counted ``counts`` times, ``(resamples,)``; for groups that are resampled whole.
 
     Args:
@@ -135,9 +135,10 @@ def resampled_average(values: Floats, usable: npt.NDArray[np.bool_], counts: Int
         counts: ``(resamples, G)`` times that each group was drawn.
     """
     defined = usable & np.isfinite(values)
-    table = counts[:, defined].astype(float)
+    columns = np.column_stack([np.where(defined, values, 0.0), defined.astype(float)])
+    total, number = integer_product(counts, columns).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(table @ values[defined] / table.sum(axis=1))
+        return np.asarray(total / number)
 
 
 def resampled_within_groups(

@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.integer]
+"""Whole numbers of any width; tables of weights are as narrow as their values allow."""
+
+LaidOut = npt.NDArray[np.uint8] | npt.NDArray[np.float64]
 
 LANES = 64
 
@@ -149,17 +153,21 @@ def plan(x: Floats, y: Floats, row: npt.ArrayLike | None = None) -> RankPlan:
     return RankPlan(rows, x_end, xy_end, codes.astype(np.int32), y_values, level_place, level_flag)
 
 
-def lanes(weights: npt.ArrayLike) -> Floats:
-    """``(B, rows)`` weights laid out as ``(blocks, rows, LANES)``; the last block is filled up with zeros."""
-    table = np.asarray(weights)
-    weightings, rows = table.shape
+def lanes(weights: Counts) -> LaidOut:
+    """``(B, rows)`` weights laid out as ``(blocks, rows, LANES)``; the last block is filled up with zeros.
+
+    Weights of one byte keep it, as most of the walk's time is waiting for them; others become floats.
+    """
+    weightings, rows = weights.shape
     blocks = -(-weightings // LANES)
-    out = np.zeros((blocks, LANES, rows))
-    out.reshape(-1, rows)[:weightings] = table
-    return np.ascontiguousarray(out.transpose(0, 2, 1))
+    out: LaidOut = np.zeros((blocks, rows, LANES), dtype=np.uint8 if weights.dtype == np.uint8 else np.float64)
+    for block in range(blocks):
+        part = weights[block * LANES : (block + 1) * LANES]
+        out[block, :, : len(part)] = part.T
+    return out
 
 
-def rank_sums(order: RankPlan, laid_out: Floats, weightings: int) -> RankSums:
+def rank_sums(order: RankPlan, laid_out: LaidOut, weightings: int) -> RankSums:
     """The sums of one planned sample under ``weightings`` weightings, laid out by :func:`lanes`."""
     sums = np.zeros((10, laid_out.shape[0] * LANES))
     _walk(
@@ -190,7 +198,7 @@ def _walk(row, x_end, xy_end, y_code, y_values, level_place, level_flag, weights
         for i in range(size):
             r, code = row[i], y_code[i]
             for k in range(LANES):
-                rank_y[code, k] += table[r, k]
+                rank_y[code, k] += float(table[r, k])
         total[:] = 0.0
         tied_y[:] = 0.0
         cubes_y[:] = 0.0
@@ -218,7 +226,7 @@ def _walk(row, x_end, xy_end, y_code, y_values, level_place, level_flag, weights
         for i in range(size):
             r, code = row[i], y_code[i]
             for k in range(LANES):
-                w = table[r, k]
+                w = float(table[r, k])
                 group[k] += w
                 joint[k] += w
                 product[k] += w * rank_y[code, k]
@@ -245,10 +253,10 @@ def _walk(row, x_end, xy_end, y_code, y_values, level_place, level_flag, weights
                     seen[:] = 0.0
                 if flag & _BIT:
                     for k in range(LANES):
-                        seen[k] += table[r, k]
+                        seen[k] += float(table[r, k])
                 else:
                     for k in range(LANES):
-                        discordant[k] += table[r, k] * seen[k]
+                        discordant[k] += float(table[r, k]) * seen[k]
         first = block * LANES
         for k in range(LANES):
             n = total[k]

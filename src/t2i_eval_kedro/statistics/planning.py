@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts, with_sample
 from t2i_eval_kedro.statistics.correlation import STATISTIC_FUNCTIONS
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
@@ -181,7 +181,6 @@ def expected_precision(
     """
     function = STATISTIC_FUNCTIONS[statistic]
     prompt = np.repeat(np.arange(design.prompts), design.images)
-    ones = np.ones((1, design.prompts), dtype=np.int64)
     values: list[float] = []
     widths: list[float] = []
     gaps: list[float] = []
@@ -189,7 +188,7 @@ def expected_precision(
     for k in range(simulations):
         rng = np.random.default_rng([seed, k])
         first, second, people = _study(design, assumptions, prompt, rng)
-        weights = Weights(np.vstack([ones, resample_counts(design.prompts, RESAMPLES, k)]))
+        weights = Weights(with_sample(resample_counts(design.prompts, RESAMPLES, k)))
         one, other = (pooled_statistics(v, people, prompt, weights, (statistic,))[statistic] for v in (first, second))
         values.append(one[0])
         for width, resampled in ((widths, one), (gaps, one - other)):

@@ -10,29 +10,26 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from t2i_eval_kedro.statistics.kernels import Floats, Ints, lanes, plan, rank_sums, unit_scaled
+from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints, LaidOut, lanes, plan, rank_sums, unit_scaled
 
 POOLED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "rmse", "pairwise_accuracy")
 """The statistics that :func:`pooled_statistics` knows."""
+
+BLOCK = 1 << 22
+"""Most weights that are held as floats at once."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """A table of whole-number weights, ``(weightings, rows)``; every pair (score, rating) names the row that weights it."""
 
-    table: npt.NDArray[np.int64]
+    table: Counts
 
     @cached_property
-    def laid_out(self) -> Floats:
+    def laid_out(self) -> LaidOut:
         """The table in the layout of the walk."""
         return lanes(self.table)
-
-    @cached_property
-    def floats(self) -> Floats:
-        """The table as floats, for products."""
-        return self.table.astype(float)
 
     @property
     def n_weightings(self) -> int:
@@ -41,9 +38,22 @@ class Weights:
 
     def sums(self, values: Floats, row: Ints) -> Floats:
         """``(weightings, k)`` weighted column sums of ``values`` ``(n, k)``."""
-        by_row = np.zeros((self.table.shape[1], values.shape[1]))
-        np.add.at(by_row, row, values)
-        return np.asarray(self.floats @ by_row)
+        rows = self.table.shape[1]
+        by_row = [np.bincount(row, weights=column, minlength=rows) for column in values.T]
+        return self.product(np.column_stack(by_row))
+
+    def product(self, values: Floats) -> Floats:
+        """``(weightings, k)`` matrix product of the table and ``values`` ``(rows, k)``."""
+        return integer_product(self.table, values)
+
+
+def integer_product(table: Counts, values: Floats) -> Floats:
+    """``table @ values``, with a few rows of ``table`` as floats at a time: the whole would take eight times its memory."""
+    rows = max(1, BLOCK // max(1, table.shape[1]))
+    out = np.empty((len(table), *values.shape[1:]))
+    for begin in range(0, len(table), rows):
+        out[begin : begin + rows] = table[begin : begin + rows].astype(float) @ values
+    return out
 
 
 def pooled_statistics(
@@ -69,8 +79,17 @@ def pooled_statistics(
                 out[name] = getattr(sums, name)()
         if "pairwise_accuracy" in names:
             items = np.bincount(row, minlength=weights.table.shape[1])
-            self_pairs = weights.table.astype(float) * (weights.table - 1) / 2 @ items
-            out["pairwise_accuracy"] = sums.pairwise_accuracy(self_pairs)
+            out["pairwise_accuracy"] = sums.pairwise_accuracy(_self_pairs(weights.table, items))
+    return out
+
+
+def _self_pairs(table: Counts, items: Ints) -> Floats:
+    """``(weightings,)`` pairs of copies of one item: ``sum w (w - 1) / 2`` over items."""
+    out = np.empty(len(table))
+    rows = max(1, BLOCK // max(1, table.shape[1]))
+    for begin in range(0, len(table), rows):
+        part = table[begin : begin + rows].astype(float)
+        out[begin : begin + rows] = part * (part - 1) / 2 @ items
     return out
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from t2i_eval_kedro.statistics.bootstrap import resample_counts
-from t2i_eval_kedro.statistics.kernels import Floats, Ints
-from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights, integer_product, pooled_statistics
 from t2i_eval_kedro.statistics.ties import snap_ties
 
 MIN_GENERATORS = 8
@@ -41,9 +42,8 @@ def generator_means(values: Floats, generator: Ints, generators: int, row: Ints,
     cell = row[kept] * generators + generator[kept]
     total = np.bincount(cell, weights=values[kept], minlength=rows * generators).reshape(rows, generators)
     number = np.bincount(cell, minlength=rows * generators).reshape(rows, generators)
-    table = weights.floats
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((table @ total) / (table @ number))
+        return np.asarray(weights.product(total) / weights.product(number))
 
 
 def compare_means(judge: Floats, people: Floats) -> SystemAgreement:
@@ -75,7 +75,16 @@ def _centred(rows: Floats) -> Floats:
         return np.asarray(deviation / np.abs(deviation).max(axis=1, keepdims=True, initial=0.0))
 
 
-def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Floats) -> Floats:
+def random_signs(prompts: int, permutations: int, seed: int) -> npt.NDArray[np.int8]:
+    """``(permutations, P)`` of +1 and -1, each with probability one half; one byte each."""
+    rng = np.random.default_rng(seed)
+    out = np.empty((permutations, prompts), dtype=np.int8)
+    for row in out:
+        row[:] = rng.choice([-1.0, 1.0], size=prompts)
+    return out
+
+
+def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Ints, signs: Counts) -> Floats:
     """One-sided p-value that generator i is better than j, ``(pairs,)``, by exchanging their items prompt by prompt.
 
     Only prompts with items of both count. Small p means that i is better.
@@ -98,7 +107,7 @@ def order_p_values(values: Floats, generator: Ints, generators: int, prompt: Int
     first, second = np.triu_indices(generators, 1)
     gap = np.nan_to_num(table[:, first] - table[:, second])
     observed = gap.sum(axis=0)
-    null = signs @ gap
+    null = integer_product(signs, gap)
     slack = 1e-9 * np.abs(gap).sum(axis=0)
     # Half of the permutations equal to the observed sum: two generators that are exactly alike get one half.
     above, equal = (null > observed + slack).sum(axis=0), (np.abs(null - observed) <= slack).sum(axis=0)

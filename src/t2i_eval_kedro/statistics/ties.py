@@ -81,8 +81,9 @@ def limited_groups(groups: tuple[Ints, ...], seed: int, pairs: int = MAX_PAIRS) 
 def pairs_within_groups(groups: tuple[Ints, ...]) -> tuple[Ints, Ints, Ints]:
     """All pairs of positions within each group: first, second, group."""
     first, second, owner = [], [], []
+    of_size = {size: np.triu_indices(size, 1) for size in {len(members) for members in groups}}
     for g, members in enumerate(groups):
-        i, j = np.triu_indices(len(members), 1)
+        i, j = of_size[len(members)]
         first.append(members[i])
         second.append(members[j])
         owner.append(np.full(len(i), g))

@@ -86,7 +86,11 @@ def read_text_table(
         frame, lines, notes = _read_file(path, name, needed, max_unreadable)
     header = [column.strip(_BLANKS) for column in frame.columns]
     twice = sorted(
-        {column for column in header if header.count(column) > 1 and column in (*theirs.values(), *mapping.wide)}
+        {
+            column
+            for column in header
+            if header.count(column) > 1 and (column in (*theirs.values(), *mapping.wide) or (every_column and column))
+        }
     )
     if twice:
         raise T2IEvalError(f"{name} has two columns of the same name ('{twice[0]}'); keep one of each.")

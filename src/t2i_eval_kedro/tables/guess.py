@@ -24,6 +24,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "item_b": ("item_b", "image_b", "right", "image_right", "image_2", "img_b", "second"),
     "label": ("label", "preference", "choice", "winner", "preferred", "answer"),
     "skill": ("skill", "skills", "tag", "tags"),
+    "strength": ("strength", "intensity", "margin", "degree"),
     "run": ("run", "seed", "trial", "repeat"),
 }  # fmt: skip
 NEEDED = {
@@ -31,7 +32,7 @@ NEEDED = {
     "scores": ("item_id", "evaluator", "score"),
     "preferences": ("prompt_id", "item_a", "item_b", "rater_id", "label"),
 }
-OPTIONAL = {"ratings": ("skill",), "scores": ("dimension", "run"), "preferences": ()}
+OPTIONAL = {"ratings": ("skill",), "scores": ("dimension", "run"), "preferences": ("strength",)}
 MAY_BE_ABSENT = {"prompt_id", "generator", "rater_id", "dimension"}
 
 

@@ -10,6 +10,7 @@ from itertools import combinations
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import is_among
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 
@@ -85,24 +86,23 @@ def suggest(left: Collection[str], right: Collection[str]) -> tuple[str, ...]:
     return best[1]
 
 
-def refuse_unjoined(
-    left: Collection[str], right: Collection[str], what: str, column: str, side: str, other: str
-) -> None:
+def refuse_unjoined(left: pd.Series, right: pd.Series, what: str, column: str, side: str, other: str) -> None:
     """Stop where no identifier of ``right`` is among those of ``left``, quoting both and the rule that would join them.
 
     Raises:
         T2IEvalError: nothing joins.
     """
-    if not right or not left or not set(right).isdisjoint(left):
+    if not len(right) or not len(left) or is_among(right, left).any():
         return
-    rules = suggest(left, right)
+    ours, theirs = set(left), set(right)
+    rules = suggest(ours, theirs)
     way_out = (
         "join them with " + " ".join(f"--id-rule {name}" for name in rules)
         if rules
         else f"write the same {column} in both"
     )
     raise T2IEvalError(
-        f"None of the {len(right)} {what} joins: '{column}' is {_examples(left)} in {side} and {_examples(right)} in {other}; {way_out}."
+        f"None of the {len(theirs)} {what} joins: '{column}' is {_examples(ours)} in {side} and {_examples(theirs)} in {other}; {way_out}."
     )
 
 

@@ -10,12 +10,14 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
 from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired
 from t2i_eval_kedro.tables.settings import ReadingSettings, TableMapping
-from t2i_eval_kedro.tables.values import MISSING_WORDS, refuse_unreadable
+from t2i_eval_kedro.tables.values import MISSING_WORDS, parse_numbers, refuse_unreadable
 
 COLUMNS = ("prompt_id", "item_a", "item_b", "rater_id", "label")
+STRENGTH = "strength"
 JUDGE_COLUMNS = ("prompt_id", "item_a", "item_b", "evaluator", "label")
 LABELS: Mapping[str, str] = {
     **dict.fromkeys(("a", "left", "first", "image a", "image_a", "item_a", "model_a", "a>b", "a > b", ">"), "a"),
@@ -29,11 +31,15 @@ FLIPPED = {"a": "b", "b": "a", "tie": "tie"}
 
 @dataclass(frozen=True)
 class Preferences:
-    """Preferences as they are used: ``frame`` (canonical), ``notes`` and counts."""
+    """Preferences as they are used: ``frame`` (canonical), ``notes`` and counts.
+
+    ``shown``: a judge's verdicts as it was asked: prompt_id, item_a (shown first), item_b, evaluator, label.
+    """
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     report: dict[str, int] = field(default_factory=dict)
+    shown: pd.DataFrame | None = None
 
 
 def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mapping[str, str] | None) -> Preferences:
@@ -53,12 +59,19 @@ def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mappi
         slot = frame.groupby(["item_a", "item_b", "rater_id"]).cumcount()
         frame["rater_id"] = frame["rater_id"].where(~nameless, "anonymous " + (slot + 1).astype("str"))
         notes.append(f"{table.name}: {int(nameless.sum())} preferences name no rater; each counts as another person's.")
+    if STRENGTH in frame:
+        parsed = parse_numbers(frame[STRENGTH], STRENGTH, settings.decimal)
+        notes += [f"{table.name}: {note}" for note in parsed.notes]
+        report["unreadable_strengths"] = int(parsed.unreadable.sum())
+        frame[STRENGTH] = parsed.values
     frame = _one_a_pair(frame, "rater_id", table, settings, notes, report)
-    return Preferences(schema.PREFERENCES.check(frame[[*COLUMNS]]), notes, report)
+    return Preferences(schema.PREFERENCES.check(frame.reindex(columns=[*COLUMNS, STRENGTH])), notes, report)
 
 
 def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences: pd.DataFrame) -> Preferences:
     """Judges' own verdicts on pairs, turned into the order of the pairs in ``preferences``.
+
+    A judge that was asked about a pair in both orders, and answered otherwise, has no verdict on it: null, counted.
 
     Raises:
         T2IEvalError: the table cannot be read, its labels cannot be understood, or no pair is one that people judged.
@@ -68,6 +81,7 @@ def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences:
     table, frame, notes, report = _read(
         source, settings, settings.pairwise_scores, JUDGE_COLUMNS, "pairwise_scores", prompt_of
     )
+    shown = frame[[*JUDGE_COLUMNS]]
     frame = _one_a_pair(frame, "evaluator", table, settings, notes, report)
     known = set(zip(preferences["item_a"], preferences["item_b"], strict=True))
     pairs = list(zip(frame["item_a"], frame["item_b"], strict=True))
@@ -79,9 +93,11 @@ def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences:
             f"None of the {len(frame)} pairs of {table.name} is one that people compared; check item_a and item_b."
         )
     report["pairwise_scores_of_other_pairs"] = int((~asked).sum())
-    frame = frame[asked].assign(judge=frame["evaluator"], protocol=None, run=0, margin=np.nan, status=schema.OK)
-    frame = frame.assign(probability=np.nan, consistent=np.nan)
-    return Preferences(schema.PREFERENCE_SCORES.check(frame[list(schema.PREFERENCE_SCORES.columns)]), notes, report)
+    status = np.where(frame["label"].notna(), schema.OK, schema.UNPARSED)
+    frame = frame.assign(judge=frame["evaluator"], protocol=None, run=0, margin=np.nan, status=status)
+    frame = frame.assign(probability=np.nan, consistent=np.nan)[asked]
+    made = schema.PREFERENCE_SCORES.check(frame[list(schema.PREFERENCE_SCORES.columns)])
+    return Preferences(made, notes, report, shown)
 
 
 def _turned(frame: pd.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pd.DataFrame:
@@ -104,7 +120,8 @@ def _read(
     """The rows of ``source`` with a label and two known, different items of one prompt."""
     absent = [name for name in ("prompt_id", "rater_id") if mapping.columns.get(name, name) is None]
     required = tuple(name for name in columns if name not in absent)
-    table = read_text_table(source, kind.replace("_", " "), required, (), mapping, settings.max_unreadable)
+    optional = (STRENGTH,) if kind == "preferences" else ()
+    table = read_text_table(source, kind.replace("_", " "), required, optional, mapping, settings.max_unreadable)
     notes, report = list(table.notes), {}
     text = table.frame
     for side in ("item_a", "item_b"):
@@ -127,10 +144,10 @@ def _read(
     report[f"unreadable_{kind}"], report[f"missing_{kind}"] = int((unread & present).sum()), int(empty.sum())
     kept = text.assign(label=label)[present & ~unread]
     if prompt_of is not None and len(kept):
-        refuse_unjoined(
-            set(prompt_of), {*kept["item_a"], *kept["item_b"]}, "items", "item_id", "the ratings", table.name
-        )
-        known = kept["item_a"].isin(list(prompt_of)) & kept["item_b"].isin(list(prompt_of))
+        items = pd.Series(list(prompt_of), dtype="str")
+        both = pd.concat([kept["item_a"], kept["item_b"]])
+        refuse_unjoined(items, both, "items", "item_id", "the ratings", table.name)
+        known = is_among(kept["item_a"], items) & is_among(kept["item_b"], items)
         report[f"{kind}_of_unknown_items"] = int((~known).sum())
         kept = kept[known]
         prompts = [kept[side].map(dict(prompt_of)) for side in ("item_a", "item_b")]
@@ -190,6 +207,9 @@ def _one_a_pair(
 ) -> pd.DataFrame:
     """One row per pair and person, whatever the order of the pair; contradictions are excluded and counted.
 
+    A judge that answers otherwise in the other order contradicts itself because of the position: its label is null, and it is counted
+    apart (:func:`~t2i_eval_kedro.agreement.label_agreement.position_bias`).
+
     Raises:
         T2IEvalError: more pairs contradict themselves than may be unreadable.
     """
@@ -198,8 +218,21 @@ def _one_a_pair(
     same_order = _turned(frame, backwards)
     key = ["item_a", "item_b", who]
     repeated = same_order.duplicated([*key, "label"])
-    once = same_order[~repeated]
+    once = same_order[~repeated].assign(backwards=backwards[~repeated])
     conflict = once.duplicated(key, keep=False)
+    undecided = pd.Series(False, once.index)
+    if who == "evaluator":
+        undecided = conflict & ~once.duplicated([*key, "backwards"], keep=False)
+        # A third verdict may contradict another of its own order; then the pair is a plain contradiction.
+        plain = once[conflict & ~undecided].set_index(key).index
+        undecided &= ~pd.MultiIndex.from_frame(once[key]).isin(plain)
+        conflict &= ~undecided
+        n = int((undecided & ~once.duplicated(key)).sum())
+        report["pairs_decided_by_position"] = n
+        if n:
+            notes.append(
+                f"{table.name}: on {n} pairs a judge prefers another image when the order is exchanged; it has no verdict on them."
+            )
     cases = once[conflict].drop_duplicates(key)
     report[f"repeated_{kind}"], report[f"contradicting_{kind}"] = int(repeated.sum()), len(cases)
     if len(cases) > settings.max_unreadable * len(once.drop_duplicates(key)):
@@ -212,4 +245,6 @@ def _one_a_pair(
         notes.append(
             f"{table.name}: {len(cases)} pairs with two different labels of one {who.replace('_id', '')} are excluded."
         )
-    return frame.loc[once.index[~conflict]].reset_index(drop=True)
+    kept = once.index[~conflict & ~(undecided & once.duplicated(key))]
+    out = frame.loc[kept]
+    return out.assign(label=out["label"].where(~undecided[kept])).reset_index(drop=True)

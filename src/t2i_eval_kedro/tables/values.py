@@ -70,6 +70,11 @@ def parse_numbers(cells: pd.Series, name: str = "", decimal: str | None = None) 
     return Numbers(np.where(finite, at, np.nan), ~finite & ~is_missing, int(is_missing.sum()), tuple(notes))
 
 
+def plain_line_breaks(text: str) -> str:
+    """``text`` with LF in place of CR LF and CR: a model reads the same prompt, whichever system wrote it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _plain(text: str) -> float:
     """A number as programs write it; NaN for anything else (``float`` itself reads "1_0", "infinity" and other digits)."""
     if not text.isascii() or "_" in text:

@@ -15,7 +15,7 @@ from t2i_eval_kedro.judging.backends.base import MALFORMED, REFUSED, TRUNCATED
 from t2i_eval_kedro.judging.chain import Chains, Record, stages
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions, parse_score
-from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts, with_sample
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.steps import ASPECTS, EXPLAIN, EXTRACT, OVERALL, SCORE, is_score_task, summary_step
 
@@ -55,8 +55,7 @@ def agreement_with_people(items: pd.DataFrame, ratings: pd.DataFrame, scores: pd
         for given in sample.scores.values():
             used = np.isfinite(given)
             if used.sum() > 2:
-                counts = resample_counts(sample.prompts, DRAWS, 0)
-                weights = Weights(np.vstack([np.ones((1, sample.prompts), dtype=np.int64), counts]))
+                weights = Weights(with_sample(resample_counts(sample.prompts, DRAWS, 0)))
                 drawn = pooled_statistics(given[used], sample.gold[used], sample.prompt[used], weights, ("spearman",))
                 low, high = percentile_interval(drawn["spearman"][1:], 0.95, len(np.unique(sample.prompt[used])))
                 figures = [_figure(value) for value in (drawn["spearman"][0], low, high)]

@@ -5,7 +5,7 @@
 | ``items.csv`` | item_id, prompt_id, prompt, generator, image (path inside the folder, may be empty); reference (likewise) where it is there |
 | ``ratings.csv`` | item_id, rater_id, dimension, score; scale_min, scale_max where they are there |
 | ``dimensions.csv`` (optional) | dimension, description: the phrase a judge is asked with |
-| ``scores.csv`` (optional) | item_id, evaluator, dimension, score; higher_is_better (true or false) where it is there |
+| ``scores.csv`` (optional) | item_id, evaluator, dimension, score; higher_is_better (true or false) and run where they are there |
 | ``preferences.csv`` (optional; ratings may then be absent) | prompt_id, item_a, item_b, rater_id, label (a, b or tie) |
 | ``elements.csv`` (optional) | prompt_id, element_id, text, skill; question, expected, parents where they are there |
 | ``element_ratings.csv`` (optional) | item_id, element_id, rater_id, label |
@@ -18,15 +18,18 @@ skill, any (such as a style, or the cluster of an embedding) for sampling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
 from t2i_eval_kedro.benchmarks.splits import normalised
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.tables import ReadingSettings, TextTable, read_text_table
 from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired
 from t2i_eval_kedro.tables.preferences import read_preferences
@@ -110,8 +113,8 @@ def _rows(
         yield {"#": f"{path.name}:{line}", **row}
 
 
-def _item_ids(out: Builder) -> set[str]:
-    return {str(row["item_id"]) for row in out.rows("items")}
+def _item_ids(out: Builder) -> pd.Series:
+    return pd.Series([row["item_id"] for row in out.rows("items")], dtype="str")
 
 
 def _known(out: Builder, table: str, where: str, *item_ids: str) -> bool:
@@ -133,126 +136,180 @@ def _read_ratings(raw: Path, out: Builder, settings: ReadingSettings) -> None:
     frame = table.frame
     if not len(frame):
         raise T2IEvalError(f"{raw / 'ratings.csv'} contains no rating.")
-    refuse_unjoined(_item_ids(out), set(frame["item_id"]), "rated items", "item_id", "items.csv", "ratings.csv")
+    refuse_unjoined(_item_ids(out), frame["item_id"], "rated items", "item_id", "items.csv", "ratings.csv")
     named = frame["dimension"] != ""
     if not named.all():
         where = f"ratings.csv:{table.lines[int(np.argmax(~named))]}"
         n = int((~named).sum())
         out.exclude("ratings", "unreadable_cell", where, f"{n} ratings name no dimension", "ratings excluded", n)
-    table = TextTable(table.name, frame[named].reset_index(drop=True), table.lines[named.to_numpy()], [], table.columns)
-    scales = {"scale_min", "scale_max"} <= set(frame)
-    if scales:
+        table = TextTable(
+            table.name, frame[named].reset_index(drop=True), table.lines[named.to_numpy()], [], table.columns
+        )
+    if {"scale_min", "scale_max"} <= set(frame):
         _rate_on_stated_scales(table, out, settings, phrases)
         return
-    prompt_of = {str(row["item_id"]): str(row["prompt_id"]) for row in out.rows("items")}
-    table.frame["prompt_id"] = table.frame["item_id"].map(prompt_of).fillna("")
+    prompts = pd.DataFrame(out.rows("items"))[["item_id", "prompt_id"]]
+    table.frame["prompt_id"] = table.frame[["item_id"]].merge(prompts, how="left")["prompt_id"].fillna("")
     table.frame["generator"] = ""
     read = rating_numbers(table, settings)
+    out.unidentified_raters = read.unidentified
     for note in read.notes:
         out.issues.add("reading", "ratings.csv", note, "warning")
     for name, count in read.report.items():
         if count and not name.startswith(("missing", "repeated")):
             out.issues.add(name, "ratings.csv", f"{count} ratings", "rating excluded", count)
             out.excluded["ratings"] = out.excluded.get("ratings", 0) + count
-    dimensions: dict[str, Dimension] = {}
-    for row in read.frame.to_dict("records"):
-        if not _known(out, "ratings", "ratings.csv", str(row["item_id"])):
-            continue
-        name, low, high = str(row["dimension"]), float(row["scale_min"]), float(row["scale_max"])
-        dimensions.setdefault(name, Dimension(name, low, high, phrases.get(name, f"the {name} of the image")))
-        unusable = bool(row["off_scale"]) or pd.isna(row["score"])
-        out.add(
-            "ratings",
-            "ratings.csv",
-            **{key: row[key] for key in ("item_id", "rater_id", "dimension", "scale_min", "scale_max")},
-            off_scale=bool(row["off_scale"]),
-            score=None if unusable else float(row["score"]),
-        )
-    out.dimensions = tuple(dimensions.values())
+    rated = _of_known_items(read.frame, "ratings", out)
+    scales = rated[["dimension", "scale_min", "scale_max"]].drop_duplicates("dimension")
+    out.dimensions = tuple(
+        Dimension(name, float(low), float(high), phrases.get(name, f"the {name} of the image"))
+        for name, low, high in scales.itertuples(index=False)
+    )
+    out.put("ratings", rated.assign(score=rated["score"].where(~rated["off_scale"])))
+
+
+def _of_known_items(frame: pd.DataFrame, table: str, out: Builder) -> pd.DataFrame:
+    """The rows of ``frame`` whose item is one; the others are excluded, counted by item."""
+    known = is_among(frame["item_id"], _item_ids(out))
+    for item_id, n in frame.loc[~known, "item_id"].value_counts(sort=False).items():
+        detail = f"item {item_id!r:.80} is not in items.csv"
+        out.exclude(table, "not_joined", f"{table}.csv", detail, "rows excluded", int(n))
+    return frame[known]
+
+
+RATING_KEY = ["item_id", "rater_id", "dimension"]
 
 
 def _rate_on_stated_scales(table: TextTable, out: Builder, settings: ReadingSettings, phrases: dict[str, str]) -> None:
-    """Add the ratings of a table that states the scale of each row; of two scales of a dimension the commoner counts."""
-    frame = table.frame
-    parsed = {name: parse_numbers(frame[name], name, settings.decimal) for name in ("score", "scale_min", "scale_max")}
+    """Make the ratings of a table that states the scale of each row; of two scales of a dimension the commoner counts."""
+    text = table.frame
+    parsed = {name: parse_numbers(text[name], name, settings.decimal) for name in ("score", "scale_min", "scale_max")}
     for note in parsed["score"].notes:
         out.issues.add("reading", "ratings.csv", note, "warning")
-    low, high = parsed["scale_min"].values, parsed["scale_max"].values
-    score = np.where(np.isin(parsed["score"].values, settings.missing_codes), np.nan, parsed["score"].values)
-    stated = np.isfinite(low) & np.isfinite(high) & (low < high)
-    raters = frame["rater_id"].where(frame["rater_id"] != "", None)
-    nameless = raters.isna()
+    low, high, score = (parsed[name].values for name in ("scale_min", "scale_max", "score"))
+    score = np.where(np.isin(score, settings.missing_codes), np.nan, score)
+    frame = text[["item_id", "rater_id", "dimension"]].assign(
+        cell=text["score"], score=score, unreadable=parsed["score"].unreadable, low=low, high=high, line=table.lines
+    )
+    nameless = frame["rater_id"] == ""
     if nameless.any():
         slots = frame[nameless].groupby(["item_id", "dimension"]).cumcount() + 1
-        raters = raters.where(~nameless, "anonymous " + slots.reindex(frame.index).astype("str"))
+        frame.loc[nameless, "rater_id"] = "anonymous " + slots.astype("str")
         detail = f"{int(nameless.sum())} ratings name no rater; the raters of an item are numbered"
         out.issues.add("unidentified_raters", "ratings.csv", detail, "warning", int(nameless.sum()))
-    scales = pd.DataFrame({"dimension": frame["dimension"], "low": low, "high": high})[stated].value_counts(sort=True)
-    dimensions: dict[str, Dimension] = {}
-    for name, bottom, top in scales.index:
-        dimensions.setdefault(name, Dimension(name, bottom, top, phrases.get(name, f"the {name} of the image")))
-    values = pd.DataFrame({"item": frame["item_id"], "rater": raters, "dimension": frame["dimension"], "score": score})
-    once = values[stated & np.isfinite(score)].drop_duplicates()
-    key = ["item", "rater", "dimension"]
-    contradicting = set(once[once.duplicated(key, keep=False)][key].itertuples(index=False, name=None))
-    for i, (item_id, rater, name) in enumerate(zip(frame["item_id"], raters, frame["dimension"], strict=True)):
-        where = f"ratings.csv:{table.lines[i]}"
-        if not _known(out, "ratings", where, item_id):
-            continue
-        if not stated[i]:
-            out.exclude("ratings", "unreadable_cell", where, "the scale cannot be read", "rating excluded")
-            continue
-        dimension = dimensions[name]
-        if (low[i], high[i]) != (dimension.scale_min, dimension.scale_max):
-            most = f"{dimension.scale_min:g} to {dimension.scale_max:g}"
-            detail = f"{name} is rated from {low[i]:g} to {high[i]:g} here and from {most} in most rows"
-            out.exclude("ratings", "scale_conflict", where, detail, "rating excluded")
-            continue
-        if (item_id, rater, name) in contradicting:
-            if not out.has("ratings", item_id, rater, name):
-                detail = f"{name} of {item_id} by {rater} is rated twice, with different values"
-                out.exclude("ratings", "contradicting_rating", where, detail, "rating excluded")
-                out.add("ratings", where, item_id=item_id, rater_id=rater, dimension=name, score=None,
-                        scale_min=dimension.scale_min, scale_max=dimension.scale_max, off_scale=False)  # fmt: skip
-            continue
-        if not np.isfinite(score[i]) and not parsed["score"].unreadable[i]:
-            out.issues.add("missing_rating", where, f"{name} of {item_id} by {rater}", "kept as null")
-            out.add("ratings", where, item_id=item_id, rater_id=rater, dimension=name, score=None,
-                    scale_min=dimension.scale_min, scale_max=dimension.scale_max, off_scale=False)  # fmt: skip
-            continue
-        out.rating(
-            item_id, rater, dimension, float(score[i]) if np.isfinite(score[i]) else frame["score"].iloc[i], where
+        out.unidentified_raters = True
+    frame = _of_known_items(frame, "ratings", out)
+    stated = frame["low"] < frame["high"]  # not where either is no number
+    _exclude(out, frame[~stated], "unreadable_cell", lambda row: "the scale cannot be read")
+    frame = frame[stated]
+    scales = frame[["dimension", "low", "high"]].value_counts().reset_index().drop_duplicates("dimension")
+    out.dimensions = tuple(
+        Dimension(name, low, high, phrases.get(name, f"the {name} of the image"))
+        for name, low, high in scales[["dimension", "low", "high"]].itertuples(index=False)
+    )
+    frame = frame.merge(scales[["dimension", "low", "high"]], on="dimension", suffixes=("", "_most"))
+    other = (frame["low"] != frame["low_most"]) | (frame["high"] != frame["high_most"])
+    _exclude(
+        out,
+        frame[other],
+        "scale_conflict",
+        lambda row: (
+            f"{row.dimension} is rated from {row.low:g} to {row.high:g} here and from {row.low_most:g} to {row.high_most:g} "
+            "in most rows"
+        ),
+    )
+    frame = frame[~other]
+    of_one_key = frame[frame.duplicated(RATING_KEY, keep=False)]
+    values = of_one_key.loc[of_one_key["score"].notna(), [*RATING_KEY, "score"]].drop_duplicates()
+    cases = values[values.duplicated(RATING_KEY)][RATING_KEY].drop_duplicates().assign(contradicting=True)
+    frame = frame.merge(cases, how="left", on=RATING_KEY) if len(cases) else frame.assign(contradicting=False)
+    frame["contradicting"] = frame["contradicting"].notna() & frame["contradicting"].ne(False)
+    again = frame.duplicated(RATING_KEY)
+    _exclude(
+        out, frame[again & ~frame["contradicting"]], "duplicate_row", lambda row: f"{_rating_of(row)} stood before"
+    )
+    frame = frame[~again]
+    _exclude(
+        out,
+        frame[frame["contradicting"]],
+        "contradicting_rating",
+        lambda row: f"{_rating_of(row)} is rated twice, with different values",
+    )
+    frame["score"] = frame["score"].where(~frame["contradicting"])
+    unread = frame["unreadable"] & ~frame["contradicting"]
+    off_scale = (frame["score"] < frame["low"]) | (frame["score"] > frame["high"])
+    for rows, kind in ((frame[unread], "unreadable_rating"), (frame[off_scale], "off_scale_rating")):
+        _exclude(
+            out, rows, kind, lambda row: f"{_rating_of(row)}: {row.cell!r:.80} (scale {row.low:g} to {row.high:g})"
         )
-    out.dimensions = tuple(dimensions.values())
+    for row in frame[frame["score"].isna() & ~unread & ~frame["contradicting"]].itertuples(index=False):
+        out.issues.add("missing_rating", f"ratings.csv:{row.line}", _rating_of(row), "kept as null")
+    out.put(
+        "ratings",
+        frame[RATING_KEY].assign(
+            score=frame["score"].where(~off_scale), off_scale=off_scale, scale_min=frame["low"], scale_max=frame["high"]
+        ),
+    )
+
+
+def _rating_of(row: Any) -> str:
+    return f"{row.dimension} of {row.item_id} by {row.rater_id}"
+
+
+def _exclude(out: Builder, rows: pd.DataFrame, kind: str, detail: Callable[[Any], str]) -> None:
+    """Exclude ``rows`` of the ratings, each with its line."""
+    for row in rows.itertuples(index=False):
+        out.exclude("ratings", kind, f"ratings.csv:{row.line}", detail(row), "rating excluded")
 
 
 def _read_scores(raw: Path, out: Builder, settings: ReadingSettings) -> None:
     path = raw / "scores.csv"
     if not path.is_file():
         return
-    table = _table(path, ("item_id", "evaluator", "dimension", "score"), out, settings, "higher_is_better")
+    table = _table(path, ("item_id", "evaluator", "dimension", "score"), out, settings, "higher_is_better", "run")
     frame = table.frame
-    refuse_unjoined(_item_ids(out), set(frame["item_id"]) - {""}, "scored items", "item_id", "items.csv", "scores.csv")
-    values = np.full(len(frame), np.nan)
+    there = frame["item_id"][frame["item_id"] != ""]
+    refuse_unjoined(_item_ids(out), there, "scored items", "item_id", "items.csv", "scores.csv")
+    values, unread = np.full(len(frame), np.nan), np.zeros(len(frame), dtype=bool)
     for name in frame["evaluator"].unique():
         rows = (frame["evaluator"] == name).to_numpy()
         parsed = parse_numbers(frame.loc[rows, "score"], f"score of {name}", settings.decimal)
-        values[rows] = parsed.values
+        values[rows], unread[rows] = parsed.values, ~np.isfinite(parsed.values)
         for note in parsed.notes:
             out.issues.add("reading", "scores.csv", note, "warning")
-    truth = frame["higher_is_better"] if "higher_is_better" in frame else pd.Series("", frame.index)
-    cells = (frame[name] for name in ("item_id", "evaluator", "dimension", "score"))
-    for i, (item_id, evaluator, dimension, score) in enumerate(zip(*cells, strict=True)):
-        where = f"scores.csv:{table.lines[i]}"
-        higher = _TRUTH.get(truth.iloc[i].lower())
-        if higher is None or not evaluator or not item_id:
-            detail = "item_id or evaluator is empty, or higher_is_better is neither true nor false"
-            out.exclude("scores", "unreadable_cell", where, detail, "score excluded")
-        elif _known(out, "scores", where, item_id):
-            higher = higher and evaluator not in settings.lower_is_better
-            out.score(
-                item_id, evaluator, float(values[i]) if np.isfinite(values[i]) else score, where, dimension, higher
-            )
+    higher = (
+        frame["higher_is_better"].str.lower().map(_TRUTH)
+        if "higher_is_better" in frame
+        else pd.Series(True, frame.index)
+    )
+    runs, names = pd.factorize(frame["run"]) if "run" in frame else (np.zeros(len(frame), dtype=np.int64), [""])
+    if len(names) > 1:
+        out.issues.add(
+            "reading", "scores.csv", f"{len(names)} runs; a judge's score of an item is their mean", "warning"
+        )
+    whole = higher.notna() & (frame["evaluator"] != "") & (frame["item_id"] != "")
+    for line in table.lines[~whole.to_numpy()]:
+        detail = "item_id or evaluator is empty, or higher_is_better is neither true nor false"
+        out.exclude("scores", "unreadable_cell", f"scores.csv:{line}", detail, "score excluded")
+    made = frame[["item_id", "dimension"]].assign(
+        judge=frame["evaluator"],
+        run=runs,
+        score=values,
+        status=np.where(unread, schema.UNPARSED, schema.OK),
+        higher_is_better=higher.fillna(False).astype(bool) & ~frame["evaluator"].isin(settings.lower_is_better),
+        cell=frame["score"],
+        line=table.lines,
+    )[whole]
+    made = _of_known_items(made, "scores", out)
+    again = made.duplicated(["item_id", "judge", "dimension", "run"])
+    for row in made[again].itertuples(index=False):
+        where = f"scores.csv:{row.line}"
+        out.exclude("scores", "duplicate_row", where, f"{row.judge} of {row.item_id} stood before", "row excluded")
+    made = made[~again]
+    for row in made[made["score"].isna()].itertuples(index=False):
+        detail = f"{row.judge} of {row.item_id}: {row.cell!r:.80}"
+        out.exclude("scores", "unreadable_score", f"scores.csv:{row.line}", detail, "kept as null")
+    out.put("scores", made.drop(columns=["cell", "line"]))
 
 
 def _read_preferences(raw: Path, out: Builder, settings: ReadingSettings) -> None:

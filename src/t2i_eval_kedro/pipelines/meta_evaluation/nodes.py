@@ -132,6 +132,7 @@ def measure(
         element_ratings=element_ratings,
         element_scores=element_scores,
         preferences=preferences,
+        unidentified_raters=True if card.get("unidentified_raters") else None,
     )
     # Published figures are of the whole benchmark, whatever the fold.
     published = reproduce(items, ratings, scores, element_scores)
