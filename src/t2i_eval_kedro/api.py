@@ -183,7 +183,7 @@ def _adapter(model: str | Path) -> Path | None:
     try:
         if not file_exists(str(model), "adapter_config.json"):
             return None
-        needed = ["adapter_config.json", "adapter_model.safetensors", "settings.json"]
+        needed = ["adapter_config.json", "adapter_model.safetensors", "settings.json", "vocabulary.txt"]
         return Path(snapshot_download(str(model), allow_patterns=needed))
     except RepositoryNotFoundError as error:
         raise T2IEvalError(

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from kedro_project import run_kedro
 
+from t2i_eval_kedro.cli.ablations import ablations
+from t2i_eval_kedro.cli.agreement import agreement
 from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.cli.report import report
 from t2i_eval_kedro.datasets.adapter import MANIFEST, check_folder
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
@@ -43,6 +47,27 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_whole_files(projec
     assert all(path.stat().st_size < LIMIT for path in project.glob("data/0[2-8]*/**/*") if path.is_file())
     again = run_kedro(project, "run", "--env=test", "--pipelines=ingestion")
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("command", [agreement, ablations, report])
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    monkeypatch.chdir(project)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "summary.json").write_text("{}")
+    cases = Path(__file__).parents[1] / "data/cases/numbers/base"
+    given = {
+        "agreement": [f"--ratings={cases / 'ratings.csv'}", f"--scores={cases / 'scores.csv'}"],
+        "ablations": [],
+        "report": [str(tmp_path / "summary.json")],
+    }[str(command.name)]
+    for work in ("t2i_eval_kedro.api.agreement", "t2i_eval_kedro.cli.ablations.measure"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("worked first"))
+    done = CliRunner().invoke(command, [*given, f"--out={tmp_path / 'file' / 'out'}"])
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+    assert "is no folder" in done.output
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(project: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from t2i_eval_kedro.agreement.inputs import AgreementInput, read_input
-from t2i_eval_kedro.agreement.label_agreement import preference_accuracy
+from t2i_eval_kedro.agreement.label_agreement import position_bias, preference_accuracy
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables import ReadingSettings, read_text_table
 from t2i_eval_kedro.tables.identifiers import suggest
@@ -287,6 +287,55 @@ def test_preferences_without_ratings_and_a_judges_own_verdicts_in_either_order()
         "judge"
     ][""]
     assert found["accuracy"]["value"] == 0.9
+
+
+def verdicts_of(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Verdicts of one judge: prompt, shown first, shown second, label."""
+    return pd.DataFrame(rows, columns=["prompt_id", "item_a", "item_b", "label"]).assign(evaluator="judge")
+
+
+def test_a_judge_that_prefers_the_first_image_is_found_out_and_has_no_verdict_on_such_pairs() -> None:
+    """Ten pairs in both orders; on the first four the judge takes whatever is first, on the others always image a."""
+    people = pairs(["a"] * 10)
+    rows = []
+    for i in range(10):
+        rows.append((f"p{i}", f"{i}a", f"{i}b", "a"))
+        rows.append((f"p{i}", f"{i}b", f"{i}a", "a" if i < 4 else "b"))
+    given = read_input(None, None, people, pairwise_scores=verdicts_of(rows))
+    assert given.report["pairs_decided_by_position"] == 4
+    assert any("on 4 pairs a judge prefers another image when the order is exchanged" in note for note in given.notes)
+    found = preference_accuracy(given.items, given.preferences, given.scores, given.pairwise_scores, 100, 0.95, 0)
+    cell = found["judge"][""]
+    assert (cell["accuracy"]["value"], cell["accuracy"]["n"], cell["n_unscored"]) == (1.0, 6, 4)
+    assert given.shown_pairs is not None
+    bias = position_bias(given.shown_pairs, given.preferences, 100, 0.95, 0)["judge"]
+    assert (bias["n_verdicts"], bias["n_pairs_in_both_orders"]) == (20, 10)
+    assert bias["first_preferred"]["value"] == 14 / 20
+    assert bias["first_preferred_by_people"]["value"] == 0.5
+    assert bias["consistent"]["value"] == 0.6
+
+
+def test_two_raters_who_saw_a_pair_in_either_order_are_compared_with_one_verdict() -> None:
+    people = pd.concat([pairs(["a"] * 8), pairs(["a"] * 8)], ignore_index=True)
+    people.loc[8:, ["item_a", "item_b"]] = people.loc[8:, ["item_b", "item_a"]].to_numpy()
+    people.loc[8:, ["rater_id", "label"]] = ["another", "b"]  # the same image
+    given = read_input(
+        None, None, people, pairwise_scores=verdicts_of([(f"p{i}", f"{i}a", f"{i}b", "a") for i in range(8)])
+    )
+    found = preference_accuracy(given.items, given.preferences, given.scores, given.pairwise_scores, 100, 0.95, 0)
+    assert (found["judge"][""]["accuracy"]["value"], found["judge"][""]["accuracy"]["n"]) == (1.0, 16)
+
+
+def test_the_strength_of_a_preference_has_a_column() -> None:
+    ratings, scores = frame()
+    people = pairs(["a", "b"] * 5, strength=["1", "6"] * 4 + ["1", "strong"])
+    given = read_input(ratings, scores, people)
+    assert given.preferences is not None
+    assert given.preferences["strength"].tolist() == pytest.approx([1, 6] * 4 + [1, float("nan")], nan_ok=True)
+    assert given.report["unreadable_strengths"] == 1
+    by_strength = preference_accuracy(given.items, given.preferences, given.scores, None, 100, 0.95, 0)
+    counts = {name: cell["n"] for name, cell in next(iter(by_strength.values()))[""]["by_strength"].items()}
+    assert counts == {"1": 5, "6": 4}
 
 
 def test_a_mapping_reads_other_names_wide_raters_and_wide_judges(tmp_path: Path) -> None:

@@ -241,6 +241,20 @@ def test_long_examples_are_left_out_and_counted(
     assert kept == {"score": 44}
 
 
+def test_examples_longer_than_the_model_reads_are_left_out_counted_and_named(
+    base_model: Path, examples, pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = examples.iloc[:3].copy()
+    long["completion"] = long["completion"].where(long.index != long.index[1], "very " * 3000)
+    encoder = Encoder(long, load_processor(base_model), pictures)
+    assert encoder.rows_within(None, 2048) == [0, 2]
+    assert (
+        f"1 of 3 examples are longer than 2048 tokens (what the model reads) and are left out: {long['example_id'].iloc[1]}"
+        in caplog.text
+    )
+    assert encoder.rows_within(None, None) == [0, 1, 2]
+
+
 def test_a_loss_that_is_no_number_stops(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30, "logging_steps": 1})
     with pytest.raises(T2IEvalError, match=r"not a finite number at step \d+ of 6; lower the learning rate"):

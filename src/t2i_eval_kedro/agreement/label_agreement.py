@@ -87,9 +87,10 @@ def preference_accuracy(
         key = ["prompt_id", "item_a", "item_b"]
         answered = answers[answers["status"] == OK]
         for name, rows in answered.groupby(evaluator_names(answered), sort=True):
-            asked = rows.set_index(key)["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0})
-            turned = -asked.set_axis(asked.index.set_names(["prompt_id", "item_b", "item_a"]).reorder_levels(key))
-            predicted = pd.concat([asked, turned[~turned.index.isin(asked.index)]])  # raters saw a pair in either order
+            asked = rows[key].assign(label=rows["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0}))
+            turned = asked.rename(columns={"item_a": "item_b", "item_b": "item_a"}).assign(label=-asked["label"])
+            both = pd.concat([asked, turned]).drop_duplicates(key)  # raters may have seen a pair in either order
+            predicted = both.set_index(key)["label"]
             gap = np.asarray(predicted.reindex(pd.MultiIndex.from_frame(pairs[key])), dtype=np.float64)
             out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, confidence, strength)
     return out

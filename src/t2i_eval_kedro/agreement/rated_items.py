@@ -165,7 +165,9 @@ def oriented_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> None:
-    available = set(judged.index.droplevel("item_id").unique())
+    available = set(
+        judged.reset_index()[["evaluator", "dimension"]].drop_duplicates().itertuples(index=False, name=None)
+    )
     for name in sorted({evaluator for evaluator, _ in available}):
         scored = next((d for d in (sample.dimension, "") if (name, d) in available), None)
         if scored is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
+from t2i_eval_kedro.datasets.atomic import require_writable
 from t2i_eval_kedro.studies import Study, measure, run_missing, write
 
 
@@ -33,6 +34,7 @@ from t2i_eval_kedro.studies import Study, measure, run_missing, write
 def ablations(name: str, benchmark: str | None, student: str | None, env: str, jobs: int, out: Path | None) -> None:
     """Compare the variants of a study over prompts and seeds; writes ablations.json and ablations.html."""
     study = Study.load(name, benchmark, student, env)
+    require_writable(out or study.folder)
     if jobs:
         run_missing(study, jobs, click.echo)
     result = measure(study)

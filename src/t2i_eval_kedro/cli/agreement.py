@@ -14,6 +14,7 @@ from t2i_eval_kedro.agreement.outcome import refuse_without_figure
 from t2i_eval_kedro.agreement.rated_items import Missing
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.reading import reading_options, reading_settings
+from t2i_eval_kedro.datasets.atomic import require_writable
 from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping
 
 
@@ -91,6 +92,8 @@ def agreement(
     **reading: Any,
 ) -> None:
     """Measure how well evaluators' scores agree with people's ratings."""
+    if out is not None:
+        require_writable(out)
     measured = api.agreement(
         ratings,
         scores,

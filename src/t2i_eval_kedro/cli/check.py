@@ -10,7 +10,7 @@ import click
 from t2i_eval_kedro.agreement.check import check_folder_tables, check_tables, issue_lines
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.reading import reading_options, reading_settings
-from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.datasets.atomic import atomic_file, require_writable
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables.settings import MAPPING_FILE
 
@@ -55,6 +55,8 @@ def check(
     first = ratings or preferences
     if first is None:
         raise T2IEvalError("There is nothing to check; give a folder, --ratings or --preferences.")
+    if out is not None:
+        require_writable(out)
     checked = check_tables(ratings, scores, preferences, reading_settings(reading))
     click.echo("\n".join(checked.lines))
     path = out or first.parent / MAPPING_FILE

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
-from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.datasets.atomic import atomic_file, require_writable
 from t2i_eval_kedro.errors import T2IEvalError
 
 
@@ -35,6 +35,7 @@ def report(summary: Path, out: Path | None) -> None:
     if not isinstance(measured, dict):
         raise T2IEvalError(f"'{summary}' is not a summary; give a summary.json or an agreement.json.")
     path = out or summary.with_name("report.html")
+    require_writable(path)
     if path.resolve() == summary.resolve():
         raise T2IEvalError(f"'{path}' is the summary; write the report to another file (--out).")
     with atomic_file(path) as temporary:

@@ -11,6 +11,21 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from t2i_eval_kedro.errors import T2IEvalError
+
+
+def require_writable(out: Path) -> None:
+    """Check, before any work, that the file or folder ``out`` can be written.
+
+    Raises:
+        T2IEvalError: a file stands in the place of one of its folders, or there is no write access.
+    """
+    place = next(path for path in (out.resolve(), *out.resolve().parents) if path.exists())
+    folder = place.parent if place == out.resolve() and place.is_file() else place
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "is no folder" if not folder.is_dir() else "gives no write access"
+        raise T2IEvalError(f"'{out}' cannot be written: '{folder}' {why}; choose another place (--out).")
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:

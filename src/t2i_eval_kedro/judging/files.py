@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.datasets.atomic import atomic_file, require_writable
 from t2i_eval_kedro.datasets.spreadsheets import escape_frame
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.comparisons import Comparisons
@@ -48,11 +47,7 @@ def check_output(out: Path, inputs: Iterable[Path]) -> None:
         raise T2IEvalError(f"'{out}' is an input; write the scores to another file (--out).")
     if out.is_dir():
         raise T2IEvalError(f"'{out}' is a folder; give the name of a file in it (--out).")
-    folder = next(parent for parent in out.resolve().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise T2IEvalError(
-            f"'{out}' cannot be written: there is no write access to '{folder}'; choose another file (--out)."
-        )
+    require_writable(out)
 
 
 def write_scores(verdicts: Verdicts | Comparisons, out: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.comparisons import Comparison, Comparisons
 from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.familiarity import KnownWords
 from t2i_eval_kedro.judging.known_elements import elements_for
 from t2i_eval_kedro.judging.pairs import compare
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
@@ -84,6 +85,7 @@ class Judge:
         batch_size: items judged together; None for all, which suits a server.
         run: number of the repetition.
         rule: what a difference of two scores means, for comparisons.
+        familiar: the words that the judge has met, where they are known; verdicts on other prompts are flagged.
 
     Example:
         >>> judge = load_judge("data/06_models/shapes/tiny_vlm/full/seed_0/sft")    # doctest: +SKIP
@@ -100,6 +102,7 @@ class Judge:
     run: int = 0
     elements: Elements = field(default_factory=dict)
     rule: PairRule = field(default_factory=PairRule)
+    familiar: KnownWords | None = None
 
     def __call__(
         self,
@@ -204,7 +207,11 @@ class Judge:
         judged = judge(askable, self.protocol, self.backend, name=self.name, run=self.run, chunk_size=self.batch_size)
         scores = dict(tuple(judged.scores.groupby("item_id", sort=False)))
         answers = dict(tuple(judged.element_scores.groupby("item_id", sort=False)))
-        verdicts = [self._verdict(item, scores.get(item.item_id), answers.get(item.item_id)) for item in items]
+        notes = [""] * len(items) if self.familiar is None else self.familiar.notes([item.prompt for item in items])
+        verdicts = [
+            self._verdict(item, scores.get(item.item_id), answers.get(item.item_id), note)
+            for item, note in zip(items, notes, strict=True)
+        ]
         return Verdicts(verdicts, source=frame if keep_columns else None, run=self.run)
 
     def compare(self, image_a: ImageLike, image_b: ImageLike, prompt: str) -> Comparison:
@@ -237,7 +244,8 @@ class Judge:
                 str(i), prompt, image, self.dimensions, elements_for(prompt, self.elements), comparison_image=image_b
             )
             for i, (prompt, image, image_b) in enumerate(
-                (_text(prompt), self._key(image), self._key(image_b)) for prompt, image, image_b in rows
+                (plain_line_breaks(_text(prompt)), self._key(image), self._key(image_b))
+                for prompt, image, image_b in rows
             )
         ]
         askable = [pair for pair in pairs if pair.prompt.strip() and pair.image and pair.comparison_image]
@@ -275,7 +283,9 @@ class Judge:
             return self.images.add(cell)
         return _text(cell)
 
-    def _verdict(self, item: EvaluationItem, scores: pd.DataFrame | None, answers: pd.DataFrame | None) -> Verdict:
+    def _verdict(
+        self, item: EvaluationItem, scores: pd.DataFrame | None, answers: pd.DataFrame | None, note: str
+    ) -> Verdict:
         if scores is None:
             reason = "the row has no image" if item.prompt.strip() else "the row has no prompt"
             names = list(self.protocol.verdict(item, {}).scores)
@@ -301,6 +311,7 @@ class Judge:
             statuses={name: status for name, _, status, _ in rows},
             explanations={name: explanation for name, _, _, explanation in rows},
             elements=elements,
+            domain_note=note,
             read_image=self.images.read,
         )
 

@@ -20,6 +20,7 @@ from t2i_eval_kedro.datasets.adapter import CARD, MANIFEST, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, phrases_of
+from t2i_eval_kedro.judging.familiarity import KnownWords, known_words, vocabulary_of
 from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge, require_references
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols import Wording
@@ -243,6 +244,7 @@ def open_judge(
     if references:
         require_references(asked)
     backend: Backend
+    familiar: KnownWords | None = None
     if protocol == SIMILARITY:
         from t2i_eval_kedro.judging.backends.similarity import SimilarityBackend  # torch is slow to import
 
@@ -250,6 +252,8 @@ def open_judge(
         backend = SimilarityBackend(judging.similarity, images)
     else:
         local = open_backend(project.model, adapter, images, judging)
+        model = portable_name(project.model.model, project.model.name)
+        familiar = known_words(model, adapter, vocabulary_of(local))
         local.require_tokens(candidate_tokens_of([protocol], wording, judging.options))
         backend = cache_answers(local, project.model, adapter, images, judging) if keep_answers else local
     return Judge(
@@ -261,4 +265,5 @@ def open_judge(
         batch_size=judging.batch_size,
         elements=elements or {},
         rule=judging.options.pair_rule,
+        familiar=familiar,
     )

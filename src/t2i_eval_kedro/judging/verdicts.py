@@ -14,7 +14,7 @@ from t2i_eval_kedro.reporting.verdicts import print_verdicts, verdicts_html
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, UNPARSED, evaluator_id
 from t2i_eval_kedro.steps import OVERALL
 
-RESULT_COLUMNS = ("evaluator", "judge", "protocol", "run", "dimension", "score", "status", "explanation")
+RESULT_COLUMNS = ("evaluator", "judge", "protocol", "run", "dimension", "score", "status", "explanation", "domain_note")
 """What a table of verdicts has beside the columns of its input."""
 
 
@@ -49,6 +49,7 @@ class Verdict:
         statuses: dimension -> ``ok``, ``unparsed``, ``failed`` or ``not_applicable``.
         explanations: dimension -> the judge's explanation, or the reason why there is no score; None where there is neither.
         elements: answers about the elements of the prompt, where the protocol asks about them.
+        domain_note: why the score may mean little, where the prompt is far from what the judge was trained on; else empty.
         read_image: the encoded image by its name, for notebooks.
     """
 
@@ -61,6 +62,7 @@ class Verdict:
     statuses: Mapping[str, str]
     explanations: Mapping[str, str | None]
     elements: tuple[ElementAnswer, ...] = ()
+    domain_note: str = ""
     read_image: Callable[[str], bytes] | None = field(default=None, compare=False)
 
     @property
@@ -107,6 +109,7 @@ class Verdict:
             "protocol": self.protocol,
             "prompt_version": self.prompt_version,
             "status": self.status,
+            "domain_note": self.domain_note,
             "scores": [
                 {
                     "dimension": name,
@@ -185,6 +188,7 @@ class Verdicts(Sequence[Verdict]):
                     "score": score,
                     "status": verdict.statuses[name],
                     "explanation": verdict.explanations[name],
+                    "domain_note": verdict.domain_note,
                 }
                 for name, score in verdict.scores.items()
             ]

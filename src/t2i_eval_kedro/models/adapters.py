@@ -6,6 +6,7 @@
 | ``settings.json`` | the resolved settings, the base model's name and fingerprint, the hash of the training data |
 | ``recipe.yml`` | every setting of the experiment, where a pipeline trained it |
 | ``curve.csv`` | the training curve |
+| ``vocabulary.txt`` | the words of the requests it was trained on, one a line: prompts with other words are far from its training |
 | ``README.md`` | the card |
 | ``manifest.json`` | SHA-256 of every file but the card, to tell a complete folder from a partial one |
 """
@@ -13,7 +14,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from t2i_eval_kedro.models.loading import fingerprint
 from t2i_eval_kedro.models.settings import ModelSettings, portable_name
 
 RECIPE = "recipe.yml"
+VOCABULARY = "vocabulary.txt"
 AGREEMENT_HEADING = "## Agreement with people"
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -56,7 +59,8 @@ processor = AutoProcessor.from_pretrained({base_arguments})
 
 ## Training data
 
-{examples} examples ({tasks}), SHA-256 `{data_hash}`.
+{examples} examples ({tasks}), SHA-256 `{data_hash}`. Their requests have {words} different words (`vocabulary.txt`); verdicts on prompts
+with mostly other words are flagged.
 
 ## Training
 
@@ -117,6 +121,7 @@ def save_adapter(
         weights: the model's, where ``model`` holds only this process's part of them.
     """
     name = portable_name(base.model, base.name)
+    words = vocabulary(examples["messages"])
     resolved = {
         "method": method,
         "base_model": {
@@ -126,7 +131,7 @@ def save_adapter(
             "quantize": base.quantize,
             "fingerprint": fingerprint(base.model, revision=base.revision),
         },
-        "data": {"sha256": data_hash, "examples": _counts(examples)},
+        "data": {"sha256": data_hash, "examples": _counts(examples), "words": len(words)},
         "settings": dict(settings),
         "libraries": {library: version(library) for library in _LIBRARIES},
     }
@@ -134,10 +139,26 @@ def save_adapter(
         model.save_pretrained(work, save_embedding_layers=False, state_dict=weights)
         _make_portable(work / "adapter_config.json", name, base.revision)
         (work / "settings.json").write_text(json.dumps(resolved, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (work / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")
         curve.to_csv(work / "curve.csv", index=False, float_format="%.6g")
         (work / "README.md").write_text(_card(resolved, base, curve, data_note), encoding="utf-8")
         write_manifest(work)
     return out_dir
+
+
+def words_of(text: str) -> list[str]:
+    """The words of ``text`` in lower case: runs of letters of any script."""
+    return re.findall(r"[^\W\d_]+", text.casefold())
+
+
+def vocabulary(messages: Iterable[str]) -> list[str]:
+    """The different words of the texts of requests, sorted.
+
+    Args:
+        messages: JSON list of {role, text, images} each.
+    """
+    texts = {str(message.get("text") or "") for row in set(messages) for message in json.loads(row)}
+    return sorted({word for text in texts for word in words_of(text)})
 
 
 def _make_portable(config: Path, name: str, revision: str | None) -> None:
@@ -174,6 +195,7 @@ def _card(resolved: Mapping[str, Any], base: ModelSettings, curve: pd.DataFrame,
         examples=sum(counts.values()),
         tasks=", ".join(f"{task} {count}" for task, count in counts.items()),
         data_hash=resolved["data"]["sha256"],
+        words=resolved["data"]["words"],
         curve=_curve_lines(curve),
         libraries=", ".join(f"{library} {number}" for library, number in resolved["libraries"].items()),
         agreement_heading=AGREEMENT_HEADING,

@@ -113,6 +113,12 @@ def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
     return [tokens[0] for tokens in ids]
 
 
+def context_length(config: Any) -> int | None:
+    """The most tokens that a model of ``config`` reads at once, images among them; None where it states none."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(stated) if stated else None
+
+
 def encode(processor: Any, conversations: Sequence[Sequence[ChatMessageDict]], images: ImageSource) -> Any:
     """A left-padded batch of requests, ready for ``model.generate`` or a forward pass over the last position.
 

@@ -34,6 +34,8 @@ def print_verdicts(verdicts: Sequence[Mapping[str, Any]], *, width: int | None =
         (verdict,) = verdicts
         console.print(Text(f"{verdict['image']}: {verdict['prompt']}"))
         console.print(Text(f"judged by {verdict['judge']}, {verdict['prompt_version']}"))
+        if verdict.get("domain_note"):
+            console.print(Text(str(verdict["domain_note"]), style="bold"))
         console.print(_table(verdict["scores"], ("dimension", "score", "status", "explanation")))
         if verdict["elements"]:
             rows = [{"element": one["text"], **one} for one in verdict["elements"]]
@@ -46,7 +48,7 @@ def print_verdicts(verdicts: Sequence[Mapping[str, Any]], *, width: int | None =
             rows.insert(first, {"image": f"({last - first} more)"})
         names = dict.fromkeys(f"{one['judge']}, {one['prompt_version']}" for one in verdicts)
         console.print(Text(f"{len(verdicts)} images judged by {'; '.join(names)}"))
-        console.print(_table(rows, ("image", "prompt", *dimensions, "status"), one_line=("image", "prompt")))
+        console.print(_table(rows, ("image", "prompt", *dimensions, "status", "note"), one_line=("image", "prompt")))
     else:
         console.print("No images were judged.")
     output = console.file
@@ -93,7 +95,8 @@ def _row(verdict: Mapping[str, Any]) -> dict[str, Any]:
     scores = {one["dimension"]: one["score"] for one in verdict["scores"]}
     reason = next((one["explanation"] for one in verdict["scores"] if one["status"] != OK and one["explanation"]), None)
     status = verdict["status"] if verdict["status"] == OK or not reason else f"{verdict['status']}: {reason}"
-    return {"image": Path(verdict["image"]).name, "prompt": verdict["prompt"], **scores, "status": status}
+    note = str(verdict.get("domain_note") or "").split(":")[0] or None
+    return {"image": Path(verdict["image"]).name, "prompt": verdict["prompt"], **scores, "status": status, "note": note}
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], one_line: Sequence[str] = ()) -> Table:

@@ -63,7 +63,7 @@ def _one(scores: Floats, ratings: Floats, statistic: str) -> float:
 
 def _sums(scores: Floats, ratings: Floats) -> RankSums:
     """The rank sums of the sample as it is: every pair shares one row of weight 1."""
-    return rank_sums(plan(scores, ratings, np.zeros(len(scores))), lanes(np.ones((1, 1))), 1)
+    return rank_sums(plan(scores, ratings, np.zeros(len(scores))), lanes(np.ones((1, 1), dtype=np.uint8)), 1)
 
 
 def pairwise_accuracy(scores: Floats, ratings: Floats) -> float:

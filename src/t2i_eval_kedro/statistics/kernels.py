@@ -160,7 +160,8 @@ def lanes(weights: Counts) -> LaidOut:
     """
     weightings, rows = weights.shape
     blocks = -(-weightings // LANES)
-    out: LaidOut = np.zeros((blocks, rows, LANES), dtype=np.uint8 if weights.dtype == np.uint8 else np.float64)
+    shape = (blocks, rows, LANES)
+    out: LaidOut = np.zeros(shape, dtype=np.uint8) if weights.dtype == np.uint8 else np.zeros(shape, dtype=np.float64)
     for block in range(blocks):
         part = weights[block * LANES : (block + 1) * LANES]
         out[block, :, : len(part)] = part.T

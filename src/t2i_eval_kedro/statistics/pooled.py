@@ -42,12 +42,12 @@ class Weights:
         by_row = [np.bincount(row, weights=column, minlength=rows) for column in values.T]
         return self.product(np.column_stack(by_row))
 
-    def product(self, values: Floats) -> Floats:
+    def product(self, values: Floats | Ints) -> Floats:
         """``(weightings, k)`` matrix product of the table and ``values`` ``(rows, k)``."""
         return integer_product(self.table, values)
 
 
-def integer_product(table: Counts, values: Floats) -> Floats:
+def integer_product(table: Counts, values: Floats | Ints) -> Floats:
     """``table @ values``, with a few rows of ``table`` as floats at a time: the whole would take eight times its memory."""
     rows = max(1, BLOCK // max(1, table.shape[1]))
     out = np.empty((len(table), *values.shape[1:]))

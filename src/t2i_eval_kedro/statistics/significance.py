@@ -127,7 +127,7 @@ class PairedPermutation:
         kept = np.isfinite(gap)
         if not kept.any():
             return np.full(len(self.signs), np.nan)
-        return integer_product(self.signs, np.where(kept, gap, 0.0)) / kept.sum()
+        return np.asarray(integer_product(self.signs, np.where(kept, gap, 0.0)) / kept.sum())
 
 
 def _of_side(sums: RankSums, name: str) -> Floats:

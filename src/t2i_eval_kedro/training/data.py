@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 IGNORED = -100  # label of a token that the loss leaves out
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
@@ -120,6 +123,32 @@ class Encoder:
         if any(frequency != 1 for frequency in self._frequencies):
             columns["frequency"] = [self._frequencies[row] for row in rows]
         return Dataset.from_dict(columns)
+
+    def rows_within(self, max_length: int | None, context: int | None) -> list[int]:
+        """The examples of at most ``max_length`` tokens that the model can read whole; the others are counted and named in the log.
+
+        Args:
+            max_length: limit of the settings.
+            context: the most tokens that the model reads. An example is tokenized for it only where its text alone is longer, in bytes,
+                than a quarter of it, or it has more than two images: a token is at least a byte, and an image at most a quarter.
+        """
+        limit = min((limit for limit in (max_length, context) if limit is not None), default=None)
+        if limit is None:
+            return list(range(len(self)))
+
+        def may_exceed(row: int) -> bool:
+            texts = self._messages[row] + self._completions[row]
+            return max_length is not None or len(texts.encode()) > limit / 4 or texts.count('"images": ["') > 2
+
+        out = {row for row in range(len(self)) if may_exceed(row) and self.length(row) > limit}
+        if out:
+            named = ", ".join(self._names[row] for row in sorted(out)[:3])
+            logger.warning(
+                "%d of %d examples are longer than %d tokens (%s) and are left out: %s%s",
+                *(len(out), len(self), limit, "max_length" if limit == max_length else "what the model reads"),
+                *(named, ", ..." if len(out) > 3 else ""),
+            )
+        return [row for row in range(len(self)) if row not in out]
 
     def length(self, row: int) -> int:
         """Tokens of an example, its images among them."""

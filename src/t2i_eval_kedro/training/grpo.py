@@ -17,12 +17,12 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
+from t2i_eval_kedro.models.loading import ImageSource, context_length, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
-from t2i_eval_kedro.training.data import data_hash, grpo_dataset
+from t2i_eval_kedro.training.data import Encoder, data_hash, grpo_dataset
 from t2i_eval_kedro.training.rewards import Answers, Reward, best_constant_reward, on_scale, rewards_of
 from t2i_eval_kedro.training.settings import GRPOSettings
 from t2i_eval_kedro.training.trainers import (
@@ -99,6 +99,13 @@ def train_grpo(
     processor, images = processor_for_trl(model.load_processor()), model.limit(images)
     set_seed(settings.seed)
     policy = model.load(adapter=sft_adapter, trainable=True)
+    context = context_length(policy.config)
+    room = None if context is None else context - settings.max_completion_length
+    train = train.iloc[Encoder(train, processor, images).rows_within(None, room)]
+    if train.empty:
+        raise T2IEvalError(
+            f"Every request is longer than the {context} tokens that the model reads, its answer included."
+        )
     rewards = rewards_of(
         settings.rewards, sigma=settings.sigma, tolerance=settings.tolerance, custom=settings.own_rewards
     )

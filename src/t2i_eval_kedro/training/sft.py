@@ -12,7 +12,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
+from t2i_eval_kedro.models.loading import ImageSource, context_length, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
@@ -86,16 +86,19 @@ def train_sft(
         augment=settings.augment,
         seed=settings.seed,
     )
-    rows = _short_enough(encoder, settings.max_length)
-    train_rows = [row for row in rows if row < len(train)]
-    validation_rows = [row for row in rows if row >= len(train)]
-    if not train_rows:
-        raise T2IEvalError(f"Every training example is longer than max_length={settings.max_length} tokens; raise it.")
-    stops_early = settings.patience is not None and bool(validation_rows)
     state = PartialState()
     batch_size, passes = per_process(settings.batch_size, settings.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
     base = model.load(trainable=True)
+    context = context_length(base.config)
+    rows = encoder.rows_within(settings.max_length, context)
+    train_rows = [row for row in rows if row < len(train)]
+    validation_rows = [row for row in rows if row >= len(train)]
+    if not train_rows:
+        raise T2IEvalError(
+            f"Every training example is longer than max_length={settings.max_length} tokens, or than the {context} that the model reads."
+        )
+    stops_early = settings.patience is not None and bool(validation_rows)
     hashed = data_hash(examples)
     checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
     with checkpoints as work:
@@ -198,21 +201,6 @@ def _sample(examples: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     if len(examples) <= size:
         return examples
     return examples.iloc[np.sort(np.random.default_rng(seed).choice(len(examples), size, replace=False))]
-
-
-def _short_enough(encoder: Encoder, max_length: int | None) -> list[int]:
-    rows = list(range(len(encoder)))
-    if max_length is None:
-        return rows
-    kept = [row for row in rows if encoder.length(row) <= max_length]
-    if len(kept) < len(rows):
-        logger.warning(
-            "%d of %d examples are longer than %d tokens and are left out.",
-            len(rows) - len(kept),
-            len(rows),
-            max_length,
-        )
-    return kept
 
 
 def _curve(history: list[dict[str, Any]]) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from t2i_eval_kedro.judging.backends.prefixes import (
 from t2i_eval_kedro.judging.backends.top_logprobs import TopLogprobsProcessor
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.models.answers import candidate_sequences, inner_nodes, sequence_log_probabilities
-from t2i_eval_kedro.models.loading import ImageSource, encode, image_keys
+from t2i_eval_kedro.models.loading import ImageSource, context_length, encode, image_keys
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,12 @@ class _Batch:
         """Whether distributions over choices are wanted, and no text."""
         return bool(self.requests[0].candidate_tokens)
 
+    def lengths(self) -> list[int]:
+        """Tokens of each request."""
+        if self.shared is not None:
+            return _lengths(self.shared)
+        return [int(n) for n in self.inputs["attention_mask"].sum(dim=1)]
+
     def followed_by(self, tokens: Sequence[int]) -> _Batch:
         """The same requests, each with ``tokens`` behind it."""
         if self.shared is not None:
@@ -119,6 +125,7 @@ class TransformersBackend:
         self.images = images
         self.batch_size = batch_size
         self._whole = model.get_base_model() if hasattr(model, "peft_config") else model
+        self._context = context_length(self._whole.config)
         self._sharing = share_prefixes
         self._checked: set[str] = set()
         self._processing = Lock()  # a tokenizer serves one thread at a time
@@ -178,7 +185,8 @@ class TransformersBackend:
             return failed, []
         images = _Images(pictures)
         try:
-            return failed, [self._encode(requests, readable, images)]
+            too_long, batches = self._within_context(requests, readable, images)
+            return failed + too_long, batches
         except (
             ValueError,
             TypeError,
@@ -189,10 +197,33 @@ class TransformersBackend:
             batches = []
             for members in readable:
                 try:
-                    batches.append(self._encode(requests, [members], images))
+                    too_long, fitting = self._within_context(requests, [members], images)
+                    failed += too_long
+                    batches += fitting
                 except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
                     failed += [(i, Answer(f"the image cannot be processed: {error}", status=FAILED)) for i in members]
             return failed, batches
+
+    def _within_context(
+        self, requests: Sequence[Request], groups: list[list[int]], images: _Images
+    ) -> tuple[list[tuple[int, Answer]], list[_Batch]]:
+        """The requests that leave room for an answer, as a batch; the others would be answered from a part of what they say."""
+        batch = self._encode(requests, groups, images)
+        lengths = batch.lengths()
+        too_long = {
+            i: n
+            for i, n in zip(batch.members, lengths, strict=True)
+            if self._context is not None and n >= self._context
+        }
+        if not too_long:
+            return [], [batch]
+        failed = [
+            (i, Answer(f"the request has {n} tokens, and the model reads {self._context} at most", status=FAILED))
+            for i, n in too_long.items()
+        ]
+        kept = [[i for i in own if i not in too_long] for own in groups]
+        fitting = [own for own in kept if own]
+        return failed, [self._encode(requests, fitting, images)] if fitting else []
 
     def _encode(self, requests: Sequence[Request], groups: list[list[int]], images: _Images) -> _Batch:
         members = [i for group in groups for i in group]
@@ -325,12 +356,16 @@ class TransformersBackend:
             do_sample=False,
             repetition_penalty=1.0,  # a penalty that a model comes with would fall on the levels that a request names
             logits_processor=[top_tokens] if top_tokens else None,
-            max_new_tokens=max_tokens,
+            max_new_tokens=self._room(batch, max_tokens),
             output_logits=max_tokens == 1,
             return_dict_in_generate=True,
         )
         answers = out.sequences[:, inputs["input_ids"].shape[1] :]
         return answers, out.logits[0] if out.logits else answers, inputs["attention_mask"].sum(dim=1).tolist()
+
+    def _room(self, batch: _Batch, max_tokens: int) -> int:
+        """``max_tokens``, or what the model's context leaves behind the longest request."""
+        return max_tokens if self._context is None else max(1, min(max_tokens, self._context - max(batch.lengths())))
 
     def _cached(self, batch: _Batch, shared: list[Shared]) -> tuple[dict[str, torch.Tensor], Any]:
         """N left-padded rows of text, whose prefixes are in the cache that comes with them."""
