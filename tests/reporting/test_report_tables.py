@@ -10,7 +10,9 @@ import pytest
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.reporting import claims, pages, tables, views
+from t2i_eval_kedro.reporting.agreement import agreement_tables, reliance_tables
 from t2i_eval_kedro.reporting.inputs import ReportInputs, evaluator_title
+from t2i_eval_kedro.reporting.report import build_report
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,66 @@ def test_differences_turn_so_that_the_followed_evaluator_comes_first() -> None:
     assert (row["a"], row["b"], row["difference"], row["low"], row["high"]) == ("sft", "base", 0.6, 0.5, 0.7)
     assert bool(row["excludes_zero"])
     assert not tables.differences({"significance": [{"low": -0.1, "high": 0.2}]})["excludes_zero"].iloc[0]
+
+
+def estimate(value: float, **more: object) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40, **more}
+
+
+def test_what_figures_rest_on_is_shown_in_the_text_and_in_the_report() -> None:
+    headline = {name: estimate(0.5) for name in ("spearman", "kendall_b", "pearson", "pairwise_accuracy")}
+    over_runs = {"mean": 0.512, "standard_deviation": 0.034, "by_run": [0.5, 0.52]}
+    summary = {
+        "benchmark": "b",
+        "settings": {"confidence": 0.95},
+        "evaluators": {"judge": {"overall": headline}},
+        "within_group": {},
+        "counts": {"judge": {"overall": {"ok": 30, "unparsed": 10, "failed": 0, "not_applicable": 0}}},
+        "significance": [],
+        "noise_ceiling": {"overall": {"spearman": estimate(0.8)}},
+        "completeness": {
+            "judge": {
+                "overall": {
+                    "coverage": 0.75,
+                    "n_unscored": 10,
+                    "unscored_as_worst": {
+                        "spearman": estimate(0.31),
+                        "kendall_b": estimate(0.2),
+                        "pearson": estimate(0.3),
+                    },
+                }
+            }
+        },
+        "runs": {
+            "judge": {
+                "overall": {"n_runs": 2, "score_standard_deviation": 0.7}
+                | dict.fromkeys(("spearman", "kendall_b", "pearson"), over_runs)
+            }
+        },
+        "position_bias": {
+            "judge": {
+                "first_preferred": estimate(0.7),
+                "first_preferred_by_people": estimate(0.5),
+                "consistent": estimate(0.6),
+                "n_verdicts": 20,
+                "n_pairs_in_both_orders": 10,
+            }
+        },
+    }
+    titles = [table.title for table in reliance_tables(summary)]
+    assert titles == [
+        "Completeness",
+        "Over the runs of a judge (mean ± standard deviation of the runs)",
+        "Position bias of judges of pairs",
+    ]
+    text = "\n".join(table.frame.to_string() for table in agreement_tables(summary))
+    page = build_report(ReportInputs(summary=summary))
+    for shown in (text, page):
+        for words in ("75.0%", "0.310", "0.512 ± 0.034", "0.700 [0.600, 0.800]"):
+            assert words in shown
+    assert "0.800 [0.700, 0.900]" in text  # the ceiling's interval
+    complete = summary["completeness"]["judge"]["overall"] | {"n_unscored": 0}  # type: ignore[index]
+    assert "Completeness" not in [t.title for t in reliance_tables({"completeness": {"judge": {"overall": complete}}})]
 
 
 def test_means_leave_out_nulls_off_scale_ratings_and_failed_scores() -> None:

@@ -12,6 +12,15 @@ from t2i_eval_kedro.statistics.correlation import spearman
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 
 
+def test_counts_take_a_byte_and_the_same_picks_as_in_one_call():
+    counts = resample_counts(300, 20, 4)
+    picked = np.random.default_rng(4).integers(300, size=(20, 300))
+    assert counts.dtype == np.uint8
+    assert np.array_equal(counts, [np.bincount(row, minlength=300) for row in picked])
+    assert resample_counts(1, 3, 0).tolist() == [[1], [1], [1]]
+    assert resample_counts(0, 3, 0).shape == (3, 0)
+
+
 def test_draws_are_with_replacement_and_repeatable():
     counts = resample_counts(50, 400, 3)
     assert counts.shape == (400, 50)

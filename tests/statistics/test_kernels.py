@@ -21,7 +21,8 @@ def weighted_samples(draw):
     rows = draw(st.integers(1, n))
     row = draw(st.lists(st.integers(0, rows - 1), min_size=n, max_size=n))
     table = draw(st.lists(st.lists(st.integers(0, 3), min_size=rows, max_size=rows), min_size=1, max_size=3))
-    return np.array(x, float), np.array(y, float), np.array(row), np.array(table)
+    width = draw(st.sampled_from([np.uint8, np.int64]))  # a byte takes a way of its own
+    return np.array(x, float), np.array(y, float), np.array(row), np.array(table, width)
 
 
 @settings(max_examples=150, deadline=None)

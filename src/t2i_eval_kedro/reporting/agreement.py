@@ -32,7 +32,7 @@ class PrintedTable:
 
 
 def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[PrintedTable]:
-    """The tables of ``summary``: agreement, response status, noise ceiling, differences, preferences (where there are any).
+    """The tables of ``summary``: agreement, response status, noise ceiling, differences, preferences, what they rest on; those that there are.
 
     Args:
         summary: what :func:`t2i_eval_kedro.agreement.summarise` returned.
@@ -44,14 +44,17 @@ def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[
     tables = [
         agreement_table(summary, by),
         _status(summary),
-        _completeness(summary),
-        _runs(summary),
         _ceiling(summary),
         differences_table(summary),
         _preferences(summary),
-        _strengths(summary),
-        _position(summary),
+        *reliance_tables(summary),
     ]
+    return [table for table in tables if len(table.frame)]
+
+
+def reliance_tables(summary: Mapping[str, Any]) -> list[PrintedTable]:
+    """What the figures of ``summary`` rest on: completeness, runs, strength of preferences, position bias; those that there are."""
+    tables = [make(summary) for make in (_completeness, _runs, _strengths, _position)]
     return [table for table in tables if len(table.frame)]
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.reporting import claims, figures, gallery, tables, views
+from t2i_eval_kedro.reporting.agreement import reliance_tables
 from t2i_eval_kedro.reporting.inputs import ReportInputs, ordered, plain, statistic_label
 from t2i_eval_kedro.reporting.pages import environment
 
@@ -48,6 +49,7 @@ def build_report(inputs: ReportInputs) -> str:
         "people": views.people(inputs.summary, about, evaluators, dimensions),
         "labels": views.labels(inputs.summary),
         "counts": views.counts(about, evaluators),
+        "reliance": reliance_tables(inputs.summary),
         "differences": views.differences(about),
         "scatters": _scatters(inputs, about, evaluators, dimensions),
         "curves": _curves(inputs),
