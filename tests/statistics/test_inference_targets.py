@@ -113,18 +113,21 @@ def test_items_that_only_one_rater_rated_are_left_out_without_that_rater():
     assert low < spearman(quality, np.nanmean(table, axis=1)) < high
 
 
-def test_two_way_draws_equal_the_sample_written_out():
+def test_the_interval_over_prompts_and_generators_counts_the_noise_of_items_once():
     rng = np.random.default_rng(0)
-    prompt, generator = np.repeat(np.arange(6), 4), np.tile(np.arange(4), 6)
-    x, y = rng.normal(size=24), rng.integers(1, 4, 24).astype(float)
-    found = inference_targets.over_prompts_and_generators(x, y, prompt, 6, generator, 4, 150, 5, ("spearman",))[
-        "spearman"
-    ]
-    weights = resample_counts(6, 150, 5)[:, prompt] * resample_counts(4, 150, 6)[:, generator]
-    for draw in (0, 130, 149):
-        np.testing.assert_allclose(
-            found[draw], spearman(np.repeat(x, weights[draw]), np.repeat(y, weights[draw])), atol=1e-12
-        )
+    sd = {"prompts": 0.05, "generators": 0.12, "items": 0.04}
+    z = 0.6
+    drawn = {name: np.tanh(z + spread * rng.normal(size=20_000)) for name, spread in sd.items()}
+    low, high = inference_targets.over_prompts_and_generators(
+        np.r_[np.tanh(z), drawn["prompts"]], drawn["generators"], drawn["items"], 40, 10, 0.95
+    )
+    variance = 0.05**2 * 40 / 39 + 0.12**2 * 10 / 9 - 0.04**2 * 400 / 399
+    reach = stats.t.isf(0.025, 9) * np.sqrt(variance)
+    assert (low, high) == (pytest.approx(np.tanh(z - reach), abs=0.01), pytest.approx(np.tanh(z + reach), abs=0.01))
+    none = inference_targets.over_prompts_and_generators(
+        np.r_[np.tanh(z), drawn["prompts"]], drawn["generators"], drawn["items"], 40, 7, 0.95
+    )
+    assert np.isnan(none).all()
 
 
 def test_an_interval_never_excludes_its_own_estimate():

@@ -211,6 +211,36 @@ def test_runs_are_averaged_and_said() -> None:
         take(ratings, runs.drop(columns="run"))
 
 
+def test_ratings_without_a_dimension_are_no_dimension_of_their_own() -> None:
+    ratings, scores = frame()
+    few = ratings.copy()
+    few.loc[few.index[3:6], "dimension"] = ""
+    given = take(few, scores)
+    assert given.ratings["dimension"].unique().tolist() == ["overall"]
+    assert any("3 of 144 ratings name no dimension; they are excluded" in note for note in given.notes)
+    many = ratings.copy()
+    many.loc[many.index[:30], "dimension"] = ""
+    with pytest.raises(T2IEvalError, match=r"30 of 144 ratings cannot be used.*'dimension' is ''"):
+        take(many, scores)
+    assert take(ratings.assign(dimension=""), scores).ratings["dimension"].unique().tolist() == ["overall"]
+    with pytest.raises(T2IEvalError, match="without item_id, prompt_id or generator"):
+        take(ratings.assign(generator=["", *ratings["generator"].iloc[1:]]), scores)
+
+
+def test_a_judges_failures_recorded_as_minus_one_are_named_and_are_no_scores_with_a_flag() -> None:
+    ratings, scores = frame()
+    failed = scores.copy()
+    failed["score"] = [str(abs(float(text))) for text in failed["score"]]
+    failed.loc[failed.index[::6], "score"] = "-1"
+    n = int((failed["score"] == "-1").sum())
+    given = read_input(ratings, failed)
+    assert any(f"{n} scores of" in note and "--missing-code -1" in note for note in given.notes)
+    assert given.scores["score"].notna().all()
+    again = read_input(ratings, failed, settings=ReadingSettings(missing_codes=(-1,)))
+    assert again.scores["score"].isna().sum() == again.report["missing_scores"] == n
+    assert not any("--missing-code" in note for note in again.notes)
+
+
 def test_dimensions_that_do_not_join_stop() -> None:
     ratings, scores = frame()
     with pytest.raises(T2IEvalError, match=r"'overall'.*'Overall'.*--id-rule case"):

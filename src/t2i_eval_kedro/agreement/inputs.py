@@ -230,13 +230,13 @@ def parse_scale(text: str) -> tuple[float, float]:
 
 def _items(rated: pd.DataFrame, name: str) -> pd.DataFrame:
     images = rated[["item_id", "prompt_id", "generator"]].drop_duplicates()
+    if (images == "").any(axis=None):
+        raise T2IEvalError(f"{name} has a row without item_id, prompt_id or generator; fill it in or remove the row.")
     twice = images[images["item_id"].duplicated()]
     if len(twice):
         raise T2IEvalError(
             f"{name} gives item '{twice['item_id'].iloc[0]}' more than one prompt or generator; an item is one image."
         )
-    if (images == "").any(axis=None):
-        raise T2IEvalError(f"{name} has a row without item_id, prompt_id or generator; fill it in or remove the row.")
     attributes = pd.Series(None, index=images.index, dtype="object")
     if "skill" in rated:
         skills: dict[str, set[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -258,38 +258,34 @@ class JudgeAgreement:
         ``raters`` is the table of ratings ``(n, raters)``, None where raters are not identified."""
         total, resamples = len(self.sample.generators), self.weights.n_weightings - 1
         out: Json = {name: {} for name in HEADLINE}
-        enough = self.undefined is None
         few = total < ranking.MIN_GENERATORS
-        targets: dict[str, tuple[str | None, Callable[[], Mapping[str, Floats]]]] = {
-            "generators": (
-                _few(total) if few else None,
-                lambda: inference_targets.over_generators(
-                    self.x, self.y, self.generator, total, resamples, seed, HEADLINE
-                ),
-            ),
-            "prompts_and_generators": (
-                _few(total) if few else None,
-                lambda: inference_targets.over_prompts_and_generators(
-                    self.x,
-                    self.y,
-                    self.prompt,
-                    self.sample.prompts,
-                    self.generator,
-                    total,
-                    min(resamples, inference_targets.TWO_WAY_RESAMPLES),
-                    seed,
-                    HEADLINE,
-                ),
-            ),
-        }
-        for target, (reason, compute) in targets.items():
-            values = compute() if enough and reason is None else {}
-            for name in HEADLINE:
-                out[name][target] = (
-                    _interval(values[name], confidence, total, float(self.resampled[name][0]))
-                    if values
-                    else {"low": None, "high": None, "reason": reason or self.undefined}
-                )
+        reason = self.undefined or (_few(total) if few else None)
+        by_generators: Mapping[str, Floats] = {}
+        by_items: Mapping[str, Floats] = {}
+        if reason is None:
+            kept = self.generator >= 0
+            by_generators = inference_targets.over_generators(
+                self.x, self.y, self.generator, total, resamples, seed, HEADLINE
+            )
+            number = min(resamples, inference_targets.ITEM_RESAMPLES)
+            by_items = inference_targets.over_items(self.x[kept], self.y[kept], number, seed + 1, HEADLINE)
+        for name in HEADLINE:
+            if reason is not None:
+                out[name] = {
+                    target: {"low": None, "high": None, "reason": reason}
+                    for target in ("generators", "prompts_and_generators")
+                }
+                continue
+            estimate_and_resamples = self.resampled[name]
+            out[name]["generators"] = _interval(
+                by_generators[name], confidence, total, float(estimate_and_resamples[0])
+            )
+            low, high = inference_targets.over_prompts_and_generators(
+                estimate_and_resamples, by_generators[name], by_items[name], self.n_prompts, total, confidence
+            )
+            out[name]["prompts_and_generators"] = {"low": round_or_none(low), "high": round_or_none(high)}
+            if not math.isfinite(low):
+                out[name]["prompts_and_generators"]["reason"] = no_interval(min(self.n_prompts, total), "prompts")
         reason = self.undefined or _no_rater_interval(raters)
         bounds = (
             {}

@@ -2,9 +2,9 @@
 
 * Generators: whole generators are resampled. With fewer than 8 there is no interval.
 * Raters: jackknife over whole raters, with the gold averaged anew. Raters must be identified persons; at least 3.
-* Prompts and generators: both are resampled, an item counts with the product of both counts. This two-way ("pigeonhole")
-  bootstrap is known to be too wide: noise of single items enters up to three times (McCullagh 2000; Owen 2007, "The
-  pigeonhole bootstrap").
+* Prompts and generators: from the variances over each. A bootstrap of both at once, in which an item counts with the product of both
+  counts, is too wide: noise of single items enters up to three times (McCullagh 2000; Owen 2007, "The pigeonhole bootstrap"); it
+  covered 99.8% of 500 simulated values at nominal 95%.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.bootstrap import MAX_UNDEFINED_FRACTION, MIN_GROUPS, resample_counts
 from t2i_eval_kedro.statistics.correlation import STATISTIC_FUNCTIONS
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import keep_ties
 
-BLOCK = 128
-"""Resamples whose counts of single items are held in memory at once."""
-
 MIN_RATERS = 3
 """Fewest raters for an interval over raters. Simulated coverage at nominal 95% (``perf/results/coverage.json``, standard error 2.2
 points): 93% to 98% for 3 to 27 raters, where a bootstrap of raters has 45% to 85%; with 2 it is as wide as the scale."""
 
-TWO_WAY_RESAMPLES = 200
-"""Most resamples of prompts and generators at once: every item has a count of its own in each."""
+ITEM_RESAMPLES = 200
+"""Most resamples of single items: every item has a count of its own in each."""
 
 
 def over_generators(
@@ -39,30 +36,47 @@ def over_generators(
 
 
 def over_prompts_and_generators(
-    x: Floats,
-    y: Floats,
-    prompt: Ints,
-    prompts: int,
-    generator: Ints,
-    generators: int,
-    resamples: int,
-    seed: int,
-    names: tuple[str, ...],
-) -> dict[str, Floats]:
-    """Statistics under the two-way bootstrap, each ``(resamples,)``."""
-    kept = generator >= 0
-    cell, row = np.unique(prompt[kept] * generators + generator[kept], return_inverse=True)
-    # Drawn from separate streams, so that the counts of prompts and of generators are independent.
-    of_prompts, of_generators = (
-        resample_counts(prompts, resamples, seed),
-        resample_counts(generators, resamples, seed + 1),
-    )
-    parts = []
-    for begin in range(0, resamples, BLOCK):
-        part = slice(begin, begin + BLOCK)
-        table = of_prompts[part][:, cell // generators] * of_generators[part][:, cell % generators]
-        parts.append(pooled_statistics(x[kept], y[kept], row, Weights(table), names))
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    by_prompts: Floats, by_generators: Floats, by_items: Floats, prompts: int, generators: int, confidence: float
+) -> tuple[float, float]:
+    """The interval of a correlation for new prompts and new generators at once; NaN twice where there is none.
+
+    ``z +- t sqrt(V_prompts + V_generators - V_items)``: the variances of its Fisher transform z over resampled prompts and over resampled
+    generators hold the noise of single items twice, so that of resampled items is taken off once (Cameron, Gelbach and Miller 2011,
+    "Robust Inference With Multiway Clustering", equation 2.13). Each is multiplied by G / (G - 1) for its G groups; t has one degree of
+    freedom less than the smaller number of groups.
+
+    Args:
+        by_prompts: ``(1 + B,)`` the estimate, then its resamples over prompts.
+        by_generators: ``(B,)`` resamples over generators.
+        by_items: ``(B,)`` resamples over items.
+        prompts: number of prompts.
+        generators: number of generators.
+        confidence: confidence level, such as 0.95.
+    """
+    estimate = float(by_prompts[0])
+    fewest = min(prompts, generators)
+    if fewest < MIN_GROUPS or not abs(estimate) < 1 - 1e-12:
+        return float("nan"), float("nan")
+
+    def variance(resampled: Floats, groups: int) -> float:
+        usable = resampled[np.isfinite(resampled)]
+        if len(usable) < (1 - MAX_UNDEFINED_FRACTION) * len(resampled):
+            return float("nan")
+        transformed = np.arctanh(np.clip(usable, -1 + 1e-9, 1 - 1e-9))
+        return float(transformed.var(ddof=1)) * groups / max(groups - 1, 1)
+
+    over_prompts, over_generators = variance(by_prompts[1:], prompts), variance(by_generators, generators)
+    total = over_prompts + over_generators - variance(by_items, prompts * generators)
+    # By chance the difference may be less than one of the two, which cannot be.
+    reach = special.stdtrit(fewest - 1, (1 + confidence) / 2) * np.sqrt(max(total, over_prompts, over_generators))
+    if not np.isfinite(total):
+        return float("nan"), float("nan")
+    return float(np.tanh(np.arctanh(estimate) - reach)), float(np.tanh(np.arctanh(estimate) + reach))
+
+
+def over_items(x: Floats, y: Floats, resamples: int, seed: int, names: tuple[str, ...]) -> dict[str, Floats]:
+    """Statistics under a bootstrap of single items, each ``(resamples,)``."""
+    return pooled_statistics(x, y, np.arange(len(x)), Weights(resample_counts(len(x), resamples, seed)), names)
 
 
 def over_raters(x: Floats, table: Floats, confidence: float, names: tuple[str, ...]) -> dict[str, tuple[float, float]]:

@@ -63,6 +63,10 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     defaults = {"generator": UNKNOWN_GENERATOR, "dimension": ONE_DIMENSION, "rater_id": ""}
     for name in absent:
         frame[name] = frame["item_id"] if name == "prompt_id" else defaults[name]
+    if (frame["dimension"] == "").all():
+        frame["dimension"] = ONE_DIMENSION
+    table = _with_dimension(table, settings)
+    frame = table.frame
     frame["item_id"] = repaired(frame["item_id"], settings.id_rules, table.name)
     spelling = [rule for rule in settings.id_rules if rule in ("case", "unicode")]
     for name in ("prompt_id", "dimension", "rater_id", "generator") if spelling else ():
@@ -70,6 +74,22 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     for name in ("prompt_id", "dimension", "rater_id", "generator"):
         table.notes.extend(_spellings(frame[name], name, table.name))
     return table, rating_numbers(table, settings)
+
+
+def _with_dimension(table: TextTable, settings: ReadingSettings) -> TextTable:
+    """The rows that name a dimension; the others are excluded and counted.
+
+    Raises:
+        T2IEvalError: more rows name none than may be unreadable.
+    """
+    named = (table.frame["dimension"] != "").to_numpy()
+    if named.all():
+        return table
+    everything = np.ones(len(named), dtype=bool)
+    refuse_unreadable(table, "dimension", ~named, everything, settings.max_unreadable, "ratings", "fill the cells")
+    note = f"{table.name}: {int((~named).sum())} of {len(named)} ratings name no dimension; they are excluded."
+    kept = table.frame[named].reset_index(drop=True)
+    return TextTable(table.name, kept, table.lines[named], [*table.notes, note], table.columns)
 
 
 def _spellings(cells: pd.Series, name: str, where: str) -> list[str]:

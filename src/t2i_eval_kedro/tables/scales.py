@@ -21,6 +21,24 @@ LONE_FRACTION = 0.005
 REVERSED, REVERSED_ITEMS = -0.3, 20  # rank correlation with the other raters' mean, and items in common
 
 
+def likely_code(values: pd.Series) -> tuple[float, int, float, float] | None:
+    """A number that often means "nothing", and stands apart from all others: it, how often, lowest and highest of the others.
+
+    Args:
+        values: numbers without nulls.
+    """
+    counts = values.value_counts()
+    for code in CODES:
+        n = int(counts.get(code, 0))
+        rest = counts.index[counts.index != code]
+        if not n or len(rest) < 2:
+            continue
+        low, high = float(rest.min()), float(rest.max())
+        if code < 0 <= low or (code > 0 and code > high + (high - low) / 2):
+            return code, n, low, high
+    return None
+
+
 def refuse_missing_codes(scores: pd.Series, dimension: str) -> None:
     """Stop where a number that often means "no rating" stands apart from all other ratings.
 
@@ -31,20 +49,13 @@ def refuse_missing_codes(scores: pd.Series, dimension: str) -> None:
     Raises:
         T2IEvalError: there is such a number.
     """
-    counts = scores.value_counts()
-    for code in CODES:
-        n = int(counts.get(code, 0))
-        rest = counts.index[counts.index != code]
-        if not n or len(rest) < 2:
-            continue
-        low, high = float(rest.min()), float(rest.max())
-        below = code < 0 <= low
-        above = code > 0 and code > high + (high - low) / 2
-        if below or above:
-            raise T2IEvalError(
-                f"{n} ratings of '{dimension}' are {code:g}, all others are {low:g} to {high:g}: {code:g} looks like a code for a missing "
-                f"rating. Say --missing-code {code:g} if it is one, or --scale {min(low, code):g}:{max(high, code):g} if it is a rating."
-            )
+    found = likely_code(scores)
+    if found is not None:
+        code, n, low, high = found
+        raise T2IEvalError(
+            f"{n} ratings of '{dimension}' are {code:g}, all others are {low:g} to {high:g}: {code:g} looks like a code for a missing "
+            f"rating. Say --missing-code {code:g} if it is one, or --scale {min(low, code):g}:{max(high, code):g} if it is a rating."
+        )
 
 
 def refuse_lone_outliers(scores: pd.Series, dimension: str) -> None:

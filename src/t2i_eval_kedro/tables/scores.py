@@ -12,6 +12,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
 from t2i_eval_kedro.tables.identifiers import repaired
 from t2i_eval_kedro.tables.ratings import resolve_repeated, to_long
+from t2i_eval_kedro.tables.scales import likely_code
 from t2i_eval_kedro.tables.settings import ReadingSettings
 from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
 
@@ -66,7 +67,17 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
         rows = (text["evaluator"] == name).to_numpy()
         parsed = parse_numbers(text.loc[rows, "score"], f"score of {name}", settings.decimal)
         notes += [f"{table.name}: {note}" for note in parsed.notes]
-        values[rows], unreadable[rows] = parsed.values, parsed.unreadable
+        of_judge = parsed.values.copy()
+        code = likely_code(pd.Series(of_judge).dropna())
+        if code is not None and code[0] in settings.missing_codes:
+            of_judge[of_judge == code[0]] = np.nan
+            report["missing_scores"] += code[1]
+        elif code is not None:
+            notes.append(
+                f"{table.name}: {code[1]} scores of '{name}' are {code[0]:g}, all others are {code[2]:g} to {code[3]:g}; if it means that "
+                f"there is none, say --missing-code {code[0]:g}."
+            )
+        values[rows], unreadable[rows] = of_judge, parsed.unreadable
         report["missing_scores"] += parsed.n_missing
         there = rows & (np.isfinite(values) | unreadable)
         refuse_unreadable(

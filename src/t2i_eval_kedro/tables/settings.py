@@ -42,7 +42,8 @@ class ReadingSettings(BaseModel):
         scale: lowest and highest possible rating; ratings outside are excluded and counted.
         rater_scales: rater -> the value of the lowest and of the highest rating on the scale this rater used; mapped linearly onto
             ``scale``. The first may be above the second: a reversed rater.
-        missing_codes: numbers in the place of ratings that mean "no rating".
+        missing_codes: numbers in the place of ratings that mean "no rating"; in the place of a judge's scores where they stand apart from all
+            its others.
         ratings_lower_is_better: whether low ratings mean good images, as ranks do; None: not said.
         lower_is_better: judges whose low scores mean good images.
         same_scale: judges' scores are declared to be on the scale of the ratings, so that an RMSE means something.
