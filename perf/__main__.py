@@ -10,7 +10,18 @@ from pathlib import Path
 
 from t2i_eval_kedro.provenance import commit, provenance
 
-NAMES = ("agreement", "agreement_size", "coverage", "ingestion", "judging", "reannotation", "sft", "structure", "teacher", "training")
+NAMES = (
+    "agreement",
+    "agreement_size",
+    "coverage",
+    "ingestion",
+    "judging",
+    "reannotation",
+    "sft",
+    "structure",
+    "teacher",
+    "training",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
