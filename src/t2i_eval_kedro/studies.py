@@ -30,9 +30,10 @@ from t2i_eval_kedro.judging.evaluators import in_fold
 from t2i_eval_kedro.pipeline_registry import ABLATION_RUN
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
+from t2i_eval_kedro.steps import CONVERSATION
 
 SCORES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "free_form": ("Free-form score", ("decomposed", "conversation", "direct")),
+    "free_form": ("Free-form score", ("decomposed", CONVERSATION, "direct")),
     "expected": ("Expected score", ("decomposed_levels", "direct_levels", "pn_vqa")),
     "request": ("Direct request, expected score", ("levels",)),
 }
@@ -198,10 +199,10 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     for kind, column in columns.items():
         column |= _compared(samples[kind], judges, compared, unseen, chosen)
     adjust(entry for column in columns.values() for entry in column["differences"])
-    own = items.set_index("item_id").loc[list(sample.item_ids)].reset_index()
+    rated_rows = items.set_index("item_id").loc[list(sample.item_ids)].reset_index()
     held_out = [*config["ingestion"]["split"]["leave_out"], *config["ingestion"]["shapes"]["held_out"]]
     slices: dict[str, Any] = {}
-    for name, part in prompt_slices(own, tables["elements"], held_out).items():
+    for name, part in prompt_slices(rated_rows, tables["elements"], held_out).items():
         kept = {variant: part.rows & unseen.get(variant, True) for variant in variants}
         measured = {
             kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in ("free_form", "expected")
@@ -287,10 +288,10 @@ def seeds_of(study: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         T2IEvalError: ``fewer_seeds`` names no variant of the study, or seeds that the study does not have.
     """
     seeds, fewer = tuple(study["seeds"]), study.get("fewer_seeds") or {}
-    for variant, own in fewer.items():
-        if variant not in study["variants"] or not own or not set(own) <= set(seeds):
+    for variant, some in fewer.items():
+        if variant not in study["variants"] or not some or not set(some) <= set(seeds):
             raise T2IEvalError(
-                f"'{variant}: {list(own)}' in a study's fewer_seeds must be one of its variants with some of its seeds, "
+                f"'{variant}: {list(some)}' in a study's fewer_seeds must be one of its variants with some of its seeds, "
                 f"{', '.join(map(str, seeds))}."
             )
     return {variant: tuple(fewer.get(variant, seeds)) for variant in study["variants"]}

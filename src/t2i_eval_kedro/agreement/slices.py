@@ -39,7 +39,7 @@ def prompt_slices(
       the median are in neither. Both have the same numbers of elements in them.
     * ``fewer_elements``, ``more_elements``: likewise by elements, among prompts of as many words.
     * ``nested``, ``contradictory``, ``negated``: as the benchmark marks its prompts.
-    * ``untrained_generators``: images of generators that nobody trained on, which on shapes commit faults of their own.
+    * ``untrained_generators``: images of generators that nobody trained on, which on shapes commit faults of their untrained.
 
     Args:
         items: canonical table.
@@ -48,12 +48,12 @@ def prompt_slices(
     """
     words = items["prompt"].map(lambda text: len(text.split()))
     counts = items["prompt_id"].map(elements.groupby("prompt_id").size())
-    found = {}
+    slices = {}
     if counts.notna().any():
         prompts = pd.DataFrame({"words": words, "elements": counts, "prompt": items["prompt_id"]}).dropna()
         short, long = _halves(prompts, "words", "elements", items.index)
         few, many = _halves(prompts, "elements", "words", items.index)
-        found = {
+        slices = {
             "shorter": Slice("Shorter prompts among those with as many elements", short),
             "longer": Slice("Longer prompts among those with as many elements", long),
             "fewer_elements": Slice("Prompts with fewer elements among those as long", few),
@@ -61,10 +61,10 @@ def prompt_slices(
         }
     kinds = items["attributes"].map(_kinds)
     for kind, title in KINDS.items():
-        found[kind] = Slice(title, np.array([kind in named for named in kinds], dtype=bool))
-    own = items["generator"].isin(list(untrained_generators)).to_numpy(dtype=bool)
-    found["untrained_generators"] = Slice("Generators that nobody trained on", own)
-    return {name: part for name, part in found.items() if part.rows.any()}
+        slices[kind] = Slice(title, np.array([kind in named for named in kinds], dtype=bool))
+    untrained = items["generator"].isin(list(untrained_generators)).to_numpy(dtype=bool)
+    slices["untrained_generators"] = Slice("Generators that nobody trained on", untrained)
+    return {name: part for name, part in slices.items() if part.rows.any()}
 
 
 def _halves(

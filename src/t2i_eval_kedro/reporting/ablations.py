@@ -67,7 +67,7 @@ def judge_claims(differences: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
     Args:
         differences: score (:data:`t2i_eval_kedro.studies.SCORES`) -> its differences.
     """
-    found = {
+    measured = {
         (by, entry["a"], entry["b"]): entry
         for by, entries in differences.items()
         for entry in entries
@@ -75,9 +75,9 @@ def judge_claims(differences: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
     }
     rows = []
     for claim in CLAIMS:
-        entry, sign = found.get((claim.by, claim.a, claim.b)), 1
+        entry, sign = measured.get((claim.by, claim.a, claim.b)), 1
         if entry is None:
-            entry, sign = found.get((claim.by, claim.b, claim.a)), -1
+            entry, sign = measured.get((claim.by, claim.b, claim.a)), -1
         if entry is None:
             continue
         value, low, high, p_holm = sign * entry["difference"], None, None, entry.get("p_holm")

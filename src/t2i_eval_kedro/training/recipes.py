@@ -80,8 +80,8 @@ def build_examples(
             case "score":
                 made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels, tables.elements)
             case "elements" | "negative_elements":
-                labelled = (tables.elements, tables.element_ratings, tables.items, folds, levels.wording)
-                made[task] = examples_from_elements(*labelled, negative=task == "negative_elements")
+                label_tables = (tables.elements, tables.element_ratings, tables.items, folds, levels.wording)
+                made[task] = examples_from_elements(*label_tables, negative=task == "negative_elements")
             case "reason" | "reason_aspects" | "reason_pair":
                 thoughts = critiques(tables.transcripts, levels.wording)
                 made[task] = reasoning_examples(task, given, tables.items, folds, phrases, levels.wording, thoughts)

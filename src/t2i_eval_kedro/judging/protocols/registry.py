@@ -138,9 +138,7 @@ PROTOCOLS: Mapping[str, Entry] = {
     "reasoning_aspects": Entry(lambda wording, options: ReasoningAspects(wording), taught_by=("reason_aspects",)),
     "pairwise": Entry(lambda wording, options: Pairwise(wording, options.pair_rule), pairs=True),
     "similarity": Entry(lambda wording, options: Similarity(), similarity.DIMENSIONS),
-    CONVERSATION: Entry(
-        lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS), taught_by=("conversation",)
-    ),
+    CONVERSATION: Entry(lambda wording, options: Conversation(wording), (OVERALL, *ASPECTS), taught_by=(CONVERSATION,)),
     "direct": Entry(lambda wording, options: Direct(wording, reading=options.score_reading), taught_by=("direct",)),
     "direct_levels": Entry(
         lambda wording, options: DirectLevels(wording, reading=options.score_reading),
@@ -158,7 +156,7 @@ def resolved(names: Iterable[str], tasks: Collection[str]) -> list[str]:
     """
     taught = [name for name, entry in PROTOCOLS.items() if set(entry.taught_by) & set(tasks)]
     stand_for = {TAUGHT: taught, EXPECTED: [name for name, entry in PROTOCOLS.items() if entry.expects in taught]}
-    return list(dict.fromkeys(found for name in names for found in stand_for.get(name, [name])))
+    return list(dict.fromkeys(protocol for name in names for protocol in stand_for.get(name, [name])))
 
 
 def known_or_resolved(name: str) -> str:

@@ -1,0 +1,83 @@
+"""The index of the papers' claims: its commands resolve, its figures are those of the committed files, its verdicts follow from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import test_documents
+from kedro_project import ROOT
+
+from t2i_eval_kedro.reporting.ablations import CLAIMS
+
+PAGE = ROOT / "docs" / "paper_index.md"
+STUDY = "kedro ablations --study ablation --jobs 2"
+ROWS = [
+    tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+    for line in PAGE.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith("| claim")
+]
+ABLATIONS = json.loads((ROOT / "perf/results/ablations.json").read_text(encoding="utf-8"))
+MEASURED = {claim["text"]: claim for claim in ABLATIONS["claims"]}
+
+
+def estimate(entry: dict) -> str:
+    return f"{entry['difference']:+.2f} [{entry['low']:+.2f}, {entry['high']:+.2f}]".replace("-0.00", "+0.00")
+
+
+def verdict(entry: dict) -> str:
+    sure = entry["p_holm"] is not None and entry["p_holm"] < 0.05
+    return "holds" if entry["low"] > 0 and sure else "fails" if entry["high"] < 0 and sure else "open"
+
+
+def test_all_five_papers_and_every_claim_of_the_study_are_there() -> None:
+    titles = re.findall(r"^## .*arXiv (\S+)\)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert titles == ["2411.15488", "2505.17897", "2406.16562", "2412.18150", "2505.16314"]
+    texts = {row[0] for row in ROWS}
+    by_the_study = {row[0] for row in ROWS if row[1].strip("`") == STUDY}
+    assert {claim.text for claim in CLAIMS} - {"Rating disputed items again makes better labels."} <= by_the_study
+    assert len(texts) == len(ROWS) >= 25
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
+    row: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, command, figure, follows = row
+    (text,) = re.findall(r"`(.+?)`", command)
+    test_documents.test_a_documented_command_is_one_that_there_is(PAGE, text, monkeypatch)
+    assert follows in ("holds", "fails", "open")
+    if figure == "open":
+        assert follows == "open"
+        assert claim not in MEASURED, f"the study has measured it: {estimate(MEASURED[claim])}"
+        return
+    shown, link = re.fullmatch(r"\[(.+)\]\((\S+)\)", figure).groups()  # type: ignore[union-attr]
+    file = (PAGE.parent / link).resolve()
+    assert file.is_file()
+    if file.name == "ablations.json":
+        entry = MEASURED[claim]
+        assert (shown, follows) == (estimate(entry), verdict(entry))
+    elif file.parent.name == "summaries":
+        entry = difference(file, *re.findall(r"`(\w+)`", shown))
+        assert shown.partition(": ")[2] == estimate(entry)
+        assert follows == verdict(entry)
+    elif file.name == "reannotation.json":
+        found = json.loads(file.read_text(encoding="utf-8"))["result"]
+        figures = [found[name]["rmse_to_truth"] for name in ("first", "second")]
+        ceilings = [found[name]["noise_ceiling_spearman"]["value"] for name in ("first", "second")]
+        expected = [*(f"{value:.2f}" for value in figures), *(f"{value:.3f}" for value in ceilings)]
+        assert re.findall(r"\d\.\d+", shown) == expected
+        assert follows == ("holds" if figures[1] < figures[0] else "fails")
+
+
+def difference(file: Path, a: str, b: str) -> dict:
+    """The paired difference in Spearman of the overall score, as a run's summary has it."""
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    for entry in summary["significance"]:
+        if (entry["dimension"], entry["statistic"]) == ("overall", "spearman") and {entry["a"], entry["b"]} == {a, b}:
+            if entry["a"] == a:
+                return entry
+            return entry | {"difference": -entry["difference"], "low": -entry["high"], "high": -entry["low"]}
+    raise AssertionError(f"{file.name} does not compare {a} with {b}")
