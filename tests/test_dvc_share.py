@@ -15,7 +15,7 @@ from kedro_project import ROOT
 RUN = "ablation@full-0"
 SMALL = {
     "parameters_ingestion.yml": ("ingestion", {"shapes": {"n_prompts": 12}}),
-    "parameters_meta_evaluation.yml": ("meta_evaluation", {"n_resamples": 20}),
+    "parameters_meta_evaluation.yml": ("meta_evaluation", {"n_resamples": 100}),
 }
 
 

@@ -136,6 +136,11 @@ _DIAGNOSTICS = {
     "skill, and its change with an interval over prompts.",
     "score_variety": "How different the scores are: the fewest different scores that an evaluator gives on a dimension, and the share "
     "of items to which it gives one score on every dimension.",
+    "skills_kendall": "EvalAlign's study: Kendall's tau-b of the generators' ranking by a judge's options and by people's, with an interval over "
+    "generators. Faithfulness is averaged over all applicable (image, skill) pairs, macro over skills; alignment is the published total an "
+    "image, and a question.",
+    "skills_by_generator": "The figures behind these rankings.",
+    "skills_kappa": "How far raters choose the same option: Cohen's kappa, the mean over pairs of raters.",
 }
 
 

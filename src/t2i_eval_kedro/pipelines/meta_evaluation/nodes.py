@@ -164,12 +164,13 @@ def diagnose(
 ) -> dict[str, Any]:
     """What figures of agreement do not show: the chain step by step, what training kept or forgot, scores that are all alike.
 
-    A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
+    Where people answered EvalAlign's questions about skills, its study is there too. A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
     """
     from t2i_eval_kedro.agreement.diagnostics import (  # scipy and numba are slow to import
         kept_or_forgotten,
         score_variety,
     )
+    from t2i_eval_kedro.agreement.skills_study import skills_study
 
     held_out = in_fold(items, splits, settings.fold)
     all_transcripts = schema.TRANSCRIPTS.check(pd.concat(transcripts.values(), ignore_index=True))
@@ -195,4 +196,12 @@ def diagnose(
                 *(row["evaluator"], row["fewest_values"], row["dimension"] or "all dimensions"),
                 "no part" if row["one_score_for_all"] is None else f"{row['one_score_for_all']:.0%}",
             )
-    return {"chain": chain, "kept_or_forgotten": kept, "score_variety": variety}
+    study = skills_study(
+        held_out,
+        ratings,
+        scores,
+        resamples=settings.n_resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+    return {"chain": chain, "kept_or_forgotten": kept, "score_variety": variety, **study}
