@@ -56,7 +56,7 @@ def skills_study(
     figures = {who: _by_generator(rows, generator) for who, rows in options.items()}
     return {
         "skills_by_generator": [
-            {"who": who, "generator": name} | {key: round_or_none(value) for key, value in row.items()}
+            {"who": who, "generator": str(name)} | {str(key): round_or_none(value) for key, value in row.items()}
             for who, table in figures.items()
             for name, row in table.iterrows()
         ],
@@ -96,9 +96,9 @@ def _kendall(judge: pd.Series, people: pd.Series, resamples: int, confidence: fl
     both = pd.concat([judge, people], axis=1, keys=["judge", "people"]).dropna()
     if len(both) < 2:
         return {"value": None, "low": None, "high": None, "n": len(both), "reason": "fewer than 2 generators"}
-    values = [both[name].to_numpy(dtype=float) for name in ("judge", "people")]
+    means = [np.asarray(both[name], dtype=float) for name in ("judge", "people")]
     observed = float(both["judge"].corr(both["people"], method="kendall"))
-    resampled = kendall_over_generators(*values, resamples, seed)
+    resampled = kendall_over_generators(means[0], means[1], resamples, seed)
     return bootstrap_estimate(np.concatenate([[observed], resampled]), confidence, len(both), n=len(both))
 
 
