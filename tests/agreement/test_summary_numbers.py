@@ -15,8 +15,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.agreement import summarise
+from t2i_eval_kedro.agreement import judge_agreement, summarise
 from t2i_eval_kedro.agreement.challenge import vqascore_accuracy
+from t2i_eval_kedro.statistics import correlation, pooled
 
 PROMPTS, GENERATORS = 40, 9
 JUDGES = {"good": 0.4, "fair": 1.2, "fair2": 1.3, "poor": 4.0}
@@ -343,3 +344,23 @@ def test_fewer_than_three_raters_have_no_interval_over_raters():
     found = out["intervals"]["fair"]["overall"]["spearman"]["raters"]
     assert found["low"] is None
     assert "2 raters are too few" in found["reason"]
+
+
+def concordance(x: Any, y: Any) -> float:
+    """Lin's concordance correlation (1989), which this project does not report."""
+    return float(2 * np.cov(x, y, ddof=0)[0, 1] / (np.var(x) + np.var(y) + (np.mean(x) - np.mean(y)) ** 2))
+
+
+def test_a_statistic_is_added_by_a_function_and_its_name_and_then_has_an_interval(
+    wide: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What CONTRIBUTING.md says: nothing but these two lines, and the summary has value and interval."""
+    monkeypatch.setattr(pooled, "STATISTIC_FUNCTIONS", correlation.STATISTIC_FUNCTIONS | {"concordance": concordance})
+    monkeypatch.setattr(judge_agreement, "REPORTED_STATISTICS", (*judge_agreement.REPORTED_STATISTICS, "concordance"))
+    items, ratings, scores = FRAMES
+    cell = summarise(items, ratings, scores[scores["judge"] == "good"], n_resamples=300)["evaluators"]["good"][
+        "overall"
+    ]
+    low, high = bootstrap(wide, "prompt", lambda table: concordance(table["good"], table["gold"]))
+    assert cell["concordance"]["value"] == pytest.approx(concordance(wide["good"], wide["gold"]), abs=1e-6)
+    assert (cell["concordance"]["low"], cell["concordance"]["high"]) == pytest.approx((low, high), abs=0.02)

@@ -25,7 +25,9 @@ from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import tie_calibrated
 
-REPORTED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "pearson_logistic", "rmse", "pairwise_accuracy")
+FITTED_ONCE = "pearson_logistic"
+REPORTED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", FITTED_ONCE, "rmse", "pairwise_accuracy")
+"""Names of :data:`~t2i_eval_kedro.statistics.correlation.STATISTIC_FUNCTIONS` that a summary has."""
 HEADLINE = ("spearman", "kendall_b", "pearson")
 
 MIN_LARGE_GROUP = 10
@@ -73,7 +75,7 @@ class JudgeAgreement:
             prompt,
             generator,
             weights,
-            pooled_statistics(x, y, prompt, weights),
+            pooled_statistics(x, y, prompt, weights, tuple(n for n in REPORTED_STATISTICS if n != FITTED_ONCE)),
             statistics_within_groups(x, y, groups),
             np.bincount(prompt, minlength=sample.prompts),
         )
@@ -93,7 +95,7 @@ class JudgeAgreement:
         out: Json = {}
         for name in REPORTED_STATISTICS:
             reason, resampled = self._reason(name), self.resampled.get(name, np.zeros(1))
-            if name == "pearson_logistic" and not reason:
+            if name == FITTED_ONCE and not reason:
                 # The curve is fitted once: refitting it in every resample would cost more than all else together.
                 mapped = correlation.fit_logistic(self.x, self.y)
                 if np.isnan(mapped).any():
@@ -158,7 +160,7 @@ class JudgeAgreement:
             return None if len(self.x) else "no item has both a score and a rating"
         if name == "pairwise_accuracy":
             return None if len(self.x) > 1 else "fewer than 2 items have both a score and a rating"
-        if name == "pearson_logistic" and len(self.x) < 5:
+        if name == FITTED_ONCE and len(self.x) < 5:
             return self.undefined or "fewer than 5 items for a curve of 4 parameters"
         return self.undefined
 

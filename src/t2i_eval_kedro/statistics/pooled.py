@@ -11,10 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
+from t2i_eval_kedro.statistics.correlation import STATISTIC_FUNCTIONS
 from t2i_eval_kedro.statistics.kernels import Counts, Floats, Ints, LaidOut, lanes, plan, rank_sums, unit_scaled
 
 POOLED_STATISTICS = ("spearman", "kendall_b", "kendall_c", "pearson", "rmse", "pairwise_accuracy")
-"""The statistics that :func:`pooled_statistics` knows."""
+"""The statistics that :func:`pooled_statistics` computes for all weightings at once."""
 
 BLOCK = 1 << 22
 """Most weights that are held as floats at once."""
@@ -66,7 +67,8 @@ def pooled_statistics(
         y: ``(n,)`` finite ratings.
         row: ``(n,)`` weight row of each pair.
         weights: table of weightings.
-        names: which of :data:`POOLED_STATISTICS`.
+        names: which of :data:`POOLED_STATISTICS`; any other of :data:`~t2i_eval_kedro.statistics.correlation.STATISTIC_FUNCTIONS` is
+            computed on each weighted sample written out, which is slower.
     """
     out: dict[str, Floats] = {}
     if {"pearson", "rmse"} & set(names):
@@ -80,6 +82,9 @@ def pooled_statistics(
         if "pairwise_accuracy" in names:
             items = np.bincount(row, minlength=weights.table.shape[1])
             out["pairwise_accuracy"] = sums.pairwise_accuracy(_self_pairs(weights.table, items))
+    for name in set(names) - set(POOLED_STATISTICS):
+        function = STATISTIC_FUNCTIONS[name]
+        out[name] = np.array([function(np.repeat(x, copies), np.repeat(y, copies)) for copies in weights.table[:, row]])
     return out
 
 
