@@ -18,6 +18,7 @@ import argparse
 import ast
 import contextlib
 import functools
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -69,18 +70,11 @@ hypothesis.settings.register_profile(
     "mutants", deadline=None, database=None, derandomize=True,
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )  # fmt: skip
+# Without what collects garbage over all libraries after each run, which would take longer than most mutants live.
 QUIET = [
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:xdist",
-    "-o",
-    "addopts=",
-    "-m",
-    "not models",
-    "--hypothesis-profile=mutants",
-]
+    "-q", "-o", "addopts=", "-m", "not models", "--hypothesis-profile=mutants",
+    *(word for plugin in ("cacheprovider", "xdist", "unraisableexception", "threadexception") for word in ("-p", f"no:{plugin}")),
+]  # fmt: skip
 SWAPS: dict[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div,), ast.Div: (ast.Mult,), ast.FloorDiv: (ast.Div,), ast.Mod: (ast.Mult,),
     ast.Pow: (ast.Mult,), ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,), ast.And: (ast.Or,), ast.Or: (ast.And,),
@@ -309,6 +303,8 @@ def main() -> None:
     for library in reached["libraries"]:
         with contextlib.suppress(Exception):
             importlib.import_module(library)
+    gc.freeze()
+    sys.dont_write_bytecode = False  # compiled tests are read again by the next mutant
     for name, module, index, number in chosen:
         if name in known and (known[name] or not given.again):
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +24,17 @@ from t2i_eval_kedro.judging.project import BASE, SIMILARITY, open_judge
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
 from t2i_eval_kedro.schema import OK
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """No garbage is collected while torch and its kin are imported, and what they made is left alone to the end: a third of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.command("judge")
@@ -154,7 +167,10 @@ def judge_images(
         if backend is not None:
             params = merge(params, {"judging": {"backend": backend}})
         chosen = choose_judge(BASE if protocol == SIMILARITY else evaluator, env, params, untrained=untrained)
-        judge = open_judge(chosen.project, chosen.adapter, name=chosen.name, keep_answers=table is not None, **asked)
+        with _without_collecting():
+            judge = open_judge(
+                chosen.project, chosen.adapter, name=chosen.name, keep_answers=table is not None, **asked
+            )
     if rows is not None and out is not None and compares:
         compared = judge.compare_frame(rows)
         preferences = write_scores(compared, out)
