@@ -30,8 +30,10 @@ class Claim:
 CLAIMS = (
     Claim("Judging in sub-tasks beats one request for everything.", "T2I-Eval", "full", "no_decomposition"),
     Claim("Sub-tasks as examples of their own beat one long conversation.", "T2I-Eval", "full", "no_subtasks"),
-    Claim("Rebalancing the scores as published helps.", "T2I-Eval", "official_rebalancing", "no_rebalancing"),
+    Claim("Rebalancing the scores as published helps.", "T2I-Eval", "official", "no_rebalancing"),
     Claim("Our recipe teaches more than T2I-Eval's as published.", "ours", "full", "paper"),
+    Claim("Distilling the stages that need no image, on further prompts, helps.", "ours", "full", "no_text_only"),
+    Claim("Rehearsing general questions helps.", "ours", "full", "no_rehearsal"),
     Claim("Words as levels beat numerals.", "Q-Align, iMatch", "levels", "full", "request"),
     Claim(
         "The distribution of ratings teaches more than their mean.",
@@ -42,7 +44,7 @@ CLAIMS = (
     ),
     Claim("Weighing prompts by the variance of their scores helps.", "EvalMuse", "variance_weight", "full"),
     Claim("People's scores teach more than a teacher's.", "EvalAlign", "human_labels", "full", "request"),
-    Claim("Rating disputed items again makes better labels.", "EvalMuse", "second_round", "human_labels", "request"),
+    Claim("A student of labels rated again judges better.", "EvalMuse", "second_round", "human_labels", "request"),
     Claim(
         "Asking for and against an element beats asking for it.", "PN-VQA", "negative_elements", "elements", "expected"
     ),
