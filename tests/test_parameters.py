@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.pipelines.heads.nodes import HeadsSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
 from t2i_eval_kedro.teacher.teachers import TeacherSettings
@@ -37,6 +38,7 @@ GROUPS: dict[str, type[BaseModel]] = {
     "sft": SFTSettings,
     "grpo": GRPOSettings,
     "meta_evaluation": MetaEvaluationSettings,
+    "heads": HeadsSettings,
 }
 
 
@@ -118,6 +120,7 @@ def test_every_student_has_a_sane_recipe_in_every_variant(student: str, variant:
         assert changed in (
             {"examples"},
             {"rebalancing"},
+            {"heads"},
             {"judging"},
             {"sft"},
             {"examples", "judging"},

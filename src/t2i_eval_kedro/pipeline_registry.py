@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from t2i_eval_kedro.pipelines import grpo, ingestion, meta_evaluation, rebalancing, reporting, sft, teacher_distillation
+from t2i_eval_kedro.pipelines import (
+    grpo,
+    heads,
+    ingestion,
+    meta_evaluation,
+    rebalancing,
+    reporting,
+    sft,
+    teacher_distillation,
+)
 
 ABLATION_RUN = "ablation_run"
+HEADS = "heads"
+"""A pipeline beside the default ones: judges that predict numbers (docs/heads.md)."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Each pipeline by its name, all of them together as ``__default__``, and what one run of a study needs as ``ablation_run``.
+    """Each pipeline by its name, the seven default ones together as ``__default__``, and what one run of a study needs as ``ablation_run``.
 
     A run is one variant with one seed. It stops after SFT, and shares the ingestion and the teacher's answers with all others;
     the checks of the teacher and the untrained model's scores are left to the default run, as no study compares them.
@@ -30,4 +41,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         + pipelines["sft"].only_nodes("sft.train_sft", "sft.judge_sft")
         + pipelines["meta_evaluation"]
     )
-    return pipelines | {ABLATION_RUN: ablation_run} | {"__default__": sum(pipelines.values(), start=Pipeline([]))}
+    beside = {ABLATION_RUN: ablation_run, HEADS: heads.create_pipeline()}
+    return pipelines | beside | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

@@ -9,8 +9,9 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional as F
-from transformers import BertTokenizerFast, Blip2Config
+from transformers import AutoTokenizer, BertTokenizerFast, Blip2Config
 
 from t2i_eval_kedro.cli.convert_fga import convert_fga
 from t2i_eval_kedro.errors import T2IEvalError
@@ -19,11 +20,13 @@ from t2i_eval_kedro.models.fga_blip2 import (
     RELEASED_SHAPE,
     FGABlip2,
     FGAScores,
+    PromptTokens,
     clean,
     convert_checkpoint,
     element_positions,
     element_scores,
     fga_loss,
+    located,
     token_targets,
     variance_weight,
 )
@@ -361,11 +364,68 @@ def test_where_an_element_stands(
     assert element_positions(tokenizer, prompt, element) == positions
 
 
-def test_targets_of_a_sample(tokenizer: BertTokenizerFast) -> None:
-    labels, mask, lost = token_targets(tokenizer, "a red fox in snow", {"red fox": 1.0, "snow": 0.5, "cat": 1.0}, 4.0)
-    assert labels == [0.75, 0, 1.0, 1.0, 0, 0.5] + [0] * (MAX_TOKENS - 6)
+def test_a_token_of_several_elements_gets_the_mean_of_their_labels_and_a_lost_element_drops_nothing(
+    tokenizer: BertTokenizerFast,
+) -> None:
+    tokens = PromptTokens(tokenizer, "a red fox in snow")
+    places = located(tokens, {"e1": "red fox", "e2": "snow", "e3": "fox", "e4": "cat"})
+    assert places == {"e1": [2, 3], "e2": [5], "e3": [3], "e4": None}
+    labels, mask = token_targets(places, {"e1": 1.0, "e2": 0.5, "e3": 0.0, "e4": 0.0}, 4.0)
+    assert labels == [0.75, 0, 1.0, 0.5, 0, 0.5] + [0] * (MAX_TOKENS - 6)
     assert mask == [1, 0, 1, 1, 0, 1] + [0] * (MAX_TOKENS - 6)
-    assert lost == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "element", "positions"),
+    [
+        ("red in snow a fox", "red fox", [1, 5]),
+        ("red fox in snow", "red fox", [1, 2]),  # a run comes first
+        ("a red cat in snow a foxes", "red fox", [2, 7, 8]),  # 6 words and a plural
+        ("red cat in snow a cat in art fox", "red fox", None),  # 9 words are too far apart
+        ("fox in red snow", "red fox", None),  # another order
+        ("red cat, red fox and a fox", "red fox", [4, 5]),
+    ],
+)
+def test_words_of_an_element_may_stand_apart(
+    tokenizer: BertTokenizerFast, prompt: str, element: str, positions: list[int] | None
+) -> None:
+    # a comma and "and" are unknown tokens, one each
+    assert PromptTokens(tokenizer, prompt).positions(element, "windows") == positions
+
+
+def test_an_element_leaves_out_the_tokens_of_what_it_presupposes(tokenizer: BertTokenizerFast) -> None:
+    tokens = PromptTokens(tokenizer, "a fox in snow, a red fox")
+    parts = {"fox": "fox", "color": "red fox", "same": "fox"}
+    shared = located(tokens, parts)
+    assert shared == {"fox": [2], "color": [7, 8], "same": [2]}
+    own = located(tokens, parts, {"color": ["fox"], "same": ["fox"]})
+    assert own == {"fox": [2], "color": [7], "same": [2]}  # what has nothing else keeps them
+
+
+def test_images_are_resized_and_normalised() -> None:
+    model = FGABlip2(configuration(), mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
+    pixels = model.pixels([Image.new("RGB", (60, 30), (255, 0, 51))])
+    assert pixels.shape == (1, 3, SIDE, SIDE)
+    assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx([1.0, -1.0, 0.2], abs=1e-6)
+
+
+def test_a_model_keeps_its_length_its_pixels_and_its_tokenizer(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    FGABlip2(configuration(), max_tokens=9, mean=(0.5,) * 3, std=(0.25,) * 3).save(tmp_path / "m", tokenizer)
+    again = FGABlip2.load(tmp_path / "m")
+    assert (again.max_tokens, again.mean, again.std) == (9, (0.5,) * 3, (0.25,) * 3)
+    assert AutoTokenizer.from_pretrained(tmp_path / "m").encode("a red fox") == tokenizer.encode("a red fox")
+
+
+def test_matching_averages_logits_over_the_queries(converted) -> None:
+    """Equal to BLIP-2's own matching, as transformers computes it where text and queries go in together."""
+    model, *_ = converted
+    pixels, ids, mask = inputs()
+    with torch.no_grad():
+        own = model.matching(model.image_features(pixels), ids, mask)
+        theirs = model.blip(
+            pixel_values=pixels, input_ids=ids, attention_mask=mask, use_image_text_matching_head=True
+        ).logits_per_image
+    torch.testing.assert_close(own, theirs[:, 1] - theirs[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_an_element_that_is_not_found_is_null_and_never_0() -> None:

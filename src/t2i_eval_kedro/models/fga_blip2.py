@@ -19,9 +19,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL.Image import Resampling
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Blip2Config, Blip2ForImageTextRetrieval
@@ -30,7 +32,13 @@ from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.errors import T2IEvalError
 
 MAX_TOKENS = 32
-"""Length of the prompt in tokens, [CLS] and [SEP] included; what is longer is cut, as in the released code."""
+"""Length of the prompt in tokens, [CLS] and [SEP] included, of the released network; what is longer is cut."""
+IMAGE_MEAN, IMAGE_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""What the released network's pixels, 0 to 1, are normalised by (CLIP's)."""
+Search = Literal["runs", "windows"]
+"""How an element is found in its prompt; :meth:`PromptTokens.positions`."""
+Span = tuple[int, int]
+"""First and last character, the last one exclusive."""
 RELEASED_SHAPE: dict[str, Any] = {
     "vision_config": {
         "hidden_size": 1408,
@@ -48,6 +56,8 @@ RELEASED_SHAPE: dict[str, Any] = {
 _WIDTHS = (256, 128, 64, 16, 1)
 _PUNCTUATION = re.compile(r'([.!"()*#:;~])')
 _WEIGHTS, _CONFIG, _HEAD = "model.safetensors", "config.json", "mask_head"
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_WINDOW = 3  # a window of an element's words holds at most so many times as many words, and two more
 
 
 @dataclass(frozen=True)
@@ -72,10 +82,22 @@ class FGABlip2(nn.Module):
         config: a BLIP-2 configuration whose Q-Former takes text (``use_qformer_text_input``).
         activations: rectified linear units between the layers of the mask head. The paper prints its widths (256, 128, 64, 16, 1)
             and not its activations; a checkpoint tells by the names of its layers.
+        max_tokens: length of a prompt in tokens, [CLS] and [SEP] included; what is longer is cut.
+        mean: means of the three channels that pixels, 0 to 1, are normalised by.
+        std: their standard deviations.
     """
 
-    def __init__(self, config: Blip2Config, *, activations: bool = True) -> None:
+    def __init__(
+        self,
+        config: Blip2Config,
+        *,
+        activations: bool = True,
+        max_tokens: int = MAX_TOKENS,
+        mean: Sequence[float] = IMAGE_MEAN,
+        std: Sequence[float] = IMAGE_STD,
+    ) -> None:
         super().__init__()
+        self.max_tokens, self.mean, self.std = max_tokens, tuple(mean), tuple(std)
         qformer: Any = config.qformer_config
         if not qformer.use_qformer_text_input:
             raise T2IEvalError(
@@ -101,24 +123,31 @@ class FGABlip2(nn.Module):
             input_ids: tokens of the prompts, of shape (n, t), with [CLS] first.
             attention_mask: 1 for tokens and 0 for padding, of shape (n, t).
         """
-        blip = self.blip
-        seen = blip.vision_model(pixel_values=pixel_values).last_hidden_state
-        return self.from_features(seen, input_ids, attention_mask)
+        return self.from_features(self.image_features(pixel_values), input_ids, attention_mask)
 
-    def from_features(
+    def together(
         self, image_features: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> FGAScores:
-        """The scores, from the vision tower's ``image_features`` of shape (n, patches, width): a frozen tower is run once."""
+    ) -> torch.Tensor:
+        """The Q-Former's last states over queries, which see the image, and text, which sees the queries: (n, queries + t, width)."""
         blip = self.blip
         queries = blip.query_tokens.expand(len(input_ids), -1, -1)
         count = queries.shape[1]
-        states = blip.qformer(
+        states: torch.Tensor = blip.qformer(
             query_embeds=blip.embeddings(input_ids=input_ids, query_embeds=queries),
             query_length=count,
             attention_mask=torch.cat([attention_mask.new_ones(len(input_ids), count), attention_mask], dim=1),
             encoder_hidden_states=image_features,
             encoder_attention_mask=attention_mask.new_ones(image_features.shape[:2]),
         ).last_hidden_state
+        return states
+
+    def from_features(
+        self, image_features: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> FGAScores:
+        """The scores, from the vision tower's ``image_features`` of shape (n, patches, width): a frozen tower is run once."""
+        blip = self.blip
+        count = blip.query_tokens.shape[1]
+        states = self.together(image_features, input_ids, attention_mask)
         matched = blip.itm_head(states.to(blip.itm_head.weight.dtype)).softmax(dim=-1)[..., 1]
         text = blip.qformer(
             query_embeds=blip.embeddings(input_ids=input_ids), query_length=0, attention_mask=attention_mask
@@ -129,10 +158,35 @@ class FGABlip2(nn.Module):
             membership=self.mask_head(text).squeeze(-1).sigmoid(),
         )
 
-    def save(self, folder: Path) -> None:
-        """Write configuration and weights (safetensors) to ``folder``, whole or not at all."""
+    def matching(
+        self, image_features: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """The logit of BLIP-2's own image-text matching, of shape (n,): the head's logits averaged over the queries first."""
+        states = self.together(image_features, input_ids, attention_mask)
+        logits = self.blip.itm_head(states[:, : self.blip.query_tokens.shape[1]]).mean(dim=1)
+        difference: torch.Tensor = logits[:, 1] - logits[:, 0]
+        return difference
+
+    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """What the vision tower says of images (n, 3, side, side): (n, patches + 1, width)."""
+        features: torch.Tensor = self.blip.vision_model(pixel_values=pixel_values).last_hidden_state
+        return features
+
+    def pixels(self, images: Sequence[Any]) -> torch.Tensor:
+        """RGB images as the network reads them: (n, 3, side, side), resized without keeping proportions (bicubic), normalised."""
+        side = self.blip.config.vision_config.image_size
+        resized = [image.convert("RGB").resize((side, side), Resampling.BICUBIC) for image in images]
+        values = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).float() / 255
+        normalised: torch.Tensor = (values - torch.tensor(self.mean)) / torch.tensor(self.std)
+        return normalised.permute(0, 3, 1, 2).contiguous()
+
+    def save(self, folder: Path, tokenizer: Any = None) -> None:
+        """Write configuration and weights (safetensors), and the tokenizer where one is given, to ``folder``, whole or not at all."""
         with atomic_folder(folder) as work:
-            config = self.blip.config.to_dict() | {"mask_head_activations": self.activations}
+            own = {"max_tokens": self.max_tokens, "image_mean": self.mean, "image_std": self.std}
+            config = self.blip.config.to_dict() | {"mask_head_activations": self.activations} | own
+            if tokenizer is not None:
+                tokenizer.save_pretrained(work)
             (work / _CONFIG).write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
             save_file({name: value.contiguous() for name, value in self.state_dict().items()}, work / _WEIGHTS)
 
@@ -150,7 +204,13 @@ class FGABlip2(nn.Module):
             raise T2IEvalError(
                 f"'{folder}' does not hold an FGA-BLIP2 model ({_CONFIG}, {_WEIGHTS}): {error}"
             ) from error
-        model = cls(Blip2Config(**settings), activations=settings["mask_head_activations"])
+        model = cls(
+            Blip2Config(**settings),
+            activations=settings["mask_head_activations"],
+            max_tokens=settings.get("max_tokens", MAX_TOKENS),
+            mean=settings.get("image_mean", IMAGE_MEAN),
+            std=settings.get("image_std", IMAGE_STD),
+        )
         _fit(model, weights, str(folder))
         return model.eval()
 
@@ -208,51 +268,155 @@ def clean(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", text.lower()).split()[:50])
 
 
-def element_positions(tokenizer: Any, prompt: str, element: str) -> list[int] | None:
-    """Token positions of ``element`` in ``prompt``, [CLS] at 0; None where its words are not in the tokens that are read.
-
-    Both are cleaned in the same way. The released code cleans the prompt alone, which shifts the positions of every element
-    whose prompt has punctuation and loses those that have it themselves.
+class PromptTokens:
+    """The tokens of one prompt, [CLS] at 0, and where elements stand among them.
 
     Args:
         tokenizer: BERT's, fast, as the model's.
         prompt: the whole prompt.
-        element: its text, a run of whole words of the prompt. Of several places the first counts.
+        max_tokens: length that it is cut to.
     """
-    text, phrase = clean(prompt), clean(element)
-    place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) if phrase else None
-    if place is None:
-        return None
-    encoded = tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_offsets_mapping=True)
-    positions = [
-        at
-        for at, (start, end) in enumerate(encoded["offset_mapping"])
-        if start < end and start >= place.start() and end <= place.end()
-    ]
-    covered = encoded["offset_mapping"][positions[-1]][1] if positions else 0
-    return positions if covered == place.end() else None  # an element that is cut off is not scored
+
+    def __init__(self, tokenizer: Any, prompt: str, max_tokens: int = MAX_TOKENS) -> None:
+        self.text = clean(prompt)
+        encoded = tokenizer(self.text, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+        self.ids: list[int] = encoded["input_ids"]
+        self._offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+
+    def positions(self, element: str, search: Search = "runs") -> list[int] | None:
+        """Token positions of ``element``; None where its words are not in the tokens that are read.
+
+        Prompt and element are cleaned in the same way. The released code cleans the prompt alone, which shifts the positions of
+        every element whose prompt has punctuation and loses those that have it themselves.
+
+        Args:
+            element: its text.
+            search: ``runs`` looks for a run of whole words, as published; of several places the first counts. ``windows`` also
+                takes, where there is none, the element's words in their order with others between them ("two stars" in "two small
+                green stars"), in the shortest such window, and does not mind a plural. Ours.
+        """
+        return self.within(element_spans(self.text, clean(element), search))
+
+    def within(self, spans: Sequence[Span]) -> list[int] | None:
+        """The tokens inside ``spans`` of :attr:`text`; None where there is no span, or one is not read to its end."""
+        positions = []
+        for first, last in spans:
+            inside = [
+                i for i, (start, end) in enumerate(self._offsets) if start < end and start >= first and end <= last
+            ]
+            if not inside or self._offsets[inside[-1]][1] != last:  # an element that is cut off is not scored
+                return None
+            positions += inside
+        return positions or None
+
+
+def element_spans(text: str, element: str, search: Search = "runs") -> list[Span]:
+    """Where ``element`` stands in ``text``, as spans of characters: one of a run of words, or one a word; none where it is in neither.
+
+    Upper and lower case count as one; ``search`` is that of :meth:`PromptTokens.positions`.
+
+    Example:
+        >>> element_spans("two small stars", "small star"), element_spans("two small stars", "two star", "windows")
+        ([], [(0, 3), (10, 15)])
+    """
+    place = re.search(rf"(?<!\w){re.escape(element)}(?!\w)", text, re.IGNORECASE) if element else None
+    if place is not None:
+        return [place.span()]
+    return _window(text, element) if search == "windows" else []
+
+
+def _window(text: str, element: str) -> list[Span]:
+    """The words of ``element`` in the shortest window of ``text`` that has them in order; none where it is too long."""
+    words = [(_stem(match.group()), match.span()) for match in _WORD.finditer(text)]
+    wanted = [_stem(word) for word in _WORD.findall(element)]
+    best: list[int] = []
+    for start, (word, _) in enumerate(words):
+        if not wanted or word != wanted[0]:
+            continue
+        found = [start]
+        for following in wanted[1:]:
+            found += [i for i in range(found[-1] + 1, len(words)) if words[i][0] == following][:1]
+        if len(found) == len(wanted) and (not best or found[-1] - found[0] < best[-1] - best[0]):
+            best = found
+    if not best or best[-1] - best[0] >= _WINDOW * len(wanted) + 2:
+        return []
+    return [words[i][1] for i in best]
+
+
+def _stem(word: str) -> str:
+    """``word`` in lower case without the ending of a plural."""
+    return re.sub(r"(?<=ss|sh|ch|.x)es$|(?<=[^s])s$", "", word.lower())
+
+
+def element_positions(tokenizer: Any, prompt: str, element: str, max_tokens: int = MAX_TOKENS) -> list[int] | None:
+    """Token positions of ``element`` in ``prompt``, [CLS] at 0, as :meth:`PromptTokens.positions` finds them."""
+    return PromptTokens(tokenizer, prompt, max_tokens).positions(element)
+
+
+def located(
+    tokens: PromptTokens,
+    elements: Mapping[str, str],
+    parents: Mapping[str, Sequence[str]] | None = None,
+    search: Search = "runs",
+) -> dict[str, list[int] | None]:
+    """Token positions of every element of a prompt; None for one that is not found.
+
+    Args:
+        tokens: the prompt's.
+        elements: text of each element, by its identifier.
+        parents: identifiers of the elements that an element presupposes, where known ("square" of "red square"). Their tokens are then
+            left out of its own, as long as any remain, so that a token says one thing. None as published: elements share tokens.
+        search: see :meth:`PromptTokens.positions`.
+    """
+    spans = {name: element_spans(tokens.text, clean(text), search) for name, text in elements.items()}
+    own = spans if parents is None else own_spans(tokens.text, spans, parents)
+    return {name: tokens.within(own[name]) if tokens.within(spans[name]) else None for name in spans}
+
+
+def own_spans(
+    text: str, spans: Mapping[str, list[Span]], parents: Mapping[str, Sequence[str]]
+) -> dict[str, list[Span]]:
+    """``spans`` (element -> places in ``text``) without the words of what each element presupposes, as long as any remain.
+
+    A word counts as a parent's wherever it stands: "circle" of "red circle" may be another place than the first "circle".
+
+    Example:
+        >>> own_spans("a red fox", {"fox": [(6, 9)], "color": [(2, 9)]}, {"color": ["fox"]})
+        {'fox': [(6, 9)], 'color': [(2, 5)]}
+    """
+
+    def words(places: Sequence[Span]) -> list[Span]:
+        return [match.span() for start, end in places for match in _WORD.finditer(text, start, end)]
+
+    own = {}
+    for name, places in spans.items():
+        shared = {_stem(text[a:b]) for parent in parents.get(name, ()) for a, b in words(spans.get(parent, []))}
+        kept = [(a, b) for a, b in words(places) if _stem(text[a:b]) not in shared]
+        own[name] = kept if shared and kept else places
+    return own
 
 
 def token_targets(
-    tokenizer: Any, prompt: str, elements: Mapping[str, float], rating: float
-) -> tuple[list[float], list[float], list[str]]:
-    """Token labels and token mask of one sample for :func:`fga_loss`, of MAX_TOKENS numbers each, and the elements not found.
+    positions: Mapping[str, Sequence[int] | None], labels: Mapping[str, float], rating: float, length: int = MAX_TOKENS
+) -> tuple[list[float], list[float]]:
+    """Token labels and token mask of one sample for :func:`fga_loss`, of ``length`` numbers each.
+
+    A token of several elements gets the mean of their labels, as in the released code. An element that is not found is left
+    out; the sample stays, which the released code drops.
 
     Args:
-        tokenizer: as in :func:`element_positions`.
-        prompt: the whole prompt.
-        elements: people's label of each element, 0 to 1.
+        positions: token positions of each element; None for one that is not found.
+        labels: people's label of each element, 0 to 1.
         rating: people's mean score, 1 to 5.
+        length: number of tokens.
     """
-    labels, mask, lost = [0.0] * MAX_TOKENS, [0.0] * MAX_TOKENS, []
-    for element, label in elements.items():
-        positions = element_positions(tokenizer, prompt, element)
-        if positions is None:
-            lost.append(element)
-        for at in positions or ():
-            labels[at], mask[at] = float(label), 1.0
-    labels[0], mask[0] = (rating - 1) / 4, 1.0
-    return labels, mask, lost
+    said: list[list[float]] = [[] for _ in range(length)]
+    for element, label in labels.items():
+        for at in positions.get(element) or ():
+            said[at].append(float(label))
+    values, mask = [sum(some) / len(some) if some else 0.0 for some in said], [float(bool(some)) for some in said]
+    values[0], mask[0] = (rating - 1) / 4, 1.0
+    return values, mask
 
 
 def element_scores(tokens: Sequence[float], positions: Mapping[str, Sequence[int] | None]) -> dict[str, float | None]:

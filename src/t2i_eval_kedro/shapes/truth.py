@@ -40,7 +40,7 @@ def item_attributes(prompt: ScenePrompt, painted: Painted, flaws: Sequence[Flaw]
         painted: what the generator made of it.
         flaws: the structural faults of the picture; None where the benchmark has none, and no score for structure.
     """
-    held = _elements_held(prompt, painted.scene)
+    held = elements_held(prompt, painted.scene)
     scores = _scores(prompt, held, painted.degradation)
     attributes: dict[str, Any] = {
         "prompt_scene": prompt.to_json(),
@@ -119,7 +119,8 @@ def _degree(value: float) -> str:
     return "" if value < 0.6 else "very "
 
 
-def _elements_held(prompt: ScenePrompt, seen: Scene) -> dict[str, bool]:
+def elements_held(prompt: ScenePrompt, seen: Scene) -> dict[str, bool]:
+    """Whether a picture of the scene ``seen`` satisfies each element of ``prompt``, by element id."""
     held: dict[str, bool] = {}
     for element in elements(prompt):
         shape, _, rest = element.element_id.partition(".")

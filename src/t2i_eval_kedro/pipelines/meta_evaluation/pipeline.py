@@ -26,6 +26,7 @@ def create_pipeline() -> Pipeline:
                     "base_scores",
                     "sft_scores",
                     "grpo_scores",
+                    "heads_scores",
                     "baseline_scores",
                 ],
                 outputs="scores",
@@ -33,7 +34,13 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.gather_element_scores,
-                inputs=["recorded_element_scores", "base_element_scores", "sft_element_scores", "grpo_element_scores"],
+                inputs=[
+                    "recorded_element_scores",
+                    "base_element_scores",
+                    "sft_element_scores",
+                    "grpo_element_scores",
+                    "heads_element_scores",
+                ],
                 outputs="element_scores",
                 name="gather_element_scores",
             ),

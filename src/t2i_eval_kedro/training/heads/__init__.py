@@ -1,0 +1,1 @@
+"""Judges that predict numbers: FGA-BLIP2 and score heads on vision-language models."""

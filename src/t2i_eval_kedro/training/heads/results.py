@@ -1,0 +1,243 @@
+"""What a judge that predicts numbers says, as canonical tables, as a summary and as a submission to a challenge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.label_agreement import prompt_weights
+from t2i_eval_kedro.judging.ensembles import EnsembleSettings, wide
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate
+from t2i_eval_kedro.statistics.pooled import pooled_statistics
+from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, HeadItem
+from t2i_eval_kedro.training.heads.judges import Predictions
+
+STATISTICS = ("spearman", "pearson")
+
+
+def tables(
+    judge: str, predictions: Predictions, items: Sequence[HeadItem], dimension: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The canonical tables ``scores`` (0 to 10) and ``element_scores`` (0 to 1) of ``items``.
+
+    An element that is not found in its prompt has no score and the status ``missing``.
+    """
+    scores = [
+        {
+            "item_id": item.item_id,
+            "judge": judge,
+            "dimension": dimension,
+            "run": 0,
+            "score": 10 * predictions.scores[item.item_id],
+            "status": schema.OK,
+            "higher_is_better": True,
+        }
+        for item in items
+    ]
+    elements = [
+        {
+            "item_id": item.item_id,
+            "element_id": element,
+            "judge": judge,
+            "run": 0,
+            "score": score,
+            "status": schema.MISSING if score is None else schema.OK,
+        }
+        for item in items
+        for element, score in predictions.elements.get(item.item_id, {}).items()
+    ]
+    return schema.SCORES.frame(scores), schema.ELEMENT_SCORES.frame(elements)
+
+
+def no_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of a judge that is not asked."""
+    return schema.SCORES.empty(), schema.ELEMENT_SCORES.empty()
+
+
+def summarise(
+    data: HeadData,
+    items: pd.DataFrame,
+    fold: str,
+    scores: pd.DataFrame,
+    element_scores: pd.DataFrame,
+    ensembles: Mapping[str, EnsembleSettings],
+    costs: Mapping[str, Mapping[str, Any]],
+    *,
+    n_resamples: int,
+    confidence: float,
+    seed: int,
+) -> Json:
+    """Agreement of each judge with people on held-out prompts, and what each ensemble adds to its best member.
+
+    Args:
+        data: items with people's scores and labels.
+        items: canonical table.
+        fold: the held-out fold.
+        scores: canonical table of all judges and ensembles.
+        element_scores: canonical table.
+        ensembles: members and method of each ensemble.
+        costs: what each judge took: ``seconds`` of training, ``seconds_per_image`` of judging.
+        n_resamples: bootstrap resamples of whole prompts.
+        confidence: confidence level of the intervals.
+        seed: random seed of the resamples.
+
+    Returns:
+        ``judges`` and ``ensembles`` by name. The best member is the one that agrees best on validation prompts, so that the
+        choice does not see the prompts that the gain is measured on; where no member judged any, on the held-out ones,
+        which understates the gain.
+    """
+    table = wide(scores, data.dimension)
+    people = {item.item_id: item.rating for item in data.items if item.rating is not None}
+    held_out = [item.item_id for item in data.items if item.fold == fold and item.item_id in people]
+    checked = [item.item_id for item in data.items if item.fold == VALIDATION and item.item_id in people]
+
+    def agreement(
+        values: Sequence[pd.Series], chosen: Sequence[str], resamples: int
+    ) -> tuple[list[dict[str, Any]], int, int]:
+        """The statistics of each of ``values`` over the items that all of them score, under every weighting."""
+        common = [item for item in chosen if all(np.isfinite(value.get(item, np.nan)) for value in values)]
+        row, weights = prompt_weights(items, pd.Index(common), resamples, seed)
+        gold = np.array([people[item] for item in common], dtype=float)
+        found = [
+            pooled_statistics(value.loc[common].to_numpy(dtype=float), gold, row, weights, STATISTICS) if common else {}
+            for value in values
+        ]
+        return found, len(common), len(np.unique(row))
+
+    judges: Json = {}
+    for name in table.columns:
+        found, n, prompts = agreement([table[name]], held_out, n_resamples)
+        reason = None if n else "no held-out item has both a score and a rating"
+        judges[str(name)] = {
+            statistic: bootstrap_estimate(
+                found[0].get(statistic, np.array([np.nan])), confidence, prompts, reason, n=n, n_prompts=prompts
+            )
+            for statistic in STATISTICS
+        } | dict(costs.get(str(name), {}))
+    for name, found_elements in element_summary(
+        data, items, fold, element_scores, n_resamples, confidence, seed
+    ).items():
+        judges.setdefault(name, {})["elements"] = found_elements
+    gains: Json = {}
+    for name, settings in ensembles.items():
+        members = list(settings.members)
+        compared = [
+            agreement([table[member]], checked or held_out, 1)[0][0].get("spearman", [np.nan])[0] for member in members
+        ]
+        best = members[int(np.nanargmax(compared))] if np.isfinite(compared).any() else members[0]
+        (ours, theirs), n, prompts = agreement([table[name], table[best]], held_out, n_resamples)
+        reason = None if n else "no held-out item has a score of all members"
+        difference = ours["spearman"] - theirs["spearman"] if n else np.array([np.nan])
+        seconds = [costs.get(member, {}).get("seconds_per_image") for member in members]
+        gains[name] = {
+            "method": settings.method,
+            "members": members,
+            "best_member": best,
+            "gain": bootstrap_estimate(difference, confidence, prompts, reason, n=n, n_prompts=prompts),
+            "seconds_per_image": None if None in seconds else float(np.sum(seconds)),  # type: ignore[arg-type]
+        }
+    return {"dimension": data.dimension, "fold": fold, "judges": judges, "ensembles": gains}
+
+
+def element_summary(
+    data: HeadData,
+    items: pd.DataFrame,
+    fold: str,
+    element_scores: pd.DataFrame,
+    n_resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Json]:
+    """Accuracy of element scores by judge: the share that is right (threshold one half on both sides), and balanced.
+
+    Balanced accuracy is the mean of the shares that are right among present and among absent elements. Elements without a
+    score are counted in ``n_unscored`` and in nothing else.
+    """
+    gold = {
+        (item.item_id, element): label
+        for item in data.items
+        if item.fold == fold
+        for element, label in item.labels.items()
+    }
+    out: dict[str, Json] = {}
+    for judge, rows in element_scores.groupby("judge", sort=True):
+        usable = rows[rows["status"] == schema.OK]
+        pairs = zip(usable["item_id"].astype(str), usable["element_id"].astype(str), strict=True)
+        answers = {key: score for key, score in zip(pairs, usable["score"].astype(float), strict=True) if key in gold}
+        keys = sorted(answers)
+        row, weights = prompt_weights(items, pd.Index([item for item, _ in keys]), n_resamples, seed)
+        present = np.array([float(gold[key] >= 0.5) for key in keys])
+        right = (np.array([float(answers[key] >= 0.5) for key in keys]) == present).astype(float)
+        columns = np.column_stack([right, right * present, present, right * (1 - present), 1 - present])
+        total, hits, positives, passes, negatives = weights.sums(columns.reshape(-1, 5), row).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = {
+                "accuracy": total / (positives + negatives),
+                "balanced_accuracy": (hits / positives + passes / negatives) / 2,
+            }
+        prompts = len(np.unique(row))
+        out[str(judge)] = {
+            name: bootstrap_estimate(value, confidence, prompts, None, n=len(keys)) for name, value in values.items()
+        } | {"n_unscored": len(gold) - len(keys)}
+    return out
+
+
+def submission(
+    data: HeadData,
+    elements: Mapping[str, str],
+    fold: str,
+    scores: pd.DataFrame,
+    element_scores: pd.DataFrame,
+    judge: str,
+) -> tuple[list[Json], list[Json]]:
+    """``output.json`` of the NTIRE 2025 alignment track by ``judge``, and the truth to score it against.
+
+    Args:
+        data: items with people's scores and labels.
+        elements: element -> its name in the file, ``<text> (<skill>)``, by ``<prompt_id>/<element_id>``.
+        fold: the held-out fold.
+        scores: canonical table; ranks are all that the challenge's score looks at, so they are brought to 1 to 5 by their range.
+        element_scores: canonical table; an element without a score is written as 0, as a label that is missing counts as wrong.
+        judge: name of the evaluator.
+    """
+    said = (
+        wide(scores, data.dimension)[judge].dropna()
+        if judge in wide(scores, data.dimension)
+        else pd.Series(dtype=float)
+    )
+    low, high = (float(said.min()), float(said.max())) if len(said) else (0.0, 1.0)
+    labels = element_scores[element_scores["judge"] == judge].set_index(["item_id", "element_id"])["score"].to_dict()
+    answers, truth = [], []
+    for item in data.items:
+        if item.fold != fold or item.rating is None or item.item_id not in said.index:
+            continue
+        names = {element: elements[f"{item.prompt_id}/{element}"] for element in item.labels}
+        path = item.image
+        score = 1 + 4 * (float(said[item.item_id]) - low) / ((high - low) or 1.0)
+        given = {element: labels.get((item.item_id, element)) for element in names}
+        answers.append(
+            {
+                "img_path": path,
+                "total_score": round(score, 6),
+                "element_score": {names[e]: int(v is not None and v >= 0.5) for e, v in given.items()},
+            }
+        )
+        truth.append(
+            {
+                "img_path": path,
+                "prompt": item.prompt,
+                "total_score": round(1 + 4 * item.rating, 6),
+                "element_score": {names[e]: item.labels[e] for e in names},
+            }
+        )
+    return answers, truth
+
+
+def as_lines(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A JSON list with one entry a line."""
+    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]\n"

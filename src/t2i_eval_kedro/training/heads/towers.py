@@ -1,0 +1,310 @@
+"""A small BLIP-2 that knows pictures of shapes and their captions, and no score.
+
+Real judges begin from networks that were pre-trained on pictures with captions. This is their stand-in for the embedded
+benchmark: it learns whether a caption is right (matching), as a whole and word by word. Captions are random descriptions with up
+to three faults. No score, rating or simulated generator is involved, and no caption states what a prompt of the benchmark states. It
+begins from the vision tower and the word embeddings of the tiny model (:mod:`t2i_eval_kedro.shapes.pretrain`), which knows no
+scores either, and leaves that tower as it is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from t2i_eval_kedro.models.fga_blip2 import FGABlip2, PromptTokens, located
+from t2i_eval_kedro.shapes.pretrain import picture, scaled
+from t2i_eval_kedro.shapes.prompts import DEFAULT_PROMPTS, ScenePrompt, elements, prompt_text, sample_prompts
+from t2i_eval_kedro.shapes.questions import description, sample_picture
+from t2i_eval_kedro.shapes.scene import MAX_GROUPS
+from t2i_eval_kedro.shapes.tiny_vlm import IMAGE_SIDE, IMAGE_TOKENS, LEVELS, PATCH, WORDS
+from t2i_eval_kedro.shapes.truth import elements_held
+from t2i_eval_kedro.training.heads.fitting import fit
+
+BLIP2 = "shapes_blip2"
+"""Name of the network's folder."""
+MAX_TOKENS = 64
+"""Length of a caption in tokens; the longest prompt of the benchmark has 60."""
+WIDTH, HEADS, LAYERS, INNER = 128, 4, 4, 256
+MEAN = STD = (0.5, 0.5, 0.5)
+CHANGES = (0.34, 0.28, 0.22, 0.16)
+"""Shares of captions with so many faults."""
+CURRICULUM = ((0.25, 1), (0.5, 2), (1.0, MAX_GROUPS))
+"""(share of the steps, most groups of a picture until then)."""
+FILLED_FROM = 0.75
+"""Share of the steps from which captions keep words that state nothing, most of them."""
+_STREAM = 21  # of random numbers, apart from those of the benchmark and the tiny model
+_PIECES = "abcdefghijklmnopqrstuvwxyz0123456789.,-'?!:;/"
+
+
+@dataclass(frozen=True)
+class TowerRecipe:
+    """How the network is pre-trained.
+
+    Attributes:
+        seed: random seed of weights, pictures and captions.
+        steps: number of steps.
+        batch_size: pictures a step.
+        rate: peak learning rate.
+        threads: threads of torch.
+    """
+
+    seed: int = 0
+    steps: int = 4000
+    batch_size: int = 16
+    rate: float = 1e-3
+    threads: int = 1
+
+
+class Captioned(NamedTuple):
+    """A picture, (64, 64, 3) bytes, a caption of it, and which of the caption's elements hold."""
+
+    pixels: np.ndarray
+    prompt: ScenePrompt
+    held: Mapping[str, bool]
+
+
+def sample_captioned(
+    rng: np.random.Generator, groups: int, filled: float, changes: int | None, forbidden: frozenset[str]
+) -> Captioned:
+    """A random picture with a caption of it.
+
+    Args:
+        rng: random numbers.
+        groups: the most groups of objects in a picture.
+        filled: share of captions that keep words that state nothing.
+        changes: faults of the caption at most; random where None.
+        forbidden: what no caption may state.
+    """
+    while True:
+        shown = sample_picture(rng, groups)
+        prompt = description(shown.scene, rng, int(rng.choice(4, p=CHANGES)) if changes is None else changes)
+        if prompt is not None and prompt.core not in forbidden:
+            prompt = prompt if rng.random() < filled else replace(prompt, before="", after="")
+            return Captioned(picture(shown, rng).pixels, prompt, elements_held(prompt, shown.scene))
+
+
+def build_tokenizer(folder: Path) -> Any:
+    """BERT's tokenizer over the words of the benchmark and single characters; its vocabulary file is written to ``folder``."""
+    import transformers
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = dict.fromkeys([*special, *WORDS, *LEVELS, *_PIECES, *(f"##{piece}" for piece in _PIECES)])
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    make: Any = transformers.BertTokenizerFast  # type: ignore[attr-defined]
+    return make(str(folder / "vocab.txt"), model_max_length=MAX_TOKENS)
+
+
+def build_blip(vocabulary: int, seed: int) -> FGABlip2:
+    """The untrained BLIP-2: 16 queries, four layers of width 128."""
+    from transformers import Blip2Config
+
+    torch.manual_seed(seed)
+    make: Any = Blip2Config
+    config = make(
+        vision_config=_tower_shape() | {"layer_norm_eps": 1e-6},
+        qformer_config={
+            "vocab_size": vocabulary,
+            "hidden_size": WIDTH,
+            "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "encoder_hidden_size": WIDTH,
+            "max_position_embeddings": MAX_TOKENS,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "use_qformer_text_input": True,
+        },
+        text_config={
+            "model_type": "opt",
+            "hidden_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "ffn_dim": 8,
+        },
+        num_query_tokens=IMAGE_TOKENS,
+        image_text_hidden_size=32,
+        image_token_index=None,
+        initializer_range=0.05,
+    )
+    model = FGABlip2(config, max_tokens=MAX_TOKENS, mean=MEAN, std=STD)
+    torch.nn.init.normal_(model.blip.query_tokens, std=1.0)
+    return model
+
+
+def _tower_shape() -> dict[str, Any]:
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "image_size": IMAGE_SIDE,
+        "patch_size": PATCH,
+        "hidden_act": "gelu_pytorch_tanh",
+    }
+
+
+def _tiny_weights(tiny_vlm: Path) -> dict[str, torch.Tensor]:
+    return {name: value.float() for name, value in load_file(tiny_vlm / "model.safetensors").items()}
+
+
+def _embedded_words(weights: Mapping[str, torch.Tensor], tiny_vlm: Path, tokenizer: Any, table: torch.Tensor) -> None:
+    """Write the tiny model's embeddings of the words that both tokenizers have into ``table``."""
+    from transformers import AutoTokenizer
+
+    load: Any = AutoTokenizer.from_pretrained
+    theirs = load(tiny_vlm, local_files_only=True).get_vocab()
+    embedded = next(value for name, value in weights.items() if name.endswith("embed_tokens.weight"))
+    for word, at in tokenizer.get_vocab().items():
+        if f"Ġ{word}" in theirs:
+            table[at] = embedded[theirs[f"Ġ{word}"]]
+
+
+@torch.no_grad()
+def start_from_tiny(model: FGABlip2, tokenizer: Any, tiny_vlm: Path) -> None:
+    """Give a BLIP-2 of :func:`build_blip` the tiny model's vision tower and word embeddings."""
+    weights = _tiny_weights(tiny_vlm)
+    tower = {
+        name.partition("vision_tower.")[2].removeprefix("vision_model."): v
+        for name, v in weights.items()
+        if "vision_tower." in name
+    }
+    vision = model.blip.vision_model
+    vision.embeddings.class_embedding.zero_()
+    vision.embeddings.position_embedding.zero_()
+    vision.embeddings.position_embedding[0, 1:] = tower["embeddings.position_embedding.weight"]
+    vision.embeddings.patch_embedding.weight.copy_(tower["embeddings.patch_embedding.weight"])
+    vision.embeddings.patch_embedding.bias.copy_(tower["embeddings.patch_embedding.bias"])
+    for number, layer in enumerate(vision.encoder.layers):
+        name = f"encoder.layers.{number}"
+        for part in ("weight", "bias"):
+            projected = [tower[f"{name}.self_attn.{kind}_proj.{part}"] for kind in "qkv"]
+            getattr(layer.self_attn.qkv, part).copy_(torch.cat(projected))
+            getattr(layer.self_attn.projection, part).copy_(tower[f"{name}.self_attn.out_proj.{part}"])
+            for mine in ("layer_norm1", "layer_norm2"):
+                getattr(getattr(layer, mine), part).copy_(tower[f"{name}.{mine}.{part}"])
+            for mine in ("fc1", "fc2"):
+                getattr(getattr(layer.mlp, mine), part).copy_(tower[f"{name}.mlp.{mine}.{part}"])
+    _embedded_words(weights, tiny_vlm, tokenizer, model.blip.embeddings.word_embeddings.weight)
+    _attend_to_the_like(model)
+
+
+@torch.no_grad()
+def _attend_to_the_like(model: FGABlip2) -> None:
+    """Let each query look at one patch and copy it, and each word at its like: both are then learned much sooner.
+
+    In the spirit of mimetic initialization (Trockman and Kolter, 2023), as the tiny model is.
+    """
+    rng = np.random.default_rng(0)
+    pixels = scaled(torch.from_numpy(np.stack([picture(sample_picture(rng), rng).pixels for _ in range(64)])))
+    features = model.image_features(pixels)[:, 1:]
+    typical = features.mean(dim=0)
+    model.blip.query_tokens.copy_(4 * (typical - typical.mean(dim=0)) / features.std())
+    for layer in model.blip.qformer.encoder.layer:
+        layer.attention.attention.key.weight.copy_(layer.attention.attention.query.weight)
+        layer.attention.output.dense.weight.copy_(layer.attention.attention.value.weight.T)
+        if layer.has_cross_attention:
+            seen = layer.crossattention
+            torch.nn.init.orthogonal_(seen.attention.query.weight, gain=1.5)
+            seen.attention.key.weight.copy_(seen.attention.query.weight)
+            torch.nn.init.eye_(seen.attention.value.weight)
+            torch.nn.init.eye_(seen.output.dense.weight)
+
+
+def token_labels(tokens: PromptTokens, captioned: Captioned) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens say something that is checked, and the share of what each says that holds, (MAX_TOKENS,) each."""
+    parts = {element.element_id: element for element in elements(captioned.prompt)}
+    places = located(
+        tokens,
+        {name: part.text for name, part in parts.items()},
+        {name: part.parents for name, part in parts.items()},
+        "windows",
+    )
+    counts, held = np.zeros(MAX_TOKENS, np.float32), np.zeros(MAX_TOKENS, np.float32)
+    for name, positions in places.items():
+        for at in positions or ():
+            counts[at] += 1
+            held[at] += captioned.held[name]
+    return (counts > 0).astype(np.float32), held / np.maximum(counts, 1)
+
+
+def caption_batches(
+    recipe: TowerRecipe, tokenizer: Any, steps: int, forbidden: frozenset[str], changes: int | None
+) -> Iterator[dict[str, torch.Tensor]]:
+    """``pixels``, ``ids``, ``mask``, ``checked`` and ``held`` (tokens), ``right`` (captions) of each step.
+
+    Pictures have few groups at first; words that state nothing come late, as they cost time and teach little.
+    """
+    for step in range(steps):
+        rng = np.random.default_rng([recipe.seed, _STREAM, step])
+        groups = next(most for share, most in CURRICULUM if step < share * steps)
+        filled = 0.0 if step < FILLED_FROM * steps else 0.6
+        drawn = [sample_captioned(rng, groups, filled, changes, forbidden) for _ in range(recipe.batch_size)]
+        tokens = [PromptTokens(tokenizer, prompt_text(one.prompt), MAX_TOKENS) for one in drawn]
+        length = max(len(one.ids) for one in tokens)
+        ids, mask = padded([one.ids for one in tokens], length)
+        labels = [token_labels(text, one) for text, one in zip(tokens, drawn, strict=True)]
+        checked, held = (torch.from_numpy(np.stack(values))[:, :length] for values in zip(*labels, strict=True))
+        yield {
+            "pixels": scaled(torch.from_numpy(np.stack([one.pixels for one in drawn]))),
+            "ids": ids,
+            "mask": mask,
+            "checked": checked,
+            "held": held,
+            "right": torch.tensor([float(all(one.held.values())) for one in drawn]),
+        }
+
+
+def padded(ids: list[list[int]], length: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded with 0 on the right, and 1 where there is a token, (n, length) each."""
+    length = length or max(map(len, ids))
+    rows = [row + [0] * (length - len(row)) for row in ids]
+    mask = [[1] * len(row) + [0] * (length - len(row)) for row in ids]
+    return torch.tensor(rows), torch.tensor(mask)
+
+
+def matching_losses(model: FGABlip2, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cross-entropy of whether the caption is right, and of whether what each word says is."""
+    with torch.no_grad():
+        features = model.image_features(batch["pixels"])
+    states = model.together(features, batch["ids"], batch["mask"])
+    logits = model.blip.itm_head(states)
+    logits = logits[..., 1] - logits[..., 0]
+    count = model.blip.query_tokens.shape[1]
+    words = F.binary_cross_entropy_with_logits(logits[:, count:], batch["held"], reduction="none")
+    return {
+        "caption": F.binary_cross_entropy_with_logits(logits[:, :count].mean(dim=1), batch["right"]),
+        "words": (words * batch["checked"]).sum() / batch["checked"].sum(),
+    }
+
+
+def _forbidden() -> frozenset[str]:
+    return frozenset(prompt.core for prompt in sample_prompts(DEFAULT_PROMPTS, 0))
+
+
+def pretrain_blip(out: Path, tiny_vlm: Path, recipe: TowerRecipe) -> Any:
+    """Pre-train the BLIP-2 and write it to ``out``; returns the training curve."""
+    torch.set_num_threads(recipe.threads)
+    with tempfile.TemporaryDirectory() as work:
+        tokenizer = build_tokenizer(Path(work))
+    model = build_blip(len(tokenizer), recipe.seed).train()
+    start_from_tiny(model, tokenizer, tiny_vlm)
+    drawn = caption_batches(recipe, tokenizer, recipe.steps, _forbidden(), None)
+    trained = [p for name, p in model.named_parameters() if not name.startswith("blip.vision_model.")]
+    curve = fit(
+        [(trained, recipe.rate)],
+        (matching_losses(model, batch) for batch in drawn),
+        recipe.steps,
+        weight_decay=0.01,
+        every=50,
+    )
+    model.save(out, tokenizer)
+    return curve
