@@ -71,7 +71,7 @@ def test_an_item_that_a_member_did_not_score_has_no_score() -> None:
     scores = table(a=scores_of(1, 2, None, 4), b=scores_of(4, 3, 2, 1))
     settings = {"both": EnsembleSettings(members=("a", "b"), method="mean")}
     said, _ = ensemble_scores(scores, settings, {}, "overall", ["i0", "i1", "i2", "i3"])
-    assert said["status"].tolist() == ["ok", "ok", "missing", "ok"]
+    assert said["status"].tolist() == ["ok", "ok", "not_applicable", "ok"]
     assert said["score"].isna().tolist() == [False, False, True, False]
     assert set(said["judge"]) == {"both"}
 

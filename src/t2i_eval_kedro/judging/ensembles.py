@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.schema import MISSING, OK, SCORES, evaluator_names
+from t2i_eval_kedro.schema import NOT_APPLICABLE, OK, SCORES, evaluator_names
 from t2i_eval_kedro.statistics.kernels import Floats
 
 Method = Literal["mean", "rank_mean", "stacking"]
@@ -117,7 +117,7 @@ def ensemble_scores(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     """The canonical table ``scores`` of every ensemble for ``items``, and the weights of its members.
 
-    An item that a member did not score has no score, with the status ``missing``.
+    An item that a member did not score has no score, with the status ``not_applicable``.
 
     Args:
         scores: canonical table of all judges.
@@ -140,7 +140,7 @@ def ensemble_scores(
                     "dimension": dimension,
                     "run": 0,
                     "score": float(values[item]) if known else None,
-                    "status": OK if known else MISSING,
+                    "status": OK if known else NOT_APPLICABLE,
                     "explanation": None if known else "a member has no score",
                     "higher_is_better": True,
                 }

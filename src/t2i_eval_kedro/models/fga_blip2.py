@@ -183,8 +183,8 @@ class FGABlip2(nn.Module):
     def save(self, folder: Path, tokenizer: Any = None) -> None:
         """Write configuration and weights (safetensors), and the tokenizer where one is given, to ``folder``, whole or not at all."""
         with atomic_folder(folder) as work:
-            own = {"max_tokens": self.max_tokens, "image_mean": self.mean, "image_std": self.std}
-            config = self.blip.config.to_dict() | {"mask_head_activations": self.activations} | own
+            distinct = {"max_tokens": self.max_tokens, "image_mean": self.mean, "image_std": self.std}
+            config = self.blip.config.to_dict() | {"mask_head_activations": self.activations} | distinct
             if tokenizer is not None:
                 tokenizer.save_pretrained(work)
             (work / _CONFIG).write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
@@ -328,17 +328,19 @@ def element_spans(text: str, element: str, search: Search = "runs") -> list[Span
 def _window(text: str, element: str) -> list[Span]:
     """The words of ``element`` in the shortest window of ``text`` that has them in order; none where it is too long."""
     words = [(_stem(match.group()), match.span()) for match in _WORD.finditer(text)]
-    wanted = [_stem(word) for word in _WORD.findall(element)]
+    stems = [_stem(word) for word in _WORD.findall(element)]
     best: list[int] = []
     for start, (word, _) in enumerate(words):
-        if not wanted or word != wanted[0]:
+        if not stems or word != stems[0]:
             continue
-        found = [start]
-        for following in wanted[1:]:
-            found += [i for i in range(found[-1] + 1, len(words)) if words[i][0] == following][:1]
-        if len(found) == len(wanted) and (not best or found[-1] - found[0] < best[-1] - best[0]):
-            best = found
-    if not best or best[-1] - best[0] >= _WINDOW * len(wanted) + 2:
+        places_of_words = [start]
+        for following in stems[1:]:
+            places_of_words += [i for i in range(places_of_words[-1] + 1, len(words)) if words[i][0] == following][:1]
+        if len(places_of_words) == len(stems) and (
+            not best or places_of_words[-1] - places_of_words[0] < best[-1] - best[0]
+        ):
+            best = places_of_words
+    if not best or best[-1] - best[0] >= _WINDOW * len(stems) + 2:
         return []
     return [words[i][1] for i in best]
 
@@ -369,8 +371,8 @@ def located(
         search: see :meth:`PromptTokens.positions`.
     """
     spans = {name: element_spans(tokens.text, clean(text), search) for name, text in elements.items()}
-    own = spans if parents is None else own_spans(tokens.text, spans, parents)
-    return {name: tokens.within(own[name]) if tokens.within(spans[name]) else None for name in spans}
+    distinct = spans if parents is None else own_spans(tokens.text, spans, parents)
+    return {name: tokens.within(distinct[name]) if tokens.within(spans[name]) else None for name in spans}
 
 
 def own_spans(
@@ -388,12 +390,12 @@ def own_spans(
     def words(places: Sequence[Span]) -> list[Span]:
         return [match.span() for start, end in places for match in _WORD.finditer(text, start, end)]
 
-    own = {}
+    distinct = {}
     for name, places in spans.items():
         shared = {_stem(text[a:b]) for parent in parents.get(name, ()) for a, b in words(spans.get(parent, []))}
         kept = [(a, b) for a, b in words(places) if _stem(text[a:b]) not in shared]
-        own[name] = kept if shared and kept else places
-    return own
+        distinct[name] = kept if shared and kept else places
+    return distinct
 
 
 def token_targets(
@@ -410,11 +412,14 @@ def token_targets(
         rating: people's mean score, 1 to 5.
         length: number of tokens.
     """
-    said: list[list[float]] = [[] for _ in range(length)]
+    collected: list[list[float]] = [[] for _ in range(length)]
     for element, label in labels.items():
         for at in positions.get(element) or ():
-            said[at].append(float(label))
-    values, mask = [sum(some) / len(some) if some else 0.0 for some in said], [float(bool(some)) for some in said]
+            collected[at].append(float(label))
+    values, mask = (
+        [sum(some) / len(some) if some else 0.0 for some in collected],
+        [float(bool(some)) for some in collected],
+    )
     values[0], mask[0] = (rating - 1) / 4, 1.0
     return values, mask
 

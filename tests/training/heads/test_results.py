@@ -39,7 +39,7 @@ def test_tables_hold_scores_of_0_to_10_and_nulls_with_their_status() -> None:
     said = Predictions({"test-3-0": 0.25}, {"test-3-0": {"light": 0.7, "cat": None}})
     scores, elements = tables("fga", said, [ITEMS[3]], "overall")
     assert scores[["score", "status"]].to_numpy().tolist() == [[2.5, "ok"]]
-    assert elements["status"].tolist() == ["ok", "missing"]
+    assert elements["status"].tolist() == ["ok", "not_applicable"]
     assert elements["score"].isna().tolist() == [False, True]
 
 

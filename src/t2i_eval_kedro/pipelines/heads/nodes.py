@@ -155,9 +155,9 @@ def _judged(
     judge.save(folder / name)
     chosen = list(data.items) if fold == "all" else data.fold(VALIDATION, fold)
     start = time.monotonic()
-    said = judge.predict(chosen)
+    predictions = judge.predict(chosen)
     took["seconds_per_image"] = round((time.monotonic() - start) / max(1, len(chosen)), 6)
-    return *results.tables(name, said, chosen, data.dimension), curve, took
+    return *results.tables(name, predictions, chosen, data.dimension), curve, took
 
 
 def gather(
@@ -171,9 +171,9 @@ def gather(
     ``tables`` are ``<judge>_scores`` of all judges that an ensemble can have, and ``<judge>_element_scores`` of those of this pipeline.
     """
     said_of_elements = {name: table for name, table in tables.items() if name.endswith("_element_scores")}
-    said = {name: table for name, table in tables.items() if name not in said_of_elements}
-    trained_here = pd.concat([said[f"{name}_scores"] for name in JUDGES], ignore_index=True)
-    known = pd.concat(said.values(), ignore_index=True)
+    predictions = {name: table for name, table in tables.items() if name not in said_of_elements}
+    trained_here = pd.concat([predictions[f"{name}_scores"] for name in JUDGES], ignore_index=True)
+    known = pd.concat(predictions.values(), ignore_index=True)
     people = {i.item_id: i.rating for i in data.items if i.fold == VALIDATION and i.rating is not None}
     asked = [i.item_id for i in data.items if i.fold in (VALIDATION, judging.fold) or judging.fold == "all"]
     combined, weights = ensemble_scores(known, settings.asked_ensembles, people, data.dimension, asked)
@@ -200,7 +200,7 @@ def measure(
     costs = {name.removesuffix("_time"): cost for name, cost in more.items() if name.endswith("_time")}
     known = pd.concat([table for name, table in more.items() if name.endswith("_scores")], ignore_index=True)
     known = known[schema.evaluator_names(known).isin(members)]
-    found = results.summarise(
+    summary = results.summarise(
         data,
         items,
         meta_evaluation.fold,
@@ -212,9 +212,9 @@ def measure(
         confidence=meta_evaluation.confidence,
         seed=meta_evaluation.seed,
     )
-    for name, entry in found["ensembles"].items():
+    for name, entry in summary["ensembles"].items():
         entry["weights"] = weights[name]
-    return found
+    return summary
 
 
 def write_submission(

@@ -138,7 +138,7 @@ def head_data(
     )
     for row in means_of_labels.itertuples():
         labels.setdefault(str(row.item_id), {})[str(row.element_id)] = float(row.label)  # type: ignore[arg-type]
-    found = [
+    collected = [
         HeadItem(
             item_id=str(row.item_id),
             prompt_id=str(row.prompt_id),
@@ -153,7 +153,7 @@ def head_data(
         )
         for row in items.dropna(subset=["image"]).itertuples()
     ]
-    return HeadData(tuple(found), _parts(elements), dimension, (low, high))
+    return HeadData(tuple(collected), _parts(elements), dimension, (low, high))
 
 
 def _parts(elements: pd.DataFrame) -> dict[str, dict[str, PromptPart]]:

@@ -122,8 +122,10 @@ class FGAJudge:
             parts = self._parts.get(item.prompt_id, {})
             tokens = PromptTokens(self.tokenizer, item.prompt, self.model.max_tokens)
             parents = {name: part.parents for name, part in parts.items()} if self.settings.own_tokens else None
-            found = located(tokens, {name: part.text for name, part in parts.items()}, parents, self.settings.search)
-            self._prompts[item.prompt_id] = tokens, found
+            positions = located(
+                tokens, {name: part.text for name, part in parts.items()}, parents, self.settings.search
+            )
+            self._prompts[item.prompt_id] = tokens, positions
         return self._prompts[item.prompt_id]
 
     def _scores(self, items: Sequence[HeadItem], view: View | None) -> tuple[FGAScores, int]:

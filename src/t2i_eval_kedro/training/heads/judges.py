@@ -110,16 +110,16 @@ def pseudo_labelled(
 
     An element gets the label that its mean score is nearer to, 0 or 1.
     """
-    said = [
+    views = [
         judge.predict(items, View(version, settings.strength, seed) if version else None)
         for version in range(settings.versions)
     ]
     kept = []
     for item in items:
-        scores = np.array([one.scores[item.item_id] for one in said])
+        scores = np.array([one.scores[item.item_id] for one in views])
         if settings.max_spread is not None and scores.std() > settings.max_spread:
             continue
-        parts = [one.elements.get(item.item_id, {}) for one in said]
+        parts = [one.elements.get(item.item_id, {}) for one in views]
         means = {name: np.mean([part[name] for part in parts]) for name, value in parts[0].items() if value is not None}
         labels = {name: float(mean >= 0.5) for name, mean in means.items()}
         kept.append(replace(item, rating=float(np.clip(scores.mean(), 0, 1)), labels=labels))

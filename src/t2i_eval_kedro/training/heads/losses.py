@@ -78,11 +78,13 @@ def fidelity_loss(predicted: torch.Tensor, target: torch.Tensor, spread: torch.T
     if not len(first):
         return predicted.sum() * 0
     gap = predicted[first] - predicted[second]
-    said = _phi(gap / (2**0.5 * PREDICTED_STD)).clamp(_LEAST, 1 - _LEAST)
+    predicted_order = _phi(gap / (2**0.5 * PREDICTED_STD)).clamp(_LEAST, 1 - _LEAST)
     wanted_gap = target[first] - target[second]
     deviation = (spread[first].square() + spread[second].square()).sqrt()
-    wanted = torch.where(deviation > 0, _phi(wanted_gap / deviation.clamp(min=_LEAST)), (wanted_gap.sign() + 1) / 2)
-    both, neither = said * wanted, (1 - said) * (1 - wanted)
+    people_order = torch.where(
+        deviation > 0, _phi(wanted_gap / deviation.clamp(min=_LEAST)), (wanted_gap.sign() + 1) / 2
+    )
+    both, neither = predicted_order * people_order, (1 - predicted_order) * (1 - people_order)
     return (1 - both.clamp(min=_LEAST**2).sqrt() - neither.clamp(min=_LEAST**2).sqrt()).mean()  # sqrt has no slope at 0
 
 

@@ -25,7 +25,7 @@ def tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The canonical tables ``scores`` (0 to 10) and ``element_scores`` (0 to 1) of ``items``.
 
-    An element that is not found in its prompt has no score and the status ``missing``.
+    An element that is not found in its prompt has no score and the status ``not_applicable``.
     """
     scores = [
         {
@@ -46,7 +46,7 @@ def tables(
             "judge": judge,
             "run": 0,
             "score": score,
-            "status": schema.MISSING if score is None else schema.OK,
+            "status": schema.NOT_APPLICABLE if score is None else schema.OK,
         }
         for item in items
         for element, score in predictions.elements.get(item.item_id, {}).items()
@@ -103,19 +103,19 @@ def summarise(
         common = [item for item in chosen if all(np.isfinite(value.get(item, np.nan)) for value in values)]
         row, weights = prompt_weights(items, pd.Index(common), resamples, seed)
         gold = np.array([people[item] for item in common], dtype=float)
-        found = [
+        estimates = [
             pooled_statistics(value.loc[common].to_numpy(dtype=float), gold, row, weights, STATISTICS) if common else {}
             for value in values
         ]
-        return found, len(common), len(np.unique(row))
+        return estimates, len(common), len(np.unique(row))
 
     judges: Json = {}
     for name in table.columns:
-        found, n, prompts = agreement([table[name]], held_out, n_resamples)
+        estimates, n, prompts = agreement([table[name]], held_out, n_resamples)
         reason = None if n else "no held-out item has both a score and a rating"
         judges[str(name)] = {
             statistic: bootstrap_estimate(
-                found[0].get(statistic, np.array([np.nan])), confidence, prompts, reason, n=n, n_prompts=prompts
+                estimates[0].get(statistic, np.array([np.nan])), confidence, prompts, reason, n=n, n_prompts=prompts
             )
             for statistic in STATISTICS
         } | dict(costs.get(str(name), {}))
@@ -205,20 +205,20 @@ def submission(
         element_scores: canonical table; an element without a score is written as 0, as a label that is missing counts as wrong.
         judge: name of the evaluator.
     """
-    said = (
+    answered = (
         wide(scores, data.dimension)[judge].dropna()
         if judge in wide(scores, data.dimension)
         else pd.Series(dtype=float)
     )
-    low, high = (float(said.min()), float(said.max())) if len(said) else (0.0, 1.0)
+    low, high = (float(answered.min()), float(answered.max())) if len(answered) else (0.0, 1.0)
     labels = element_scores[element_scores["judge"] == judge].set_index(["item_id", "element_id"])["score"].to_dict()
     answers, truth = [], []
     for item in data.items:
-        if item.fold != fold or item.rating is None or item.item_id not in said.index:
+        if item.fold != fold or item.rating is None or item.item_id not in answered.index:
             continue
         names = {element: elements[f"{item.prompt_id}/{element}"] for element in item.labels}
         path = item.image
-        score = 1 + 4 * (float(said[item.item_id]) - low) / ((high - low) or 1.0)
+        score = 1 + 4 * (float(answered[item.item_id]) - low) / ((high - low) or 1.0)
         given = {element: labels.get((item.item_id, element)) for element in names}
         answers.append(
             {

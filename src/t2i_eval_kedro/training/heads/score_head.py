@@ -156,8 +156,8 @@ class ScoreHeadJudge:
             entropy = weights.pop("cross_entropy", 0.0)
             if entropy:
                 nearest = (target * (len(self._level_ids) - 1)).round().long()
-                wanted = torch.tensor(self._level_ids, device=self._device)[nearest]
-                terms["cross_entropy"] = entropy * F.cross_entropy(reading.logits.float(), wanted)
+                expected = torch.tensor(self._level_ids, device=self._device)[nearest]
+                terms["cross_entropy"] = entropy * F.cross_entropy(reading.logits.float(), expected)
             terms |= regression_losses(weights, self._score(reading), target, spread)
             if self.settings.element_weight:
                 terms |= self._element_loss(reading, chosen)
@@ -172,8 +172,8 @@ class ScoreHeadJudge:
         if not labels:
             return {}
         logits = self.heads.element(torch.cat(states)).squeeze(-1)
-        wanted = torch.tensor(labels, device=self._device)
-        return {"elements": self.settings.element_weight * F.binary_cross_entropy_with_logits(logits, wanted)}
+        expected = torch.tensor(labels, device=self._device)
+        return {"elements": self.settings.element_weight * F.binary_cross_entropy_with_logits(logits, expected)}
 
     def _score(self, reading: Reading) -> torch.Tensor:
         """Scores, 0 to 1, of shape (n,)."""
@@ -195,9 +195,9 @@ class ScoreHeadJudge:
                 scores |= {item.item_id: s for item, s in zip(chosen, self._score(reading).tolist(), strict=True)}
                 if self.settings.element_weight:
                     for item, (hidden, names) in zip(chosen, reading.elements, strict=True):
-                        said = self.heads.element(hidden).squeeze(-1).sigmoid().tolist() if names else []
+                        probabilities = self.heads.element(hidden).squeeze(-1).sigmoid().tolist() if names else []
                         parts = self._data.parts.get(item.prompt_id, {})
-                        elements[item.item_id] = dict.fromkeys(parts) | dict(zip(names, said, strict=True))
+                        elements[item.item_id] = dict.fromkeys(parts) | dict(zip(names, probabilities, strict=True))
         return Predictions(scores, elements)
 
     def save(self, folder: Path) -> None:
@@ -239,8 +239,10 @@ class ScoreHeadJudge:
         if key not in self._requests:
             parts = self._data.parts.get(item.prompt_id, {})
             known = tuple(PromptElement(name, part.text, "", part.skill) for name, part in parts.items())
-            subject = EvaluationItem(item.item_id, item.prompt, item.image, {self._data.dimension: self._phrase}, known)
-            chat = self._protocol.request(subject, self._data.dimension, self._phrase).chat
+            evaluated = EvaluationItem(
+                item.item_id, item.prompt, item.image, {self._data.dimension: self._phrase}, known
+            )
+            chat = self._protocol.request(evaluated, self._data.dimension, self._phrase).chat
             if self.settings.prompt_kind and item.kind:
                 flag = self._wording.render("prompt_kind", kind=item.kind)
                 chat = [{**chat[0], "text": f"{flag}\n{chat[0]['text']}"}]
@@ -260,13 +262,13 @@ class ScoreHeadJudge:
         encoded = self._processor.tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
         spans = {name: element_spans(prompt, part.text, "windows") for name, part in parts.items()}
-        own = own_spans(prompt, spans, {name: part.parents for name, part in parts.items()})
+        distinct = own_spans(prompt, spans, {name: part.parents for name, part in parts.items()})
 
         def tokens(places: Sequence[tuple[int, int]]) -> list[int]:
             inside = (any(a < end and begin < b for begin, end in places) for a, b in offsets)
-            return [len(offsets) - i for i, found in enumerate(inside) if found]
+            return [len(offsets) - i for i, hit in enumerate(inside) if hit]
 
-        return {name: (tokens(own[name]), min(tokens(places))) for name, places in spans.items() if places}
+        return {name: (tokens(distinct[name]), min(tokens(places))) for name, places in spans.items() if places}
 
     def _read(self, items: Sequence[HeadItem], view: View | None) -> Reading:
         if self.settings.lora is not None or view is not None:
@@ -290,8 +292,8 @@ class ScoreHeadJudge:
         elements = []
         for row, (_, places) in enumerate(requests):
             states = [
-                torch.cat([hidden[row, [-at for at in own]].mean(dim=0), hidden[row, -last]])
-                for own, last in places.values()
+                torch.cat([hidden[row, [-at for at in distinct]].mean(dim=0), hidden[row, -last]])
+                for distinct, last in places.values()
             ]
             elements.append(
                 (torch.stack(states) if states else hidden.new_zeros(0, 2 * hidden.shape[-1]), tuple(places))
