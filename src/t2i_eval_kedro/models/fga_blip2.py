@@ -174,7 +174,8 @@ class FGABlip2(nn.Module):
 
     def pixels(self, images: Sequence[Any]) -> torch.Tensor:
         """RGB images as the network reads them: (n, 3, side, side), resized without keeping proportions (bicubic), normalised."""
-        side = self.blip.config.vision_config.image_size
+        vision: Any = self.blip.config.vision_config
+        side = vision.image_size
         resized = [image.convert("RGB").resize((side, side), Resampling.BICUBIC) for image in images]
         values = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).float() / 255
         normalised: torch.Tensor = (values - torch.tensor(self.mean)) / torch.tensor(self.std)
