@@ -13,6 +13,7 @@ from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
+from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
@@ -34,6 +35,9 @@ WEIGHTS = "adapter_model.safetensors"
 
 def parse(answer: str) -> float | None:
     return float(answer) if answer in {str(level) for level in range(11)} else None
+
+
+PARSERS = {"score": parse}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def trained(
 ) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("trained") / "grpo"
     model = settings_of(ModelSettings, model=str(base_model))
-    return folder, train_grpo(examples, pictures, model, sft_adapter, SETTINGS, parse, folder)
+    return folder, train_grpo(examples, pictures, model, sft_adapter, SETTINGS, PARSERS, folder)
 
 
 def test_the_curve_says_what_was_rewarded(trained: tuple[Path, pd.DataFrame]) -> None:
@@ -93,10 +97,14 @@ def test_a_sum_of_rewards_is_drawn_part_by_part(
         settings_of(ModelSettings, model=str(base_model)),
         sft_adapter,
         settings,
-        parse,
+        PARSERS,
         tmp_path / "a",
     )
-    assert list(curve.columns[-2:]) == ["reward_rank", "reward_diversity"]
+    assert [name for name in curve.columns if name.startswith("reward_")] == [
+        "reward_std",
+        "reward_rank",
+        "reward_diversity",
+    ]
     total = curve["reward_rank"] + 0.25 * curve["reward_diversity"]
     assert curve["reward"].to_numpy() == pytest.approx(total.to_numpy(), abs=1e-5)
     # a group of four earns the number of its different scores
@@ -137,9 +145,12 @@ def test_cut_off_or_not_the_same_seed_gives_the_same_bytes(
         return parse(answer)
 
     with pytest.raises(KeyboardInterrupt):
-        train_grpo(examples, pictures, model, sft_adapter, settings, cut_off, out, checkpoint_dir=checkpoints)
+        train_grpo(
+            examples, pictures, model, sft_adapter, settings, {"score": cut_off}, out, checkpoint_dir=checkpoints
+        )
     assert (checkpoints / "checkpoint-2").is_dir()
-    again = train_grpo(examples, pictures, model, sft_adapter, settings, parse, out, checkpoint_dir=checkpoints)
+    again = train_grpo(examples, pictures, model, sft_adapter, settings, PARSERS, out, checkpoint_dir=checkpoints)
+    assert set(again.attrs["seconds_per_step"]) == {"generation", "reward", "update"}
     pd.testing.assert_frame_equal(again, curve)
     assert (out / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
 
@@ -171,7 +182,7 @@ def test_scores_move_towards_people_s_and_away_from_their_reverse(
     after = {}
     for name, score in (("people", examples["score"]), ("reverse", 10 - examples["score"])):
         rated = examples.assign(score=score)
-        train_grpo(rated, pictures, model, sft_adapter, settings, parse, tmp_path / name)
+        train_grpo(rated, pictures, model, sft_adapter, settings, PARSERS, tmp_path / name)
         after[name] = mean_error(base_model, tmp_path / name, pictures)
     assert after["people"] < before - 0.2
     assert after["reverse"] > before + 0.2
@@ -188,6 +199,185 @@ def test_without_scores_there_is_nothing_to_train_on(
             settings_of(ModelSettings, model=str(base_model)),
             sft_adapter,
             SETTINGS,
-            parse,
+            PARSERS,
             tmp_path / "a",
         )
+
+
+def with_validation(examples: pd.DataFrame) -> pd.DataFrame:
+    """``examples`` with copies of the score requests as the fold ``validation``."""
+    copies = examples[examples["task"] == "score"].assign(fold="validation")
+    return pd.concat([examples, copies.assign(example_id="v/" + copies["example_id"])], ignore_index=True)
+
+
+VOCABULARY = AnswerVocabulary(tuple(str(level) for level in range(11)))
+
+
+def train(examples, pictures, base_model: Path, start, out: Path, **given) -> pd.DataFrame:
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    checkpoint_dir = given.pop("checkpoint_dir", None)
+    parsers = given.pop("parsers", PARSERS)
+    settings = SETTINGS.model_copy(update=given)
+    return train_grpo(
+        examples,
+        pictures,
+        model,
+        start,
+        settings,
+        parsers,
+        out,
+        vocabulary=VOCABULARY,
+        checkpoint_dir=checkpoint_dir,
+    )
+
+
+def test_agreement_is_measured_by_both_readouts_and_the_best_adapter_is_kept(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from safetensors.numpy import load_file
+
+    rated = with_validation(examples)
+    reverse = rated.assign(score=rated["score"].where(rated["fold"] != "train", 10 - rated["score"]))
+    given = {"max_steps": 6, "prompts_per_step": 8, "batch_size": 32, "learning_rate": 5e-3, "eval_steps": 2}
+    curve = train(reverse, pictures, base_model, sft_adapter, tmp_path / "a", **given, max_drop=9)
+    measured = curve[["step", "agreement_generated", "agreement_expected"]].dropna()
+    assert measured["step"].tolist() == [0, 2, 4, 6]
+    means = measured[["agreement_generated", "agreement_expected"]].mean(axis=1).tolist()
+    assert means[-1] < means[0]  # it was trained away from people's scores
+    best = measured["step"].iloc[means.index(max(means))]
+    recorded = json.loads((tmp_path / "a" / "settings.json").read_text())["settings"]
+    assert recorded["kept_step"] == best
+    assert not recorded["stopped"]
+    assert not (tmp_path / "a" / "ref").exists()
+    if best == 0:
+        before, after = load_file(sft_adapter / WEIGHTS), load_file(tmp_path / "a" / WEIGHTS)
+        assert all((before[name] == after[name]).all() for name in before)
+    caplog.clear()
+    curve = train(reverse, pictures, base_model, sft_adapter, tmp_path / "b", **given, max_drop=0.01)
+    assert curve["step"].max() < 6
+    assert "GRPO was stopped at step" in caplog.text
+    assert "agreement fell from" in caplog.text
+
+
+def test_a_group_of_answers_that_are_all_alike_stops_the_training(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"max_steps": 20, "temperature": 1e-3, "min_distinct": 1.5}
+    curve = train(examples, pictures, base_model, sft_adapter, tmp_path / "a", **given)
+    assert curve["step"].max() < 20
+    assert "different scores, fewer than 1.5 (grpo.min_distinct)" in caplog.text
+    check_folder(tmp_path / "a")
+
+
+def test_a_resumed_run_keeps_the_best_adapter_of_both_halves(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    rated = with_validation(examples)
+    given = {"max_steps": 4, "eval_steps": 1, "save_steps": 2, "max_drop": 9.0, "beta": 0.05, "rehearsal_weight": 0.5}
+    rated = pd.concat(
+        [rated, examples.assign(fold="rehearsal", example_id="r/" + examples["example_id"])], ignore_index=True
+    )
+    whole = train(rated, pictures, base_model, sft_adapter, tmp_path / "a", **given | {"save_steps": 0})
+    assert whole["rehearsal_loss"].gt(0).sum() == 4
+    assert whole["kl"].iloc[1] == pytest.approx(0, abs=1e-6)
+    assert whole["kl"].iloc[-1] > 0
+    answers = 0
+
+    def cut_off(answer: str) -> float | None:
+        nonlocal answers
+        answers += 1
+        if answers > 16 * 3 + 32 * 4:  # three steps, and four measurements
+            raise KeyboardInterrupt
+        return parse(answer)
+
+    at = {"checkpoint_dir": tmp_path / "checkpoints"}
+    with pytest.raises(KeyboardInterrupt):
+        train(rated, pictures, base_model, sft_adapter, tmp_path / "b", **given, **at, parsers={"score": cut_off})
+    again = train(rated, pictures, base_model, sft_adapter, tmp_path / "b", **given, **at)
+    pd.testing.assert_frame_equal(again, whole)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+def test_rehearsal_keeps_what_the_policy_alone_would_lose(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    """The reverse of people's scores is rewarded; supervised examples of the right ones hold against it."""
+    reverse = examples.assign(score=10 - examples["score"])
+    score = examples[examples["task"] == "score"]
+    beside = score.assign(fold="rehearsal", example_id="r/" + score["example_id"])
+    given = {"max_steps": 10, "prompts_per_step": 11, "generations": 8, "batch_size": 88, "learning_rate": 3e-3}
+    errors = {}
+    for weight in (0.0, 3.0):
+        out = tmp_path / str(weight)
+        both = pd.concat([reverse, beside], ignore_index=True)
+        train(both, pictures, base_model, sft_adapter, out, **given, rehearsal_weight=weight, rehearsal_examples=11)
+        errors[weight] = mean_error(base_model, out, pictures)
+    assert errors[3.0] < errors[0.0] - 0.3
+
+
+def test_shared_requests_give_the_answers_of_plain_ones(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    sample = TransformersBackend.sample
+
+    def counted(self, requests, counts, generation):
+        sampled = sample(self, requests, counts, generation)
+        drawn.append((len(requests), sampled is not None and len(sampled.answers)))
+        return sampled
+
+    monkeypatch.setattr(TransformersBackend, "sample", counted)
+    given = {"max_steps": 1, "temperature": 1e-3, "min_distinct": 0}  # so cold that chance plays no part
+    rewards = [
+        train(examples, pictures, base_model, sft_adapter, tmp_path / str(shared), **given, share_prefixes=shared)
+        for shared in (True, False)
+    ]
+    assert drawn == [(4, 16)]  # four requests are encoded for sixteen answers
+    assert rewards[0]["reward"].tolist() == pytest.approx(rewards[1]["reward"].tolist())
+    assert rewards[0]["completion_length"].tolist() == rewards[1]["completion_length"].tolist()
+
+
+def test_training_begins_on_the_untrained_model_too(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    lora = settings_of(LoraSettings, r=4, alpha=8)
+    curve = train(examples, pictures, base_model, lora, tmp_path / "a", max_steps=1)
+    assert len(curve) == 1
+    check_folder(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["r"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "message"),
+    [
+        ({"score": 5.0}, {}, "All 44 training examples of the task 'score' have the same score"),
+        ({}, {"rehearsal_weight": 1.0}, "asks for supervised examples, and there are none"),
+        ({}, {"rewards": {"pairwise": 1.0, "format": 1.0}}, "None of the rewards pairwise, format compares"),
+        ({}, {"own_rewards": {f"{__name__}.undefined": 1.0}}, "gave nan for the answer"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_in_a_sentence(
+    change, given, message: str, base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    before = (sft_adapter / WEIGHTS).read_bytes()
+    with pytest.raises(T2IEvalError, match=message):
+        train(examples.assign(**change), pictures, base_model, sft_adapter, tmp_path / "a", **given)
+    assert (sft_adapter / WEIGHTS).read_bytes() == before
+    assert not (tmp_path / "a").exists()
+
+
+def undefined(answers) -> list[float]:
+    return [math.nan] * len(answers.scores)
+
+
+def test_requests_without_rating_are_left_out_and_counted(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    some = examples.assign(score=examples["score"].where(examples["score"] > 3))
+    train(some, pictures, base_model, sft_adapter, tmp_path / "a", max_steps=1)
+    assert "16 of 44 requests have no rating and are left out" in caplog.text
+
+
+def test_answers_that_never_end_are_counted(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    curve = train(examples, pictures, base_model, sft_adapter, tmp_path / "a", max_steps=1, max_completion_length=1)
+    assert curve["clipped"].iloc[0] > 0.5  # a score of one token has no room for its end

@@ -114,7 +114,7 @@ def test_grpo_goes_on_from_it(
         batch_size=16,
         max_completion_length=3,
     )
-    curve = train_grpo(examples, pictures, model, trained[0], settings, parse, tmp_path / "grpo")
+    curve = train_grpo(examples, pictures, model, trained[0], settings, {"score": parse}, tmp_path / "grpo")
     assert curve["step"].tolist() == [1]
     assert json.loads((tmp_path / "grpo" / "settings.json").read_text())["base_model"]["quantize"] == "4bit"
 

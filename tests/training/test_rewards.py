@@ -15,7 +15,9 @@ from t2i_eval_kedro.training.rewards import (
     best_constant_reward,
     diversity_rewards,
     gaussian_reward,
+    length_rewards,
     linear_reward,
+    pairwise_reward,
     rank_rewards,
     rewards_of,
     total,
@@ -252,3 +254,87 @@ def test_the_binary_reward_ends_at_its_tolerance(tolerance: float) -> None:
     for off, earned in ((0.999, 1), (1.001, 0)):
         assert paid("binary", 5 + 10 * off * tolerance, 5, tolerance=tolerance) == earned
         assert paid("binary", 5 - 10 * off * tolerance, 5, tolerance=tolerance) == earned
+
+
+MARGIN = st.floats(-10, 10)
+PREFERENCE = st.sampled_from([-7.0, -0.6, -0.5, 0.0, 0.2, 0.5, 0.6, 4.0])
+
+
+@given(margin=MARGIN, target=PREFERENCE)
+def test_the_pairwise_reward_is_bounded_and_symmetric_under_an_exchange_of_the_images(
+    margin: float, target: float
+) -> None:
+    value = pairwise_reward(margin, target)
+    assert 0 <= value <= 1
+    assert value == pytest.approx(pairwise_reward(-margin, -target))
+
+
+@given(near=MARGIN, far=MARGIN, target=PREFERENCE)
+def test_the_pairwise_reward_is_larger_the_more_the_margin_goes_with_people(
+    near: float, far: float, target: float
+) -> None:
+    tie = abs(target) <= 0.5
+    better = (lambda margin: -abs(margin)) if tie else (lambda margin: margin * math.copysign(1, target))
+    if better(near) > better(far) + 1e-3 and (not tie or abs(near) < 5):  # beyond that, both round to 0
+        assert pairwise_reward(near, target) > pairwise_reward(far, target)
+
+
+@given(margin=MARGIN, target=PREFERENCE, slope=st.floats(0.2, 3))
+def test_the_pairwise_reward_is_its_formula(margin: float, target: float, slope: float) -> None:
+    value = pairwise_reward(margin, target, slope=slope)
+    if abs(target) <= 0.5:
+        assert value == pytest.approx(math.exp(-((slope * margin) ** 2)))
+    else:
+        assert value == pytest.approx(1 / (1 + math.exp(-slope * margin * np.sign(target))))
+
+
+@pytest.mark.parametrize("margin", [None, 10.1, -10.1, math.nan, math.inf])
+def test_no_margin_earns_nothing(margin: float | None) -> None:
+    assert pairwise_reward(margin, 5) == pairwise_reward(margin, 0) == 0
+
+
+def test_even_scores_are_worth_half_and_a_tie_all() -> None:
+    assert pairwise_reward(0, 5) == pairwise_reward(0, -5) == 0.5
+    assert pairwise_reward(0, 0.5) == 1
+    assert pairwise_reward(0, 0.5, tie=0.4) == 0.5
+
+
+def test_a_reward_of_one_image_does_not_apply_to_two_and_the_other_way_round() -> None:
+    answers = Answers([5.0, 3.0], [5.0, 4.0], ["", ""], 1, compared=[False, True])
+    for kind in KINDS:
+        (reward, _) = weighted(**{kind: 1.0})[kind]
+        assert reward(answers)[1] is None
+        assert reward(answers)[0] == 1
+    (reward, _) = weighted(pairwise=1.0)["pairwise"]
+    assert reward(answers) == [None, pytest.approx(1 / (1 + math.exp(-3)))]
+    (reward, _) = weighted(format=1.0)["format"]
+    assert reward(answers) == [1, 1]
+    mixed = Answers([2.0, 3.0, 8.0, 9.0], [1.0, 4.0, 9.0, -4.0], [""] * 4, 1, compared=[False, True, False, True])
+    alone = Answers([2.0, 8.0], [1.0, 9.0], [""] * 2, 1)
+    assert [value for value in rank_rewards(mixed) if value is not None] == rank_rewards(alone)
+    assert rank_rewards(mixed)[1] is None
+
+
+@given(
+    lengths=st.lists(st.integers(0, 120), min_size=2, max_size=6),
+    longest=st.integers(1, 100),
+    scores=st.lists(ANY_SCORE, min_size=6, max_size=6),
+)
+def test_the_length_reward_is_bounded_falls_and_needs_a_score(
+    lengths: list[int], longest: int, scores: list[float | None]
+) -> None:
+    n = len(lengths)
+    answers = Answers(scores[:n], [5.0] * n, [""] * n, n, lengths=lengths, longest=longest)
+    values = length_rewards(answers)
+    for value, length, score in zip(values, lengths, scores, strict=False):
+        overlong = min(0.0, (0.75 * longest - length) / (0.25 * longest))  # DAPO, equation 13
+        assert value == pytest.approx(0 if score is None else 1 + max(-1.0, overlong))
+
+
+def test_the_best_constant_of_pairs_is_a_difference() -> None:
+    chosen = weighted(pairwise=1.0)
+    value, margin = best_constant_reward([5, 5, 5, -5], chosen, compared=True)
+    assert 0.7 < value < 0.75
+    assert margin == 10
+    value, margin = best_constant_reward([5, -5, 0], chosen, compared=True)
+    assert (value, margin) == (pytest.approx(2 / 3), 0)

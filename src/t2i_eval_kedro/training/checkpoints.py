@@ -54,6 +54,11 @@ class Checkpoints:
         self._run = run
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
+    @property
+    def folder(self) -> Path | None:
+        """The lasting folder, or None where no checkpoints are asked for."""
+        return self._lasting
+
     def __enter__(self) -> Path:
         if self._lasting is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="t2i-eval-training-")

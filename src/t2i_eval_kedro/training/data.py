@@ -383,7 +383,7 @@ def _joins(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def grpo_dataset(examples: pd.DataFrame, images: ImageSource, processor: Any) -> Dataset:
-    """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target_score``.
+    """The requests of ``examples`` as trl's ``GRPOTrainer`` reads them, with the score to reach as ``target_score``, the ``task``, and the ``row``.
 
     Text that spells a special token of the model is made plain, as for a judge.
 
@@ -399,8 +399,13 @@ def grpo_dataset(examples: pd.DataFrame, images: ImageSource, processor: Any) ->
                 for messages in conversations
             ],
             "images": [[images.image(key) for key in image_keys(messages)] for messages in conversations],
-            "target_score": batch["target_score"],
+            **{name: batch[name] for name in ("target_score", "task", "row")},
         }
 
-    columns = {"messages": list(examples["messages"]), "target_score": [float(score) for score in examples["score"]]}
+    columns = {
+        "messages": list(examples["messages"]),
+        "target_score": [float(score) for score in examples["score"]],
+        "task": list(examples["task"]),
+        "row": list(range(len(examples))),
+    }
     return Dataset.from_dict(columns).with_transform(row)

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,9 +35,12 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.protocols.base import Answer
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
+from t2i_eval_kedro.judging.protocols.reasoning import IMAGES, parse_reasoned
+from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.steps import REASON, REASON_PAIR, SCORE
 from t2i_eval_kedro.training.locks import end_with, only_run, only_workers
-from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, SFTSettings
+from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, LoraSettings, SFTSettings
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +82,15 @@ class SFTJob(_Job):
 
 
 class GRPOJob(_Job):
-    """One GRPO, see :func:`t2i_eval_kedro.training.grpo.train_grpo`; answers are read as ``judging`` reads them."""
+    """One GRPO, see :func:`t2i_eval_kedro.training.grpo.train_grpo`; answers are read as ``judging`` reads them.
+
+    ``start`` is the adapter to go on from; None for a new one of the form ``lora``.
+    """
 
     method: Literal["grpo"] = "grpo"
     settings: GRPOSettings
-    start: Path
+    start: Path | None
+    lora: LoraSettings
     judging: JudgingSettings
     templates: dict[str, str]
 
@@ -90,22 +98,39 @@ class GRPOJob(_Job):
         """Train an adapter into ``out_dir`` and return the curve."""
         from t2i_eval_kedro.training.grpo import train_grpo  # torch is slow to import
 
-        scale = self.judging.options.levels(self.judging.load_wording(self.templates)).vocabulary
-
-        def parse(text: str) -> float | None:
-            return parse_score(Answer(text), scale, reading="strict").value
-
+        levels = self.judging.options.levels(self.judging.load_wording(self.templates)).vocabulary
         return train_grpo(
             examples,
             images,
             self.model,
-            self.start,
+            self.start or self.lora,
             self.settings,
-            parse,
+            score_parsers(levels),
             out_dir,
+            vocabulary=levels,
             checkpoint_dir=checkpoints,
             data_note=self.data_note,
         )
+
+
+def score_parsers(levels: AnswerVocabulary) -> dict[str, Callable[[str], float | None]]:
+    """By task of GRPO, how the score is read from an answer: strictly; of a pair, the first image's minus the second's."""
+
+    def level(text: str) -> float | None:
+        return parse_score(Answer(text), levels, reading="strict").value
+
+    def reasoned(text: str) -> float | None:
+        read = parse_reasoned(text)
+        return None if read is None else read.scores[0]
+
+    def margin(text: str) -> float | None:
+        read = parse_reasoned(text, IMAGES)
+        if read is None:
+            return None
+        a, b = (score for score in read.scores if score is not None)
+        return a - b
+
+    return {SCORE: level, REASON: reasoned, REASON_PAIR: margin}
 
 
 Job = Annotated[SFTJob | GRPOJob, Field(discriminator="method")]

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 
 from t2i_eval_kedro.models.settings import Settings
-from t2i_eval_kedro.training.rewards import rewards_of
+from t2i_eval_kedro.training.rewards import Reward, rewards_of
 
 
 class LoraSettings(Settings):
@@ -185,10 +185,19 @@ class SFTSettings(_Optimisation):
         return self
 
 
+REHEARSAL = "rehearsal"
+"""Fold of the supervised examples that are gone over beside GRPO (``grpo.rehearsal_weight``)."""
+
+
 class GRPOSettings(_Optimisation):
-    """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300) of an adapter on people's scores.
+    """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300) of an adapter on people's scores or preferences.
 
     Attributes:
+        start: ``sft`` goes on from that adapter; ``base`` begins with a new one on the untrained model.
+        tasks: what is asked: ``score`` (the score alone), ``reason`` (a thought, then the score), ``reason_pair`` (a thought, then
+            the scores of two images of one prompt).
+        targets: what ``reason_pair`` learns from: ``scores`` (the difference of people's means) or ``preferences`` (which of two
+            images people prefer, and nothing else; made of their means where they gave none).
         max_steps: optimiser steps.
         prompts_per_step: different requests per step.
         generations: answers to each request; they are one group.
@@ -197,16 +206,31 @@ class GRPOSettings(_Optimisation):
         temperature: temperature of sampling.
         max_completion_length: tokens of an answer; the rest is cut off and earns nothing unless it parses.
         beta: weight of the divergence from the adapter at the start; 0 loads no reference.
+        rehearsal_weight: weight of the supervised loss on earlier examples that is added to each step (InstructGPT's PPO-ptx, arXiv
+            2203.02155, equation 2), which keeps what fine-tuning taught; 0 for none.
+        rehearsal_examples: supervised examples per step.
         scale_rewards: divide by the spread of rewards in a group, in a batch, or not.
         loss_type: as trl names them.
         rewards: weight of each reward of :mod:`t2i_eval_kedro.training.rewards`: ``gaussian``, ``linear``, ``rank`` (continuous),
-            ``binary`` (the control arm), ``format``, ``diversity``.
+            ``binary`` (the control arm), ``pairwise`` (of two images), ``format``, ``length``, ``diversity``.
         own_rewards: weight of each reward of your own, by its dotted path: a function of
             :class:`t2i_eval_kedro.training.rewards.Answers` that returns one number per answer.
         sigma: standard deviation of the gaussian reward, as a fraction of the scale.
         tolerance: error that the binary reward still pays, as a fraction of the scale.
+        slope: steepness of the pairwise reward, per point of 0 to 10.
+        tie: difference of people's scores, on 0 to 10, that the pairwise reward takes for a tie.
+        share_prefixes: generate from one encoding of a request and its image for all answers of a group, where the model allows.
+        eval_steps: steps between two measurements of agreement on validation prompts; 0 for none. The adapter of the best is kept.
+        eval_examples: validation requests of each kind, drawn once with the seed.
+        patience: stop after so many measurements in a row without a better one; None to train to the end.
+        max_drop: stop where the agreement is lower by more than this than it was at the start.
+        min_distinct: stop where a group has fewer different scores than this, on average over ten logged rows (or all there are, at
+            least three): its answers are all alike, so that nothing is learned.
     """
 
+    start: Literal["sft", "base"]
+    tasks: tuple[Literal["score", "reason", "reason_pair"], ...] = Field(min_length=1)
+    targets: Literal["scores", "preferences"]
     max_steps: int = Field(ge=1)
     prompts_per_step: int = Field(ge=1)
     generations: int = Field(ge=2)
@@ -214,17 +238,40 @@ class GRPOSettings(_Optimisation):
     temperature: float = Field(gt=0)
     max_completion_length: int = Field(ge=1)
     beta: float = Field(ge=0)
+    rehearsal_weight: float = Field(ge=0)
+    rehearsal_examples: int = Field(ge=1)
     scale_rewards: Literal["group", "batch", "none"]
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo"]
     rewards: dict[str, float]
     own_rewards: dict[str, float]
     sigma: float = Field(gt=0)
     tolerance: float = Field(ge=0)
+    slope: float = Field(gt=0)
+    tie: float = Field(ge=0)
+    share_prefixes: bool
+    eval_steps: int = Field(ge=0)
+    eval_examples: int = Field(ge=2)
+    patience: int | None = Field(ge=1)
+    max_drop: float = Field(ge=0)
+    min_distinct: float = Field(ge=0)
 
     @model_validator(mode="after")
     def _known_rewards(self) -> GRPOSettings:
-        rewards_of(self.rewards, sigma=self.sigma, tolerance=self.tolerance, custom=self.own_rewards)
+        self.chosen_rewards()
+        if self.patience is not None and not self.eval_steps:
+            raise ValueError("patience needs eval_steps")
         return self
+
+    def chosen_rewards(self) -> dict[str, tuple[Reward, float]]:
+        """The rewards with their weights, by name."""
+        return rewards_of(
+            self.rewards,
+            sigma=self.sigma,
+            tolerance=self.tolerance,
+            slope=self.slope,
+            tie=self.tie,
+            custom=self.own_rewards,
+        )
 
     @model_validator(mode="after")
     def _whole_batches(self) -> GRPOSettings:

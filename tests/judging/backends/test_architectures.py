@@ -300,7 +300,7 @@ def test_grpo_scores_what_a_judge_would_be_asked_with(
     def parse(answer: str) -> float | None:
         return float(len(answer) % 10)
 
-    curve = train_grpo(table, Store(), model, adapters[name], settings, parse, tmp_path / "grpo")
+    curve = train_grpo(table, Store(), model, adapters[name], settings, {"score": parse}, tmp_path / "grpo")
     assert curve["step"].tolist() == [1]
     assert (tmp_path / "grpo" / WEIGHTS).is_file()
     ids, mask, keep, log_probabilities = seen[0]

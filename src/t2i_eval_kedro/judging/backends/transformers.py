@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -103,6 +103,19 @@ class _Batch:
             if value.shape == rows.shape  # a field of tokens: ids, mask, types
         }
         return replace(self, inputs={**self.inputs, **longer})
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Drawn answers.
+
+    Attributes:
+        asked: the tokens of the request of each answer.
+        answers: the tokens of the answers, (N, T), filled up behind their ends.
+    """
+
+    asked: list[list[int]]
+    answers: torch.Tensor
 
 
 class TransformersBackend:
@@ -366,6 +379,35 @@ class TransformersBackend:
     def _room(self, batch: _Batch, max_tokens: int) -> int:
         """``max_tokens``, or what the model's context leaves behind the longest request."""
         return max_tokens if self._context is None else max(1, min(max_tokens, self._context - max(batch.lengths())))
+
+    @torch.no_grad()
+    def sample(self, requests: Sequence[Request], counts: Sequence[int], generation: Any) -> Sampled | None:
+        """Several drawn answers to each request, which encode it and its image once.
+
+        Args:
+            requests: different requests, of one number of images.
+            counts: how many answers each gets.
+            generation: configuration of the drawing, for ``model.generate``.
+
+        Returns:
+            None where the model does not allow its requests to be shared.
+
+        Raises:
+            T2IEvalError, OSError: an image cannot be read.
+        """
+        if not self._sharing:
+            return None
+        copies = [request for request, count in zip(requests, counts, strict=True) for _ in range(count)]
+        ends = list(accumulate(counts))
+        groups = [list(range(end - count, end)) for end, count in zip(ends, counts, strict=True)]
+        pictures = {key: self.images.image(key) for request in requests for key in image_keys(request.chat)}
+        batch = self._encode(copies, groups, _Images(pictures))
+        if batch.shared is None or not self._may_share(batch, batch.shared):
+            return None
+        asked = [[*group.prefix["input_ids"], *suffix] for group in batch.shared for suffix in group.suffixes]
+        inputs, cache = self._cached(batch, batch.shared)
+        sequences = self.model.generate(**inputs, past_key_values=cache, generation_config=generation)
+        return Sampled(asked, sequences[:, inputs["input_ids"].shape[1] :])
 
     def _cached(self, batch: _Batch, shared: list[Shared]) -> tuple[dict[str, torch.Tensor], Any]:
         """N left-padded rows of text, whose prefixes are in the cache that comes with them."""

@@ -1,4 +1,4 @@
-"""Trains the student further on bare human scores."""
+"""Trains the student further on bare human scores or preferences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
@@ -16,9 +17,12 @@ from t2i_eval_kedro.models.adapters import keep_recipe
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.judging.nodes import data_note
 from t2i_eval_kedro.provenance import recipe
+from t2i_eval_kedro.schema import SFT
+from t2i_eval_kedro.steps import REASON_PAIR, SCORE
+from t2i_eval_kedro.training.critiques import main_dimension, reasoning_examples
 from t2i_eval_kedro.training.examples import examples_from_scores, means_on_ten, require_training_fold
 from t2i_eval_kedro.training.launch import GRPOJob, run
-from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings
+from t2i_eval_kedro.training.settings import REHEARSAL, GRPOSettings, LaunchSettings, SFTSettings
 
 
 def build_examples(
@@ -26,11 +30,15 @@ def build_examples(
     elements: pd.DataFrame,
     splits: pd.DataFrame,
     ratings: pd.DataFrame,
+    supervised: pd.DataFrame,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
+    settings: GRPOSettings,
 ) -> pd.DataFrame:
-    """The direct request for the benchmark's first dimension, with people's mean score as the target."""
+    """The requests of ``grpo.tasks`` with people's mean as the target, direct score requests to measure agreement with, and where
+    they are rehearsed the supervised examples, as the fold ``rehearsal``.
+    """
     wording = judging.load_wording(load_templates(prompts))
     phrases = phrases_of(card)
     if not phrases:
@@ -38,13 +46,25 @@ def build_examples(
             f"Nobody rated an item of '{card['name']}', so there is no score to train on; add ratings, or run the other "
             "pipelines alone (--pipelines)."
         )
-    dimension, phrase = next(iter(phrases.items()))
+    dimension = main_dimension(phrases)
+    asked = {dimension: phrases[dimension]}
     folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
-    return require_training_fold(
-        examples_from_scores(
-            means_on_ten(ratings), items, folds, {dimension: phrase}, judging.options.levels(wording), elements
-        )
-    )
+    means = means_on_ten(ratings)
+    direct = examples_from_scores(means, items, folds, asked, judging.options.levels(wording), elements)
+    parts = [direct if SCORE in settings.tasks else direct[direct["fold"] == "validation"]]
+    for task in settings.tasks:
+        if task != SCORE:
+            made = reasoning_examples(task, means, items, folds, asked, wording, None)
+            if task == REASON_PAIR and not (made["fold"] == "train").any():
+                raise T2IEvalError(
+                    "No prompt of the training fold has two rated images to compare (grpo.tasks: reason_pair); ask for scores "
+                    "(reason), or choose another benchmark."
+                )
+            parts.append(made)
+    if settings.rehearsal_weight:
+        taught = supervised[supervised["fold"] == "train"]
+        parts.append(taught.assign(fold=REHEARSAL, example_id=f"{REHEARSAL}/" + taught["example_id"]))
+    return require_training_fold(schema.EXAMPLES.check(pd.concat(parts, ignore_index=True)))
 
 
 def train(
@@ -56,21 +76,24 @@ def train(
     judging: JudgingSettings,
     model: ModelSettings,
     settings: GRPOSettings,
+    sft: SFTSettings,
     launch: LaunchSettings,
     seed: int,
     folder: Path,
     parameters: Mapping[str, Any],
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
-    """The adapter's folder (moved into place by its dataset), the reward curve, and the seconds that training took."""
+    """The adapter's folder (moved into place by its dataset), the training curve, and the seconds that training and its steps took."""
     began = time.monotonic()
     job = GRPOJob(
         model=model,
         settings=settings.model_copy(update={"seed": settings.seed + seed}),
-        start=start,
+        start=start if settings.start == SFT else None,
+        lora=sft.lora,
         judging=judging,
         templates=load_templates(prompts),
         data_note=data_note(card),
     )
     adapter, curve = run(job, examples, images, launch, folder)
     keep_recipe(adapter, recipe(parameters))
-    return adapter, curve, {"seconds": round(time.monotonic() - began, 1)}
+    split = {f"seconds_per_step_{name}": value for name, value in curve.attrs.get("seconds_per_step", {}).items()}
+    return adapter, curve, {"seconds": round(time.monotonic() - began, 1), **split}

@@ -16,7 +16,17 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 nodes.build_examples,
-                inputs=by_name("items", "elements", "splits", "ratings", "prompts", "params:judging", card="data_card"),
+                inputs=by_name(
+                    "items",
+                    "elements",
+                    "splits",
+                    "ratings",
+                    "prompts",
+                    "params:judging",
+                    card="data_card",
+                    supervised="balanced_examples",
+                    settings="params:grpo",
+                ),
                 outputs="grpo_examples",
                 name="build_grpo_examples",
             ),
@@ -27,6 +37,7 @@ def create_pipeline() -> Pipeline:
                     "prompts",
                     "params:judging",
                     "params:model",
+                    "params:sft",
                     "params:launch",
                     "params:seed",
                     "parameters",
