@@ -123,7 +123,10 @@ def test_critiques_of_a_teacher_that_never_errs_name_all_faults_and_nothing_else
     judged = judge_items(made.items, teacher, wording, phrases, ["decomposed"], name="teacher")
     thoughts = critiques(judged.transcripts, wording)
     overall = judged.scores[judged.scores["dimension"] == "overall"]
-    truth = {item: json.loads(text)["elements"] for item, text in zip(made.items["item_id"], made.items["attributes"])}
+    truth = {
+        item: json.loads(text)["elements"]
+        for item, text in zip(made.items["item_id"], made.items["attributes"], strict=True)
+    }
     labels = schema.ELEMENT_RATINGS.frame(
         {"item_id": item, "element_id": key, "rater_id": "truth", "label": float(value)}
         for item, elements in truth.items()

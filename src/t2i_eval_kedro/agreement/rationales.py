@@ -186,9 +186,9 @@ def rationale_quality(
         faults that are none, and of rationales that contradict their score. What hangs on a missing object and is named, too, is not
         counted as false.
     """
-    label = element_ratings.groupby(["item_id", "element_id"])["label"].mean().dropna()
+    label = element_ratings.groupby(["item_id", "element_id"], as_index=False)["label"].mean().dropna()
     satisfied: dict[str, dict[str, bool]] = {}
-    for (item, element), value in label[label != 0.5].items():
+    for item, element, value in label[label["label"] != 0.5].itertuples(index=False):
         satisfied.setdefault(str(item), {})[str(element)] = bool(value > 0.5)
     texts: dict[str, dict[str, str]] = {}
     parents: dict[str, dict[str, set[str]]] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -59,9 +59,10 @@ class PolicyTrainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         begun = time.perf_counter()
         answers = self._shared(prompt_ids) if self._requests else None
-        answered = (
-            (answers, None) if answers is not None else super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        )
+        answered: Any = (answers, None)
+        if answers is None:
+            plain: Callable[..., Any] = super()._generate_single_turn
+            answered = plain(prompt_ids, *args, **kwargs)
         self._metrics["train"]["seconds/generation"].append(time.perf_counter() - begun)
         return answered
 

@@ -1,0 +1,382 @@
+"""What GRPO gains on the synthetic benchmark, from which start and by which reward; one command, which goes on where it was cut off.
+
+Every row trains from one of three starts (the untrained model; supervised fine-tuning on the critiques of a tenth of the prompts, or of all)
+and is judged on the held-out prompts. The trainings of a seed share their starts. A finished row leaves ``done.json`` and is not run
+again; an unfinished training resumes from its checkpoint. No number is tuned on these prompts.
+
+``points``: Spearman with the raters' mean overall score, by what the judge writes (``reasoning``; ``levels`` for rows that do not reason) and by
+expected scores (``expected``). ``within``: fraction of pairs of images of one prompt that it orders as people's means do, a tie counting
+one half. ``order``: fraction of pairs on which both orders agree, for the row that learns from pairs. Differences are paired by prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.rationales import rationale_quality
+from t2i_eval_kedro.benchmarks.readers.shapes import DIMENSIONS
+from t2i_eval_kedro.benchmarks.splits import split_by_prompt
+from t2i_eval_kedro.datasets.atomic import atomic_file
+from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.pairs import judge_pairs
+from t2i_eval_kedro.judging.project import Project
+from t2i_eval_kedro.judging.protocols.reasoning import PairRule
+from t2i_eval_kedro.judging.protocols.registry import build
+from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.steps import OVERALL, REASON, REASON_PAIR, SCORE
+from t2i_eval_kedro.training.critiques import pairs_of, reasoning_examples
+from t2i_eval_kedro.training.examples import examples_from_scores, means_on_ten
+from t2i_eval_kedro.training.grpo import train_grpo
+from t2i_eval_kedro.training.launch import score_parsers
+from t2i_eval_kedro.training.rebalancing import rebalance
+from t2i_eval_kedro.training.recipes import Sources, build_examples
+from t2i_eval_kedro.training.settings import (
+    REHEARSAL,
+    ExampleSettings,
+    GRPOSettings,
+    RebalancingSettings,
+    SFTSettings,
+)
+from t2i_eval_kedro.training.sft import train_sft
+
+log = logging.getLogger(__name__)
+
+UNTRAINED, TENTH, FULL = "untrained", "sft_tenth", "sft"
+FRACTION = {TENTH: 0.1, FULL: 1.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: where training starts, what GRPO changes (None: no GRPO), and over how many seeds."""
+
+    start: str
+    grpo: Mapping[str, Any] | None = None
+    seeds: int = 1
+    chain: bool = False
+
+
+REWARDS: dict[str, dict[str, float]] = {
+    name: {"gaussian": 0.0, "pairwise": 0.0, "format": 0.1, name: 1.0} for name in ("gaussian", "rank", "binary")
+}
+REASONS = {"tasks": [REASON], "rehearsal_weight": 0.5}
+ROWS: dict[str, Row] = {
+    UNTRAINED: Row(UNTRAINED, seeds=3),
+    "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base"}, seeds=3),
+    TENTH: Row(TENTH, seeds=3, chain=True),
+    "grpo_from_tenth": Row(TENTH, REASONS, seeds=3, chain=True),
+    FULL: Row(FULL, seeds=3, chain=True),
+    "grpo": Row(FULL, REASONS, seeds=3, chain=True),
+    "grpo_rank": Row(TENTH, {**REASONS, "rewards": REWARDS["rank"]}),
+    "grpo_binary": Row(TENTH, {**REASONS, "rewards": REWARDS["binary"]}),
+    "grpo_scores_of_pairs": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR]}),
+    "grpo_preferences": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR], "targets": "preferences"}),
+    "grpo_without_rehearsal": Row(FULL, {**REASONS, "rehearsal_weight": 0.0}, chain=True),
+}
+DIFFERENCES = (
+    ("grpo_from_untrained", UNTRAINED),
+    ("grpo_from_tenth", TENTH),
+    ("grpo", FULL),
+    ("grpo_from_tenth", "grpo_rank"),
+    ("grpo_from_tenth", "grpo_binary"),
+    ("grpo_scores_of_pairs", TENTH),
+    ("grpo_preferences", TENTH),
+)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Encoded images by key, as an image store."""
+
+    encoded: Mapping[str, bytes] = field(repr=False)
+
+    def image(self, key: str) -> Image.Image:
+        """The decoded image."""
+        return Image.open(io.BytesIO(self.encoded[key])).convert("RGB")
+
+
+class Study:
+    """The data that all rows share, and where their results are kept."""
+
+    def __init__(
+        self, folder: Path, prompts: int, params: Mapping[str, Any], resamples: int, *, model: Path | None = None
+    ) -> None:
+        """Make the benchmark and the teacher's answers.
+
+        Args:
+            folder: where rows are kept.
+            prompts: number of prompts of the benchmark.
+            params: parameters on top of the student's recipe, nested.
+            resamples: number of bootstrap resamples of prompts.
+            model: the student's folder, where it is not the recipe's.
+        """
+        from t2i_eval_kedro.shapes.make import make_shapes
+
+        self.folder, self.resamples = folder, resamples
+        self.project = Project.open(Path(), "base", {"student": "tiny_vlm", **params})
+        self.model = self.project.settings("model", ModelSettings)
+        if model is not None:
+            self.model = self.model.model_copy(update={"model": str(model)})
+        self.wording = self.project.wording
+        self.phrases = {dimension.name: dimension.description for dimension in DIMENSIONS}
+        made = make_shapes(prompts)
+        self.items, self.ratings, self.elements = made.items, made.ratings, made.elements
+        self.truth = made.element_ratings
+        self.pictures = Pictures(dict(made.images))
+        splits = split_by_prompt(made.items)
+        self.folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
+        self.held_out = made.items[made.items["item_id"].map(self.folds) == "test"]
+        teacher = SimulatedBackend(made.items, self.wording, seed=0, error_rate=0.02, score_noise=0.3)
+        judged = judge_items(made.items, teacher, self.wording, self.phrases, ["decomposed"], name="teacher")
+        self.sources = Sources(
+            made.items, splits, made.ratings, made.elements, made.element_ratings, judged.transcripts, judged.scores
+        )
+
+    def supervised(self, start: str, seed: int) -> pd.DataFrame:
+        """The balanced examples of one start."""
+        values = dict(self.project.parameters["examples"])
+        values |= {"tasks": ["subtasks", SCORE, REASON, REASON_PAIR], "prompt_fraction": FRACTION[start]}
+        levels = self.project.judging.options.levels(self.wording)
+        examples = build_examples(self.sources, self.phrases, levels, ExampleSettings.model_validate(values))
+        settings = self.project.settings("rebalancing", RebalancingSettings)
+        balanced, _ = rebalance(examples, method=settings.method, seed=settings.seed + seed, repeats=settings.repeats)
+        return balanced
+
+    def start(self, name: str, seed: int) -> Path | None:
+        """The adapter of one start, trained where it is not there yet; None for the untrained model."""
+        if name == UNTRAINED:
+            return None
+        adapter = self.folder / "starts" / name / f"seed_{seed}"
+        if not (adapter / "manifest.json").is_file():
+            settings = self.project.settings("sft", SFTSettings)
+            train_sft(
+                self.supervised(name, seed),
+                self.pictures,
+                self.model,
+                settings.model_copy(update={"seed": settings.seed + seed}),
+                adapter,
+                checkpoint_dir=adapter.with_name(f".{adapter.name}"),
+            )
+        return adapter
+
+    def train(self, row: Row, seed: int, folder: Path) -> tuple[Path | None, dict[str, Any]]:
+        """The adapter of one row, and what GRPO took."""
+        start = self.start(row.start, seed)
+        if row.grpo is None:
+            return start, {}
+        given = dict(self.project.parameters["grpo"])
+        settings = GRPOSettings.model_validate(
+            given | dict(row.grpo) | {"rewards": given["rewards"] | dict(row.grpo.get("rewards", {}))}
+        )
+        settings = settings.model_copy(update={"seed": settings.seed + seed})
+        levels = self.project.judging.options.levels(self.wording)
+        means = means_on_ten(self.ratings)
+        asked = {OVERALL: self.phrases[OVERALL]}
+        direct = examples_from_scores(means, self.items, self.folds, asked, levels)
+        parts = [direct if SCORE in settings.tasks else direct[direct["fold"] == "validation"]]
+        parts += [
+            reasoning_examples(task, means, self.items, self.folds, asked, self.wording, None)
+            for task in settings.tasks
+            if task != SCORE
+        ]
+        if settings.rehearsal_weight:
+            taught = self.supervised(row.start, seed)
+            taught = taught[taught["fold"] == "train"]
+            parts.append(taught.assign(fold=REHEARSAL, example_id=f"{REHEARSAL}/" + taught["example_id"]))
+        begun = time.monotonic()
+        curve = train_grpo(
+            schema.EXAMPLES.check(pd.concat(parts, ignore_index=True)),
+            self.pictures,
+            self.model,
+            start or self.project.settings("sft", SFTSettings).lora,
+            settings,
+            score_parsers(levels.vocabulary),
+            folder / "adapter",
+            vocabulary=levels.vocabulary,
+            checkpoint_dir=folder / "checkpoints",
+        )
+        recorded = json.loads((folder / "adapter" / "settings.json").read_text())["settings"]
+        took = {
+            "seconds": round(time.monotonic() - begun, 1),
+            "seconds_per_step": curve.attrs["seconds_per_step"],
+            **{name: recorded[name] for name in ("kept_step", "stopped")},
+            "last": curve.dropna(subset=["reward"]).iloc[-1].dropna().to_dict(),
+        }
+        return folder / "adapter", took
+
+    def run(self, name: str, row: Row, seed: int) -> None:
+        """Train and judge one row for one seed, unless it is done."""
+        folder = self.folder / "rows" / name / f"seed_{seed}"
+        if (folder / "done.json").is_file():
+            return
+        log.info("== %s, seed %d", name, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        adapter, took = self.train(row, seed, folder)
+        model, processor = self.model.load(adapter=adapter), self.model.load_processor()
+        backend = TransformersBackend(model, processor, self.pictures, batch_size=self.project.judging.batch_size)
+        protocols = [
+            "levels",
+            *(["reasoning"] if row.start != UNTRAINED else []),
+            *(["decomposed"] if row.chain else []),
+        ]
+        asked = {OVERALL: self.phrases[OVERALL]}
+        judged = judge_items(self.held_out, backend, self.wording, asked, protocols, name=name)
+        judged.scores.to_parquet(folder / "scores.parquet")
+        judged.transcripts.to_parquet(folder / "transcripts.parquet")
+        if row.start != UNTRAINED and row.grpo is not None and REASON_PAIR in row.grpo["tasks"]:
+            self.preferences(backend, name).to_parquet(folder / "preferences.parquet")
+        with atomic_file(folder / "done.json") as path:
+            path.write_text(json.dumps(took, indent=1, default=float) + "\n", encoding="utf-8")
+
+    def preferences(self, backend: TransformersBackend, name: str) -> pd.DataFrame:
+        """What a judge says of pairs of held-out images, in both orders."""
+        prompt = dict(zip(self.items["item_id"], self.items["prompt_id"], strict=True))
+        pairs = pd.DataFrame(
+            [(prompt[a], a, b) for a, b in pairs_of(self.held_out)], columns=["prompt_id", "item_a", "item_b"]
+        )
+        protocol, asked = build("pairwise", self.wording), {OVERALL: self.phrases[OVERALL]}
+        table, _ = judge_pairs(pairs, self.items, backend, protocol, PairRule(), asked, OVERALL, name=name)
+        return table
+
+    def table(self, rows: Mapping[str, Row]) -> dict[str, Any]:
+        """Figures of every row that is done, and the paired differences."""
+        means = means_on_ten(self.ratings)
+        gold = means[means["dimension"] == OVERALL].set_index("item_id")["score"].reindex(self.held_out["item_id"])
+        prompt, names = pd.factorize(self.held_out["prompt_id"], sort=True)
+        ones = np.ones((1, len(names)), dtype=np.int64)
+        weights = Weights(np.vstack([ones, resample_counts(len(names), self.resamples, 0)]))
+        figures: dict[str, Any] = {}
+        draws: dict[tuple[str, str], np.ndarray] = {}
+        for name in rows:
+            folders = sorted(path.parent for path in (self.folder / "rows" / name).glob("seed_*/done.json"))
+            if not folders:
+                continue
+            scores = [pd.read_parquet(folder / "scores.parquet") for folder in folders]
+            figures[name] = {
+                "seeds": len(folders),
+                "took": [json.loads((f / "done.json").read_text()) for f in folders],
+            }
+            for protocol in sorted(set(scores[0]["protocol"])):
+                values = [_overall(one, protocol, self.held_out["item_id"]) for one in scores]
+                read = float(np.mean([np.isfinite(one).mean() for one in values]))
+                points = np.mean([_points(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
+                within = np.mean([_within(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
+                draws[name, protocol] = points
+                figures[name][protocol] = {"read": read, "points": _interval(points), "within": _interval(within)}
+            reasoned = pd.concat([one[one["protocol"] == "reasoning"].assign(run=i) for i, one in enumerate(scores)])
+            if len(reasoned):
+                figures[name]["rationales"] = rationale_quality(
+                    self.items, self.elements, self.truth, reasoned, self.resamples, 0.95, 0
+                )
+            asked = [folder / "preferences.parquet" for folder in folders if (folder / "preferences.parquet").is_file()]
+            if asked:
+                figures[name]["pairs"] = self._pairs(pd.concat(map(pd.read_parquet, asked)), means)
+        differences = {
+            f"{a} - {b}": {
+                protocol: _interval(draws[a, protocol] - draws[b, protocol])
+                for protocol in ("reasoning", "levels", "decomposed")
+                if (a, protocol) in draws and (b, protocol) in draws
+            }
+            for a, b in DIFFERENCES
+            if a in figures and b in figures
+        }
+        return {"held_out_prompts": len(names), "rows": figures, "differences": differences}
+
+    def _pairs(self, table: pd.DataFrame, means: pd.DataFrame) -> dict[str, float]:
+        score = means[means["dimension"] == OVERALL].set_index("item_id")["score"]
+        gap = table["item_a"].map(score) - table["item_b"].map(score)
+        answered = table["status"] == schema.OK
+        decided = answered & (gap.abs() > PairRule().tie)
+        hits = (np.sign(table["margin"]) == np.sign(gap)) + 0.5 * (table["margin"] == 0)
+        return {
+            "read": float(answered.mean()),
+            "accuracy": float(hits[decided].mean()),
+            "order": float(table["consistent"].mean()),
+        }
+
+
+def _overall(scores: pd.DataFrame, protocol: str, order: pd.Series) -> np.ndarray:
+    """A judge's overall scores in the order of the items; NaN where there is none."""
+    some = scores[(scores["protocol"] == protocol) & (scores["dimension"] == OVERALL)]
+    return some.set_index("item_id")["score"].reindex(order).to_numpy(dtype=float)
+
+
+def _points(values: np.ndarray, gold: np.ndarray, prompt: np.ndarray, weights: Weights) -> np.ndarray:
+    used = np.isfinite(values) & np.isfinite(gold)
+    return pooled_statistics(values[used], gold[used], prompt[used], weights, ("spearman",))["spearman"]
+
+
+def _within(values: np.ndarray, gold: np.ndarray, prompt: np.ndarray, weights: Weights) -> np.ndarray:
+    """Fraction of pairs of one prompt in people's order, under every weighting of the prompts."""
+    sums = np.zeros((weights.table.shape[1], 2))
+    for group in range(len(sums)):
+        own = np.flatnonzero((prompt == group) & np.isfinite(values) & np.isfinite(gold))
+        a, b = np.triu_indices(len(own), 1)
+        apart, ours = np.sign(gold[own[a]] - gold[own[b]]), np.sign(values[own[a]] - values[own[b]])
+        sums[group] = [((ours == apart) + 0.5 * (ours == 0))[apart != 0].sum(), (apart != 0).sum()]
+    weighted = weights.table @ sums
+    return weighted[:, 0] / weighted[:, 1]
+
+
+def _interval(draws: np.ndarray) -> dict[str, float]:
+    low, high = percentile_interval(draws[1:])
+    return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def run(study: Study, rows: Mapping[str, Row], seeds: int | None = None) -> dict[str, Any]:
+    """Run what is missing, the rows with several seeds first, and return the table."""
+    for seed in range(max(row.seeds for row in rows.values())):
+        for name, row in rows.items():
+            if seed < min(row.seeds, seeds or row.seeds):
+                study.run(name, row, seed)
+    return study.table(rows)
+
+
+def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """Run the study, or some rows of it, and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m perf.grpo", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("data/perf_grpo"), help="where rows are kept")
+    parser.add_argument("--prompts", type=int, default=2000, help="a fifth of them is held out")
+    parser.add_argument(
+        "--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
+    )
+    parser.add_argument("--seeds", type=int, help="at most so many seeds for a row")
+    given = parser.parse_args(list(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    study = Study(given.folder, given.prompts, {}, resamples=2000)
+    result = run(study, {name: ROWS[name] for name in given.rows}, given.seeds)
+    for name, row in result["rows"].items():
+        parts = [
+            f"{protocol} {row[protocol]['points']['value']:.3f} [{row[protocol]['points']['low']:.3f}, "
+            f"{row[protocol]['points']['high']:.3f}] within {row[protocol]['within']['value']:.3f} read "
+            f"{row[protocol]['read']:.2f}"
+            for protocol in ("levels", "reasoning", "decomposed")
+            if protocol in row
+        ]
+        print(f"{name:24s} {'; '.join(parts)}")
+    for name, by_protocol in result["differences"].items():
+        for protocol, figure in by_protocol.items():
+            print(f"{name:44s} {protocol:10s} {figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]")
+    return result
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
