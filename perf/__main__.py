@@ -14,6 +14,7 @@ NAMES = (
     "agreement",
     "agreement_size",
     "coverage",
+    "grpo",
     "ingestion",
     "judging",
     "reannotation",
