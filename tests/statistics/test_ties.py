@@ -89,3 +89,29 @@ def test_twenty_thousand_items_under_one_prompt_need_little_memory():
     assert found.items is not None
     # Continuous values have no ties, so the accuracy of the sample estimates that of all pairs: (tau + 1) / 2.
     assert found.by_prompt[0] == pytest.approx((stats.kendalltau(x[:20_000], y[:20_000]).statistic + 1) / 2, abs=0.01)
+
+
+def mean_accuracy(x, y, prompts, threshold):
+    return np.mean([accuracy(x[members], y[members], threshold) for members in prompts])
+
+
+def test_every_prompt_weighs_the_same_in_the_choice_of_the_threshold():
+    """Prompts of 2 to 12 items: the threshold is the best mean over prompts of the other folds, found by trying every distance."""
+    rng = np.random.default_rng(3)
+    sizes = [2, 12, 3, 9, 2, 2, 11, 4]
+    ends = np.cumsum(sizes)
+    prompts = tuple(np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True))
+    y = rng.integers(1, 4, ends[-1]).astype(float)
+    # Small prompts are scored finely and large ones coarsely, so that counting pairs would choose another threshold.
+    x = y + np.concatenate([rng.uniform(-1, 1, size) * (0.1 if size < 5 else 0.9) for size in sizes])
+    for seed in range(5):
+        calibrated = tie_calibrated(x, y, prompts, seed=seed)
+        fold = np.random.default_rng(seed).permutation(len(prompts)) % 2
+        for k, threshold in enumerate(calibrated.thresholds):
+            others = [members for members, f in zip(prompts, fold, strict=True) if f != k]
+            gaps = [abs(x[i] - x[j]) for members in others for i in members for j in members if i < j]
+            best = max(mean_accuracy(x, y, others, t) for t in [0, *gaps])
+            assert mean_accuracy(x, y, others, threshold) == pytest.approx(best)
+            for number in np.flatnonzero(fold == k):
+                members = prompts[number]
+                assert calibrated.by_prompt[number] == pytest.approx(accuracy(x[members], y[members], threshold))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from plain_settings import settings_of
 
+from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items
@@ -101,6 +102,16 @@ def test_peoples_scores_and_the_spread_of_raters(build: Callable[..., pd.DataFra
     assert examples["score"][item, dimension] == pytest.approx(10 * (rated["score"].mean() - low) / (high - low))
     means = means_on_ten(tables.ratings).set_index(["item_id", "dimension"])
     assert means["std"][item, dimension] == pytest.approx(10 / (high - low) * np.std(rated["score"]))
+
+
+def test_ratings_from_one_to_five_go_from_nought_to_ten() -> None:
+    rows = [
+        {"item_id": "i", "rater_id": rater, "score": score} for rater, score in (("a", 1), ("b", 3), ("c", 5), ("d", 5))
+    ]
+    same = {"dimension": "overall", "scale_min": 1, "scale_max": 5, "off_scale": False}
+    means = means_on_ten(schema.RATINGS.frame(row | same for row in rows))
+    assert means["score"].tolist() == pytest.approx([(0 + 5 + 10 + 10) / 4])
+    assert means["std"].tolist() == pytest.approx([np.std([0, 5, 10, 10])])
 
 
 def test_soft_labels_have_peoples_mean(build: Callable[..., pd.DataFrame]) -> None:

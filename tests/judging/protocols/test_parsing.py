@@ -48,7 +48,7 @@ def test_read_strictly_a_score_is_one_level_and_nothing_else(
     ("text", "value", "repairs"),
     [
         ("7", 7, 0), ("Score: 7", 7, 1), ("score is 7.", 7, 1), ("**7**", 7, 1), ("**Score:** 7", 7, 2), ("7/10", 7, 1),
-        ("7 out of 10", 7, 1), ("8.5", 8.5, 1), ("7.0", 7, 1), ("```\n7\n```", 7, 1), ('```json\n{"score": 7}\n```', 7, 2),
+        ("7 out of 10", 7, 1), ("8.5", 8.5, 1), ("7.0", 7, 1), ("0.0", 0, 1), ("10.0", 10, 1), ("```\n7\n```", 7, 1), ('```json\n{"score": 7}\n```', 7, 2),
         ('{"score": ["7"]}', 7, 1), ("<think>9 or 10?</think>\n7", 7, 1), ("<think>Hm.</think> **Score: 7/10**", 7, 4),
         ("Score: N/A", None, 1), ("-2", None, None), ("11", None, None), ("7/5", None, None), ("7 or 8", None, None),
         ("7-8", None, None), ("8, 9", None, None), ("It is a 7", None, None), ("<think>7", None, None), ("7%", None, None),
