@@ -122,7 +122,8 @@ def test_the_interval_over_prompts_and_generators_counts_the_noise_of_items_once
         np.r_[np.tanh(z), drawn["prompts"]], drawn["generators"], drawn["items"], 40, 10, 0.95
     )
     variance = 0.05**2 * 40 / 39 + 0.12**2 * 10 / 9 - 0.04**2 * 400 / 399
-    reach = stats.t.isf(0.025, 9) * np.sqrt(variance)
+    freedom = variance**2 / ((0.05**2 * 40 / 39) ** 2 / 39 + (0.12**2 * 10 / 9) ** 2 / 9)
+    reach = stats.t.isf(0.025, freedom) * np.sqrt(variance)
     assert (low, high) == (pytest.approx(np.tanh(z - reach), abs=0.01), pytest.approx(np.tanh(z + reach), abs=0.01))
     none = inference_targets.over_prompts_and_generators(
         np.r_[np.tanh(z), drawn["prompts"]], drawn["generators"], drawn["items"], 40, 7, 0.95

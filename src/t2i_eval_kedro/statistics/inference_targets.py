@@ -42,8 +42,8 @@ def over_prompts_and_generators(
 
     ``z +- t sqrt(V_prompts + V_generators - V_items)``: the variances of its Fisher transform z over resampled prompts and over resampled
     generators hold the noise of single items twice, so that of resampled items is taken off once (Cameron, Gelbach and Miller 2011,
-    "Robust Inference With Multiway Clustering", equation 2.13). Each is multiplied by G / (G - 1) for its G groups; t has one degree of
-    freedom less than the smaller number of groups.
+    "Robust Inference With Multiway Clustering", equation 2.13). Each is multiplied by G / (G - 1) for its G groups; t has the degrees of
+    freedom of Welch and Satterthwaite (1946), ``V^2 / (V_prompts^2 / (P - 1) + V_generators^2 / (G - 1))``.
 
     Args:
         by_prompts: ``(1 + B,)`` the estimate, then its resamples over prompts.
@@ -67,10 +67,14 @@ def over_prompts_and_generators(
 
     over_prompts, over_generators = variance(by_prompts[1:], prompts), variance(by_generators, generators)
     total = over_prompts + over_generators - variance(by_items, prompts * generators)
-    # By chance the difference may be less than one of the two, which cannot be.
-    reach = special.stdtrit(fewest - 1, (1 + confidence) / 2) * np.sqrt(max(total, over_prompts, over_generators))
     if not np.isfinite(total):
         return float("nan"), float("nan")
+    total = max(
+        total, over_prompts, over_generators
+    )  # by chance the difference may be less than one of the two, which cannot be
+    noise = over_prompts**2 / (prompts - 1) + over_generators**2 / (generators - 1)
+    freedom = max(total**2 / noise, fewest - 1) if noise > 0 else fewest - 1
+    reach = special.stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total)
     return float(np.tanh(np.arctanh(estimate) - reach)), float(np.tanh(np.arctanh(estimate) + reach))
 
 
