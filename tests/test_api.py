@@ -137,7 +137,7 @@ def test_an_unreadable_image_in_the_middle_costs_its_own_row_alone(judge: Judge)
     frame = verdicts.frame()
     assert frame["score"].isna().sum() == 8
     assert verdicts[1]._repr_html_().count("<img") == 0
-    with pytest.raises(T2IEvalError, match=r"'bad\.jpg' cannot be judged: neither PNG"):
+    with pytest.raises(T2IEvalError, match=r"'bad\.jpg' cannot be judged: not PNG"):
         single(judge, "bad.jpg")
 
 
@@ -203,7 +203,8 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = settings_of(ModelSettings, model=str(TINY), dtype="float32")
     torch.manual_seed(0)
     model = get_peft_model(base.load(), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
-    examples = pd.DataFrame({"task": ["score"]})
+    asked = json.dumps([{"role": "user", "text": ITEMS["prompt"][0], "images": []}])
+    examples = pd.DataFrame({"task": ["score"], "messages": [asked]})
     curve = pd.DataFrame({"step": [1], "loss": [1.0]})
     return save_adapter(
         model,

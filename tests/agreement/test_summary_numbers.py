@@ -334,6 +334,7 @@ def test_below_the_least_number_of_prompts_there_is_no_interval_and_no_p_value(p
     assert ("prompts are too few (at least 8)" in found.get("reason", "")) is (prompts < 8)
     test = entry(out, "fair", "poor")
     assert test["difference"] is not None
+    assert entry(out, "fair", "poor", "kendall_b_within_prompt")["p"] is None  # at least 15 there
     assert (test["p"] is None) is (prompts < 7)
     assert ("no p-value" in test.get("reason", "")) is (prompts < 7)
 

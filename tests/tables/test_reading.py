@@ -91,6 +91,23 @@ def test_rows_of_another_length_stop_or_are_counted_and_never_move_a_column(tmp_
     assert table.place(0).endswith("line 3")
 
 
+def test_files_put_together_with_their_headers_are_read_without_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("item_id,score\na,1\nitem_id,score\nb,2\n")
+    table = read_text_table(tmp_path / "a.csv", "scores", ("item_id", "score"))
+    assert table.frame.to_numpy().tolist() == [["a", "1"], ["b", "2"]]
+    assert table.lines.tolist() == [2, 4]
+    assert any("1 rows repeat the header, the first in line 3" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    "text", ["scale: [5, 1]", "scale: [.nan, 5]", "rater_scales: {r: [.nan, 5]}", "rater_scales: {r: [3, 3]}"]
+)
+def test_a_mapping_with_a_scale_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t2i_eval.yml").write_text(text)
+    with pytest.raises(T2IEvalError, match=r"not valid.*scale"):
+        read_mapping(tmp_path / "t2i_eval.yml")
+
+
 def test_a_quoted_cell_may_hold_anything(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('sep=;\nitem_id;"score"\n"a;b\nc";1\n')
@@ -343,6 +360,17 @@ def test_a_judge_that_prefers_the_first_image_is_found_out_and_has_no_verdict_on
     assert bias["first_preferred"]["value"] == 14 / 20
     assert bias["first_preferred_by_people"]["value"] == 0.5
     assert bias["consistent"]["value"] == 0.6
+
+
+def test_a_judge_asked_in_one_order_alone_has_no_consistency() -> None:
+    people = pairs(["a", "b"] * 5)
+    given = read_input(
+        None, None, people, pairwise_scores=verdicts_of([(f"p{i}", f"{i}a", f"{i}b", "a") for i in range(10)])
+    )
+    assert given.shown_pairs is not None
+    bias = position_bias(given.shown_pairs, given.preferences, 100, 0.95, 0)["judge"]
+    assert (bias["first_preferred"]["value"], bias["first_preferred_by_people"]["value"]) == (1.0, 0.5)
+    assert (bias["consistent"]["value"], bias["n_pairs_in_both_orders"]) == (None, 0)
 
 
 def test_two_raters_who_saw_a_pair_in_either_order_are_compared_with_one_verdict() -> None:

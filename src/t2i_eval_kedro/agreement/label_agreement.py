@@ -87,7 +87,7 @@ def preference_accuracy(
         key = ["prompt_id", "item_a", "item_b"]
         answered = answers[answers["status"] == OK]
         for name, rows in answered.groupby(evaluator_names(answered), sort=True):
-            asked = rows[key].assign(label=rows["label"].map({"a": 1.0, "b": -1.0, "tie": 0.0}))
+            asked = rows[key].assign(label=_signed(rows["label"]))
             turned = asked.rename(columns={"item_a": "item_b", "item_b": "item_a"}).assign(label=-asked["label"])
             both = pd.concat([asked, turned]).drop_duplicates(key)  # raters may have seen a pair in either order
             predicted = both.set_index(key)["label"]
@@ -110,17 +110,17 @@ def position_bias(shown: pd.DataFrame, preferences: pd.DataFrame, resamples: int
         confidence: confidence level of the intervals, such as 0.95.
         seed: random seed of the resamples.
     """
-    value = {"a": 1.0, "b": -1.0, "tie": 0.0}
+    label = _signed(preferences["label"])
     both_sides = [
-        preferences[["item_a", "item_b"]].set_axis(["first", "second"], axis=1).assign(people=preferences["label"].map(value)),
-        preferences[["item_b", "item_a"]].set_axis(["first", "second"], axis=1).assign(people=-preferences["label"].map(value)),
-    ]  # fmt: skip
+        preferences[["item_a", "item_b"]].set_axis(["first", "second"], axis=1).assign(people=label),
+        preferences[["item_b", "item_a"]].set_axis(["first", "second"], axis=1).assign(people=-label),
+    ]
     people = pd.concat(both_sides).groupby(["first", "second"])["people"].mean()
     out: Json = {}
     for name, rows in shown.groupby("evaluator", sort=True):
         prompt, prompts = pd.factorize(rows["prompt_id"], sort=True)
         weights = Weights(with_sample(resample_counts(len(prompts), resamples, seed)))
-        verdict = rows["label"].map(value).to_numpy(dtype=float)
+        verdict = _signed(rows["label"]).to_numpy()
         by_people = people.reindex(pd.MultiIndex.from_frame(rows[["item_a", "item_b"]])).to_numpy(dtype=float)
         turned = rows.rename(columns={"item_a": "item_b", "item_b": "item_a"})[["item_a", "item_b", "label"]]
         twice = rows.reset_index(names="place").merge(
@@ -128,7 +128,7 @@ def position_bias(shown: pd.DataFrame, preferences: pd.DataFrame, resamples: int
         )
         same = np.full(len(rows), np.nan)
         at = pd.Index(rows.index).get_indexer(twice["place"])
-        same[at] = twice["label"].map(value) == -twice["label_turned"].map(value)
+        same[at] = _signed(twice["label"]) == -_signed(twice["label_turned"])
         figures = {
             "first_preferred": np.where(verdict != 0, verdict > 0, np.nan),
             "first_preferred_by_people": np.where(np.nan_to_num(by_people) != 0, by_people > 0, np.nan),
@@ -139,6 +139,11 @@ def position_bias(shown: pd.DataFrame, preferences: pd.DataFrame, resamples: int
             for figure, values in figures.items()
         } | {"n_verdicts": len(rows), "n_pairs_in_both_orders": len(twice) // 2}
     return out
+
+
+def _signed(labels: pd.Series) -> pd.Series:
+    """1 where the first image is preferred, -1 where the second is, 0 for a tie, NaN where there is no label."""
+    return labels.map({"a": 1.0, "b": -1.0, "tie": 0.0}).astype(float)
 
 
 def _mean(values: Floats, row: Ints, weights: Weights, confidence: float, reason: str) -> Json:

@@ -95,19 +95,25 @@ def _pair(
     one, other = (np.where(usable, values["kendall_b"], np.nan) for values in within_prompt)
     gap = resampled_average(one - other, usable, a.weights.table)
     size |= {"n_prompts": int(np.isfinite(one - other).sum())}
-    out[WITHIN_PROMPT] = _entry(gap, permutation, permutation.grouped(one, other), confidence, size)
+    null_within = permutation.grouped(one, other)
+    out[WITHIN_PROMPT] = _entry(gap, permutation, null_within, confidence, size, tests.MIN_PROMPTS_WITHIN)
     return out
 
 
 def _entry(
-    gap: Floats, permutation: tests.PairedPermutation, null: Floats, confidence: float, size: Mapping[str, int]
+    gap: Floats,
+    permutation: tests.PairedPermutation,
+    null: Floats,
+    confidence: float,
+    size: Mapping[str, int],
+    least: int = tests.MIN_PROMPTS,
 ) -> Json:
     if not math.isfinite(gap[0]):
         reason = "no prompt has a defined statistic for both judges"
         return {"difference": None, "low": None, "high": None, "p": None, **size, "reason": reason}
     entry = bootstrap_estimate(gap, confidence, size["n_prompts"], None, **size)
-    if size["n_prompts"] < tests.MIN_PROMPTS:
-        few = f"no p-value: {size['n_prompts']} prompts are too few (at least {tests.MIN_PROMPTS})"
+    if size["n_prompts"] < least:
+        few = f"no p-value: {size['n_prompts']} prompts are too few (at least {least})"
         reason = "; ".join(filter(None, (entry.get("reason"), few)))
         return {"difference": entry.pop("value")} | entry | {"p": None, "reason": reason}
     p, error = permutation.p_value(float(gap[0]), null)

@@ -38,6 +38,12 @@ def report(summary: Path, out: Path | None) -> None:
     require_writable(path)
     if path.resolve() == summary.resolve():
         raise T2IEvalError(f"'{path}' is the summary; write the report to another file (--out).")
+    try:
+        page = build_report(ReportInputs(summary=measured))
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+        raise T2IEvalError(
+            f"'{summary}' is not a summary as `t2i-eval agreement` and `kedro run` write it ({type(error).__name__}: {error})."
+        ) from error
     with atomic_file(path) as temporary:
-        temporary.write_text(build_report(ReportInputs(summary=measured)), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     click.echo(f"The report is {path}.")

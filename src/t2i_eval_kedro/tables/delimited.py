@@ -100,6 +100,14 @@ def read_text_table(
             f"{name} does not have the column {', '.join(absent)}; it needs {', '.join(needed)} and has "
             f"{', '.join(header[:20]) or 'none'}. `kedro check` writes a mapping of other names."
         )
+    again = np.ones(len(frame), dtype=bool)
+    for place, column in enumerate(header):
+        again &= (frame.iloc[:, place].astype("str").str.strip(_BLANKS) == column).to_numpy()
+    if len(header) > 1 and again.any():
+        notes.append(
+            f"{name}: {int(again.sum())} rows repeat the header, the first in line {lines[int(np.argmax(again))]}; they are excluded."
+        )
+        frame, lines = frame[~again].reset_index(drop=True), lines[~again]
     kept = {ours: column for ours, column in theirs.items() if column in header}
     kept |= {column: column for column in mapping.wide}
     if every_column:

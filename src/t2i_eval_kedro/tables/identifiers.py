@@ -12,7 +12,7 @@ import pandas as pd
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import is_among
 
-_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\u00ad]")
 
 
 def _number(text: str) -> str:

@@ -63,6 +63,8 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     defaults = {"generator": UNKNOWN_GENERATOR, "dimension": ONE_DIMENSION, "rater_id": ""}
     for name in absent:
         frame[name] = frame["item_id"] if name == "prompt_id" else defaults[name]
+    if frame.empty:
+        raise T2IEvalError(f"{table.name} contains no rating; it has a header alone.")
     if (frame["dimension"] == "").all():
         frame["dimension"] = ONE_DIMENSION
     table = _with_dimension(table, settings)

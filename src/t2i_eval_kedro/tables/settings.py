@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from t2i_eval_kedro.errors import T2IEvalError
 
@@ -74,6 +75,21 @@ class ReadingSettings(BaseModel):
     labels: dict[str, Literal["a", "b", "tie"]] = Field(default_factory=dict)
     decimal: Literal[".", ","] | None = None
     max_unreadable: float = Field(default=0.05, ge=0, le=1)
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not (scale[0] < scale[1] and math.isfinite(scale[1] - scale[0])):
+            raise ValueError("a scale is two finite numbers, the lowest rating first")
+        return scale
+
+    @field_validator("rater_scales")
+    @classmethod
+    def _finite(cls, scales: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for rater, (first, last) in scales.items():
+            if first == last or not math.isfinite(last - first):
+                raise ValueError(f"the scale of rater '{rater}' is not two different finite numbers")
+        return scales
 
 
 def read_mapping(path: Path) -> ReadingSettings:
