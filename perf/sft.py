@@ -38,6 +38,7 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.models.loading import load_model, load_processor, to_chat
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.schema import TRANSCRIPTS
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.training import recipes
@@ -87,12 +88,19 @@ def work() -> tuple[pd.DataFrame, Images, SFTSettings]:
     )
     splits = made.items[["item_id"]].assign(split_name="all", fold="train")
     tables = recipes.Sources(
-        made.items, splits, made.ratings, made.elements, made.element_ratings, said.transcripts, said.scores
+        made.items,
+        splits,
+        made.ratings,
+        made.elements,
+        made.element_ratings,
+        said.transcripts,
+        TRANSCRIPTS.empty(),
+        said.scores,
     )
     dials = ExampleSettings.model_validate(parameters()["examples"])
-    examples = recipes.build_examples(tables, phrases, judging.options.levels(wording), dials)
+    examples = recipes.build_examples(tables, phrases, judging.options, wording, dials)
     even = RebalancingSettings.model_validate(parameters()["rebalancing"])
-    balanced, _ = rebalance(examples, method=even.method, seed=0, repeats=even.repeats, split_pairs=even.split_pairs)
+    balanced, _ = rebalance(examples, **even.model_dump())
     settings = SFTSettings.model_validate(parameters()["sft"]).model_copy(
         update={
             "max_steps": STEPS,

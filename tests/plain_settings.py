@@ -92,11 +92,21 @@ PLAIN: dict[str, dict[str, Any]] = {
         "second_round": None,
         "variance_weight": False,
         "perturbation": 0.0,
+        "text_only": True,
+        "rehearsal": 0,
         "prompt_fraction": 1.0,
         "leave_out": (),
         "seed": 0,
     },
-    "RebalancingSettings": {"method": "official", "repeats": {}, "split_pairs": False, "seed": 0},
+    "RebalancingSettings": {
+        "method": "official",
+        "shares": {},
+        "evenness": 1.0,
+        "max_frequency": 1000.0,
+        "repeats": {},
+        "split_pairs": False,
+        "seed": 0,
+    },
     "SimilaritySettings": {"processor": None, "prefix": "", "revision": None, "device": "auto", "batch_size": 32},
 }
 

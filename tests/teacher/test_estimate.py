@@ -112,7 +112,7 @@ def test_what_is_charged_never_exceeds_the_upper_bound(
     meter = Meter(price.image_tokens(64, 64))
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(meter.answer)
     before = estimate(chosen, material, wording, PHRASES)
-    _, costs = ask_teacher("openai", chosen, material, wording, PHRASES)
+    _, _, costs = ask_teacher("openai", chosen, material, wording, PHRASES)
     assert costs["account"]["requests"] == before.requests == len(meter.usage)
     charged = costs["account"]["cost"]
     assert before.cost < charged <= before.cost_upper_bound

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.training.rebalancing import BINS, METHODS, rebalance
+from t2i_eval_kedro.training.rebalancing import BINS, METHODS, frequencies, kinds, rebalance
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/golden/rebalance.json").read_text())
 
@@ -124,7 +124,9 @@ def test_no_copy_crosses_into_another_fold(method: str) -> None:
         for fold in ("train", "validation", "test")
     }
     balanced, _ = rebalance(
-        EXAMPLES.frame([r for of in folds.values() for r in of]), method=method, repeats={"score": 3}
+        EXAMPLES.frame([r for of in folds.values() for r in of]),
+        method=method,
+        repeats={} if method == "weighted" else {"score": 3},
     )
     assert (balanced["item_id"] == balanced["fold"]).all()
     for fold in ("validation", "test"):
@@ -178,3 +180,57 @@ def test_official_is_seeded_and_every_filled_bin_has_the_same_size(sizes: list[i
         assert left.get("N/A", 0) == 0
     assert set(first["item_id"]) <= {"i"}
     assert first["example_id"].is_unique
+
+
+def example(n: int, task: str, step: str, score: float | None = None, aspect: str = "attributes") -> dict:
+    return row(f"i{n}/{step}", task, score, aspect=aspect)
+
+
+def test_kinds_are_the_templates_of_the_requests() -> None:
+    rows = [
+        example(0, "attributes_1", "attributes/0/answer"),
+        example(0, "attributes_1", "attributes/0/explain"),
+        example(0, "relations_2", "relations/1/score", 3.0, "relations"),
+        example(0, "summary_1", "summary/attributes/explain"),
+        example(0, "summary_2", "merge/score", 5.0, "overall"),
+        example(0, "score", "score/overall", 5.0, "overall"),
+    ]
+    assert list(kinds(EXAMPLES.frame(rows))) == ["answer", "check_1", "check_2", "summary_1", "merge_2", "score"]
+
+
+def test_each_kind_has_its_share_and_the_rest_go_by_their_number() -> None:
+    rows = [example(n, "extract", "extract") for n in range(10)]
+    rows += [example(n, "attributes_1", "attributes/0/answer") for n in range(30)]
+    rows += [example(n, "appearance_1", "appearance/0/explain") for n in range(60)]
+    examples = EXAMPLES.frame(rows)
+    kind = kinds(examples).to_numpy()
+
+    def drawn(**shares: float) -> list[float]:
+        out = frequencies(examples, shares)
+        return [round(float(out[kind == name].sum()), 6) for name in ("extract", "answer", "appearance_1")]
+
+    assert drawn() == [10, 30, 60]
+    assert drawn(extract=0.4) == [40, 20, 40]  # what is left, by their number
+    assert drawn(extract=0.3, answer=0.3, appearance_1=0.4) == [30, 30, 40]
+    assert drawn(extract=0.2, answer=0.2, appearance_1=0.1) == [40, 40, 20]  # scaled to one
+    assert drawn(extract=0.4, score=0.6) == [40, 20, 40]  # nothing teaches a score
+    assert drawn(answer=0.0)[1] == 0
+
+
+def test_bins_are_evened_out_part_of_the_way_and_no_example_is_drawn_too_often() -> None:
+    rows = [example(n, "score", f"s{n}", 9.5, "overall") for n in range(90)]
+    rows += [example(n, "score", f"s{n}", 0.5, "overall") for n in range(90, 100)]
+    rows += [row(f"n{n}", "score", None, aspect="overall") for n in range(20)]
+    examples = EXAMPLES.frame(rows)
+    for evenness, low in ((0.0, 10), (0.5, 100 * 10**0.5 / (90**0.5 + 10**0.5)), (1.0, 50)):
+        out = frequencies(examples, {}, evenness=evenness)
+        assert (out[:90].sum(), out[90:100].sum(), out[100:].sum()) == pytest.approx((100 - low, low, 20))
+    capped = frequencies(examples, {}, evenness=1.0, max_frequency=2.0)
+    assert capped.max() == pytest.approx(2.0)
+    assert capped.sum() == pytest.approx(len(rows))
+    assert capped[:90].max() < 1 < capped[100:].min()
+
+
+def test_the_sampler_has_no_use_for_repeats() -> None:
+    with pytest.raises(T2IEvalError, match="copies nothing"):
+        rebalance(EXAMPLES.frame([row("e", "extract", None)]), method="weighted", repeats={"extract": 2})

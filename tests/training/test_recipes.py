@@ -15,10 +15,11 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items
-from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Wording
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
+from t2i_eval_kedro.schema import TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.shapes.second_round import disputed
 from t2i_eval_kedro.training.examples import means_on_ten, require_protocols
@@ -44,12 +45,17 @@ def tables(wording: Wording) -> Sources:
     splits = made.items[["item_id"]].assign(split_name="t", fold="train")
     held_out = made.items["prompt_id"].isin(["p0008", "p0009"])
     splits.loc[held_out, "fold"] = ["validation", "test"] * (int(held_out.sum()) // 2)
-    return Sources(made.items, splits, made.ratings, made.elements, made.element_ratings, said.transcripts, said.scores)
+    text = TRANSCRIPTS.empty()
+    return Sources(
+        made.items, splits, made.ratings, made.elements, made.element_ratings, said.transcripts, text, said.scores
+    )
 
 
 @pytest.fixture(scope="module")
 def build(tables: Sources, wording: Wording) -> Callable[..., pd.DataFrame]:
-    return lambda **dials: build_examples(tables, PHRASES, Levels(wording), settings_of(ExampleSettings, **dials))
+    return lambda **dials: build_examples(
+        tables, PHRASES, ProtocolOptions(), wording, settings_of(ExampleSettings, **dials)
+    )
 
 
 def test_nothing_is_taught_of_the_test_fold(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
@@ -191,7 +197,7 @@ def test_where_no_teacher_was_asked_scores_are_taught_and_steps_alone_are_refuse
 
     def tasks(*named: str) -> set[str]:
         settings = settings_of(ExampleSettings, tasks=list(named))
-        return set(build_examples(untaught, PHRASES, Levels(wording), settings)["task"])
+        return set(build_examples(untaught, PHRASES, ProtocolOptions(), wording, settings)["task"])
 
     assert tasks("subtasks", "conversation", "score") == {"score"}
     assert "'conversation' (examples.tasks) is not taught" in caplog.text
@@ -227,7 +233,9 @@ def test_skills_are_answered_by_the_median_option(tables: Sources, wording: Word
         ratings=ratings,
         elements=elements.assign(question="The face? 0: bad; 4: good.", parents=None),
     )
-    examples = build_examples(own, {face: "face"}, Levels(wording), settings_of(ExampleSettings, tasks=("skills",)))
+    examples = build_examples(
+        own, {face: "face"}, ProtocolOptions(), wording, settings_of(ExampleSettings, tasks=("skills",))
+    )
     assert list(examples["completion"]) == ["1", "2"]
     assert examples["messages"].str.contains("0: bad; 4: good.").all()
 
@@ -239,13 +247,14 @@ def test_an_empty_task_is_refused(build: Callable[..., pd.DataFrame]) -> None:
 
 def test_the_sampler_draws_filled_bins_alike(build: Callable[..., pd.DataFrame]) -> None:
     examples = build(tasks=["subtasks", "score"])
-    balanced, table = rebalance(examples, method="weighted", repeats={"score": 10})
+    balanced, table = rebalance(examples, method="weighted", shares={"score": 0.25})
     assert list(balanced["example_id"]) == list(examples["example_id"])
     assert balanced.loc[balanced["fold"] != "train", "frequency"].isna().all()
     own = balanced[(balanced["fold"] == "train") & (balanced["task"] == "score") & (balanced["aspect"] == "overall")]
     mass = own.groupby(np.minimum(np.floor(own["score"]), 10))["frequency"].sum()
     assert mass.to_numpy() == pytest.approx(mass.mean())
-    assert mass.sum() == pytest.approx(10 * len(own))
+    scores = balanced[(balanced["fold"] == "train") & (balanced["task"] == "score")]
+    assert scores["frequency"].sum() == pytest.approx(0.25 * (balanced["fold"] == "train").sum())
     assert set(table.columns) == {"task", "aspect", "bin", "before", "after"}
 
 
@@ -256,15 +265,16 @@ def test_examples_of_another_version_are_refused(build: Callable[..., pd.DataFra
     with pytest.raises(
         T2IEvalError, match=rf"{len(examples)} training examples were written with prompt version '{label}'"
     ):
-        require_protocols(examples, [label.replace("compact@1", "compact@2")])
+        require_protocols(examples, [label.replace("/compact@", "/compact@9")])
     assert len(require_protocols(examples.assign(prompt_version=None), [])) == len(examples)
 
 
 def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
     tables: Sources, wording: Wording
 ) -> None:
-    levels = ProtocolOptions(categories=True).levels(wording)
-    examples = build_examples(tables, PHRASES, levels, settings_of(ExampleSettings, tasks=["score"]))
+    options = ProtocolOptions(categories=True)
+    levels = options.levels(wording)
+    examples = build_examples(tables, PHRASES, options, wording, settings_of(ExampleSettings, tasks=["score"]))
     item = tables.items.set_index("item_id").loc[examples["item_id"].iloc[0]]
     skills = set(tables.elements.loc[tables.elements["prompt_id"] == item["prompt_id"], "skill"])
     text = json.loads(examples["messages"].iloc[0])[0]["text"]
@@ -277,8 +287,10 @@ def test_categories_of_elements_stand_in_the_request_that_is_learned_and_asked(
 
 @pytest.mark.parametrize("vocabulary", ["words", "yes_no"])
 def test_soft_labels_are_over_the_words_of_the_vocabulary(tables: Sources, wording: Wording, vocabulary: str) -> None:
-    levels = Levels(wording, vocabulary=vocabulary)
-    examples = build_examples(tables, PHRASES, levels, settings_of(ExampleSettings, tasks=["score"], soft="corrected"))
+    options = ProtocolOptions(answer_vocabulary=vocabulary)
+    levels = options.levels(wording)
+    soft = settings_of(ExampleSettings, tasks=["score"], soft="corrected")
+    examples = build_examples(tables, PHRASES, options, wording, soft)
     probabilities = json.loads(examples["soft_label"].iloc[0])
     assert list(probabilities) == list(levels.vocabulary.levels)
     assert sum(probabilities.values()) == pytest.approx(1)

@@ -153,6 +153,11 @@ def in_use(items: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
     return schema.ITEMS.check(items[items["item_id"].isin(set(counting))])
 
 
+def training_items(splits: pd.DataFrame) -> frozenset[str]:
+    """The ids of the items that a student is trained on."""
+    return frozenset(splits.loc[splits["fold"] == "train", "item_id"])
+
+
 def _deal(groups: list[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Deal shuffled ``groups`` to folds: largest remainders, at least one for each fold that has a share."""
     if any(share < 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from kedro.framework.session import KedroSession
 
-from t2i_eval_kedro.benchmarks.splits import in_use
+from t2i_eval_kedro.benchmarks.splits import in_use, training_items
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import project_options
 from t2i_eval_kedro.judging.evaluators import load_templates, phrases_of
@@ -32,8 +32,16 @@ def estimate_teacher(as_json: bool, params: Mapping[str, Any], env: str | None) 
         assert isinstance(session, KedroSession)
         context = session.load_context()
         load, teacher, judging = context.catalog.load, context.params["teacher"], context.params["judging"]
-        items = in_use(load("items"), load("splits"))
-        material = Material(items, load("images"), load("recorded_transcripts"), load("teacher_answers"), None)
+        items, splits = load("items"), load("splits")
+        material = Material(
+            in_use(items, splits),
+            load("images"),
+            load("recorded_transcripts"),
+            load("teacher_answers"),
+            None,
+            training=training_items(splits),
+            all_items=items,
+        )
         wording = judging.load_wording(load_templates(load("prompts")))
         estimated = estimate(teacher, material, wording, phrases_of(load("data_card")))
         material.answers.close()

@@ -102,7 +102,8 @@ and demonstrations of `t2i_eval_kedro`. It knows pictures of coloured shapes and
 
 **Data.** Synthetic: pictures of one to five groups of shapes, some blurred or hazy, from random streams of their own. Questions and
 answers are generic: colour, size, count, shape, position, relation, yes/no on every skill, clarity, captions, what is
-wrong with a description and how many things are, whether it is right, the parts of a description (text alone), which of two pictures fits
+wrong with a description and how many things are, whether it is right, the parts of a description and the questions that it
+raises, in words or one a line with the things that it is about (text alone), which of two pictures fits
 better or is clearer, order, sums and means of numerals, and order and means of the level words. No score, rating or simulated
 generator was used; nothing that the questions describe is what a prompt of the `shapes` benchmark (seed 0, {DEFAULT_PROMPTS:,}
 prompts) states, in whatever words.

@@ -27,6 +27,8 @@ from t2i_eval_kedro.shapes.questions import (
     LAST_PAIR_KINDS,
     LAST_PICTURE_KINDS,
     LAST_TEXT_KINDS,
+    LIST_TEXT_KINDS,
+    LONG_TEXT_KINDS,
     PAIR_KINDS,
     PICTURE_KINDS,
     TEXT_KINDS,
@@ -75,6 +77,8 @@ class Phase:
         tower_lr: the same for tower and projector.
         curriculum: (most groups of a picture, share of the steps).
         picture_kinds, pair_kinds, text_kinds: shares of the kinds of questions.
+        rows: rows of a batch about one picture, about two, and about none.
+        row: tokens of a packed row.
     """
 
     steps: int
@@ -84,6 +88,8 @@ class Phase:
     picture_kinds: Mapping[str, float] = field(default_factory=lambda: PICTURE_KINDS)
     pair_kinds: Mapping[str, float] = field(default_factory=lambda: PAIR_KINDS)
     text_kinds: Mapping[str, float] = field(default_factory=lambda: TEXT_KINDS)
+    rows: tuple[int, int, int] = ROWS
+    row: int = ROW
 
     def groups(self, step: int) -> int:
         """The most groups of a picture in ``step``."""
@@ -95,7 +101,7 @@ class Phase:
         return self.curriculum[-1][0]
 
 
-#: Few groups first; then all; last what is hardest.
+#: Few groups first; then all; then what is hardest; last long texts.
 PHASES = (
     Phase(11_000, 2e-3, 1e-3, ((1, 0.08), (2, 0.17), (3, 0.25), (MAX_GROUPS, 0.5))),
     Phase(8_000, 1e-3, 5e-4),
@@ -106,6 +112,26 @@ PHASES = (
         picture_kinds=LAST_PICTURE_KINDS,
         pair_kinds=LAST_PAIR_KINDS,
         text_kinds=LAST_TEXT_KINDS,
+    ),
+    Phase(
+        1_200,
+        8e-4,
+        2e-4,
+        picture_kinds=LAST_PICTURE_KINDS,
+        pair_kinds=LAST_PAIR_KINDS,
+        text_kinds=LONG_TEXT_KINDS,
+        rows=(6, 1, 9),
+        row=224,
+    ),
+    Phase(
+        800,
+        6e-4,
+        1e-4,
+        picture_kinds=LAST_PICTURE_KINDS,
+        pair_kinds=LAST_PAIR_KINDS,
+        text_kinds=LIST_TEXT_KINDS,
+        rows=(6, 1, 9),
+        row=272,
     ),
 )
 
@@ -195,7 +221,7 @@ def sample_pairs(
 
 
 def answers_batch(number: int, step: int, recipe: Recipe, tokenizer: Any, forbidden: frozenset[str]) -> Batch:
-    """Batch ``step`` of phase ``number``: packed rows (see `pack`) and ``pixels``, (16, 64, 64, 3) bytes."""
+    """Batch ``step`` of phase ``number``: packed rows (see `pack`) and ``pixels``, (P, 64, 64, 3) bytes."""
     rng = np.random.default_rng([recipe.seed + number, _ANSWERS, step])
     phase, n = recipe.phases[number], recipe.questions
     most = phase.groups(step)
@@ -217,10 +243,10 @@ def answers_batch(number: int, step: int, recipe: Recipe, tokenizer: Any, forbid
     def about_none() -> list[Pair]:
         return sample_pairs(lambda kind: ask_text(kind, rng), phase.text_kinds, n, rng, forbidden)
 
-    rows = [(1, about_one()) for _ in range(ROWS[0])]
-    rows += [(2, about_two()) for _ in range(ROWS[1])]
-    rows += [(0, about_none()) for _ in range(ROWS[2])]
-    return pack(tokenizer, rows, ROW) | {"pixels": np.stack(pixels)}
+    rows = [(1, about_one()) for _ in range(phase.rows[0])]
+    rows += [(2, about_two()) for _ in range(phase.rows[1])]
+    rows += [(0, about_none()) for _ in range(phase.rows[2])]
+    return pack(tokenizer, rows, phase.row) | {"pixels": np.stack(pixels)}
 
 
 def other_picture(scene: Scene, rng: np.random.Generator) -> Shown:
@@ -352,7 +378,7 @@ def tensors(batch: Batch, image_token: int, answers: int, device: str) -> dict[s
     return {name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in made.items()}
 
 
-MAX_ANSWERS = 1280  # answer tokens of a batch that count; about 700 do
+MAX_ANSWERS = 2560  # answer tokens of a batch that count; about 700 do, of long texts up to 2,300
 
 
 class Stage(NamedTuple):

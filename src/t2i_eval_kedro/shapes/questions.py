@@ -387,6 +387,32 @@ def _parts(rng: np.random.Generator) -> Pair:
     return Pair(f"name the parts : {prompt_text(prompt)}", parts(prompt), prompt.core)
 
 
+def _questions(rng: np.random.Generator) -> Pair:
+    """A question about each thing that a prompt, or the list of its parts, states."""
+    prompt = sample_statement(sample_scene(rng), rng)
+    if rng.random() < 0.6:
+        prompt = fill(prompt, int(rng.integers(8, 44)), rng)
+    stated = parts(prompt) if rng.random() < 0.5 else prompt_text(prompt)
+    return Pair(f"name the questions : {stated}", " ".join(e.question for e in elements(prompt)), prompt.core)
+
+
+def _question_list(rng: np.random.Generator) -> Pair:
+    """The same, one a line, each with the things that it is about, or with those and its kind."""
+    prompt = sample_statement(sample_scene(rng), rng)
+    if rng.random() < 0.7:
+        prompt = fill(prompt, int(rng.integers(8, 44)), rng)
+    with_kinds = bool(rng.random() < 0.6)
+    lines = []
+    for element in elements(prompt):
+        thing, _, rest = element.element_id.partition(".")
+        kind = "object" if rest in ("", "absent") else rest.split(".")[0].removeprefix("not_")
+        if element.skill == "spatial":
+            thing, kind = f"{thing}, {rest.rpartition('.')[2]}", "relations"
+        lines.append(" | ".join([*([kind] if with_kinds else []), thing, element.question]))
+    asked = f"name the {'kinds and ' if with_kinds else ''}objects and questions"
+    return Pair(f"{asked} : {prompt_text(prompt)}", "\n".join(lines), prompt.core)
+
+
 def _levels(words: bool, rng: np.random.Generator, n: int) -> list[int]:
     return [int(k) for k in rng.integers(len(LEVEL_WORDS) if words else 11, size=n)]
 
@@ -406,8 +432,16 @@ def _order(rng: np.random.Generator) -> Pair:
 
 def _mean(rng: np.random.Generator) -> Pair:
     """The mean of one to eight levels, halves rounded up; what is "n/a" does not count."""
+    return _mean_of(1 + int(rng.choice(8, p=[0.1, 0.2, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07])), rng)
+
+
+def _long_mean(rng: np.random.Generator) -> Pair:
+    """The same of six to twenty levels."""
+    return _mean_of(int(rng.integers(6, 21)), rng)
+
+
+def _mean_of(n: int, rng: np.random.Generator) -> Pair:
     words = bool(rng.random() < 0.5)
-    n = 1 + int(rng.choice(8, p=[0.1, 0.2, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07]))
     levels = _levels(words, rng, n)
     if rng.random() < 0.5:  # mostly high, as lists of levels are
         levels = [(len(LEVEL_WORDS) - 1 if words else 10) if rng.random() < 0.7 else level for level in levels]
@@ -453,6 +487,9 @@ _PICTURE_ASKERS: dict[str, Callable[[Shown, np.random.Generator], Pair | None]] 
 }
 _TEXT_ASKERS: dict[str, Callable[[np.random.Generator], Pair]] = {
     "parts": _parts,
+    "questions": _questions,
+    "question list": _question_list,
+    "long mean": _long_mean,
     "order": _order,
     "mean": _mean,
     "sum": _sum,
@@ -497,3 +534,24 @@ LAST_PICTURE_KINDS = {
 }
 LAST_PAIR_KINDS = {"clearer": 0.08, "fits": 0.25, "part fits": 0.35, "either": 0.1, "either matches": 0.22}
 LAST_TEXT_KINDS = {"parts": 0.6, "order": 0.05, "mean": 0.25, "sum": 0.06, "translation": 0.04}
+
+#: The same for the phase of long texts.
+LONG_TEXT_KINDS = {
+    "parts": 0.15,
+    "questions": 0.5,
+    "order": 0.03,
+    "mean": 0.1,
+    "long mean": 0.15,
+    "sum": 0.04,
+    "translation": 0.03,
+}
+LIST_TEXT_KINDS = {
+    "parts": 0.06,
+    "questions": 0.08,
+    "question list": 0.6,
+    "order": 0.02,
+    "mean": 0.08,
+    "long mean": 0.1,
+    "sum": 0.03,
+    "translation": 0.03,
+}

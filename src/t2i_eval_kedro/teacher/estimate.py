@@ -21,7 +21,7 @@ from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
 from t2i_eval_kedro.judging.protocols.response_schemas import json_schema
 from t2i_eval_kedro.schema import TEACHER
 from t2i_eval_kedro.steps import APPEARANCE, ATTRIBUTES, EXTRACT, RELATIONS
-from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, keys_of
+from t2i_eval_kedro.teacher.teachers import AS_PUBLISHED, Material, TeacherSettings, ask_about_text, keys_of
 
 QUESTIONS = (*[APPEARANCE] * 2, *[ATTRIBUTES] * 5, RELATIONS)
 """Eight questions a prompt: T2I-Eval's benchmark has 2,520 for 301 prompts."""
@@ -117,7 +117,11 @@ def estimate(settings: TeacherSettings, material: Material, wording: Wording, ph
     chat = Chat(settings.openai, SecretStr(""), material.images.read)
     for run in range(settings.runs):
         stand_in = _StandIn(settings, material, chat, keys_of(settings, material, run), total)
-        judge_items(material.items, stand_in, wording, phrases, ["decomposed"], name=TEACHER, run=run)
+        judgement = judge_items(
+            material.items, stand_in, wording, phrases, ["decomposed"], name=TEACHER, options=AS_PUBLISHED, run=run
+        )
+        if run == 0:
+            ask_about_text("openai", settings, material, judgement.transcripts, wording, stand_in)
     return total
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -24,11 +24,15 @@ from t2i_eval_kedro.judging.costs import Budget, PriceTable, Tokens, UsageTotals
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.evaluators import evaluation_items, judge_items, teacher_kind
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.judging.protocols.registry import build
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions, build
 from t2i_eval_kedro.schema import TEACHER
+from t2i_eval_kedro.teacher import text_only
 
 log = logging.getLogger(__name__)
 
+AS_PUBLISHED = ProtocolOptions(text_stages=False)
+"""The teacher is shown the image in every stage, whatever its student will be shown."""
 VIESCORE = {"alignment": "SC", "appearance": "PQ", "overall": "O"}
 """What the holistic protocol's dimensions are called where VIEScore's own judges and raters are recorded."""
 
@@ -49,6 +53,10 @@ class TeacherSettings(BaseModel):
         batch: ask through the Batch API, at its lower price; each step of the chain may then take a day.
         poll_s: seconds between two looks at a batch.
         retry_failed: ask again for answers that were refused, cut off or unreadable.
+        extra_prompts: further prompts whose extraction the teacher is asked for, which needs no image: how many to draw
+            (``shapes`` alone), or a file with one a line. Those of the benchmark, or nearly so, are left out.
+        mixtures: pairs of images of each training prompt whose findings are mixed, to be summed up by the teacher without an image.
+        text_seed: random seed of both.
         budget: money, in the currency of the prices, that all answers in the store may have cost; null for no limit.
         prices: a dated price table.
     """
@@ -65,6 +73,9 @@ class TeacherSettings(BaseModel):
     batch: bool
     poll_s: float = Field(gt=0)
     retry_failed: bool
+    extra_prompts: Annotated[int, Field(ge=0)] | str
+    mixtures: int = Field(ge=0)
+    text_seed: int = Field(ge=0)
     budget: float | None = Field(ge=0)
     prices: PriceTable
 
@@ -79,19 +90,31 @@ class TeacherSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Material:
-    """What teachers are made from: the items, their images, what was recorded about them, earlier answers, and a key."""
+    """What teachers are made from.
+
+    Attributes:
+        items: the items to ask about.
+        images: their images.
+        recorded: transcripts that the benchmark ships.
+        answers: earlier answers.
+        key: the server's key.
+        training: ids of those items that students are trained on, whose findings may be mixed.
+        all_items: every item of the benchmark, whose prompts are no further prompts; None for ``items``.
+    """
 
     items: pd.DataFrame
     images: ImageStore
     recorded: pd.DataFrame
     answers: AnswerStore
     key: SecretStr | None
+    training: Collection[str] = ()
+    all_items: pd.DataFrame | None = None
 
 
 def ask_teacher(
     kind: str, settings: TeacherSettings, material: Material, wording: Wording, phrases: Mapping[str, str]
-) -> tuple[Judgement, dict[str, Any]]:
-    """The teacher's transcripts and scores of all items, ``settings.runs`` times, and the account of what it cost."""
+) -> tuple[Judgement, pd.DataFrame, dict[str, Any]]:
+    """The teacher's transcripts and scores of all items, ``settings.runs`` times; transcripts about text alone; and what it cost."""
     dropped: dict[str, int] = {}
     parts = []
     for run in range(settings.runs):
@@ -105,7 +128,11 @@ def ask_teacher(
         asked = (
             _simulated(settings, material, wording, run) if kind == "simulated" else connect(settings, material, run)
         )
-        parts.append(judge_items(material.items, asked, wording, phrases, ["decomposed"], name=TEACHER, run=run))
+        parts.append(
+            judge_items(
+                material.items, asked, wording, phrases, ["decomposed"], name=TEACHER, options=AS_PUBLISHED, run=run
+            )
+        )
     judgement = Judgement.join(parts)
     failed = judgement.scores[judgement.scores["status"] == schema.FAILED]
     if len(failed) and len(failed) == len(judgement.scores):
@@ -113,8 +140,45 @@ def ask_teacher(
             f"The teacher gave no verdict about any of {failed['item_id'].nunique()} items; the first reason: "
             f"{failed['explanation'].iloc[0]}"
         )
-    costs = _account(kind, judgement.transcripts, material, settings) | {"dropped": dropped}
-    return judgement, costs
+    about_text = ask_about_text(kind, settings, material, judgement.transcripts, wording)
+    asked_in_all = pd.concat([judgement.transcripts, about_text], ignore_index=True)
+    costs = _account(kind, asked_in_all, material, settings) | {"dropped": dropped}
+    return judgement, about_text, costs
+
+
+def ask_about_text(
+    kind: str,
+    settings: TeacherSettings,
+    material: Material,
+    transcripts: pd.DataFrame,
+    wording: Wording,
+    backend: Backend | None = None,
+) -> pd.DataFrame:
+    """The teacher's transcripts of requests that need no image, see :mod:`t2i_eval_kedro.teacher.text_only`.
+
+    Args:
+        kind: who teaches; a record cannot be asked anything more.
+        settings: how much is asked.
+        material: what the teacher is made from.
+        transcripts: its whole chains.
+        wording: the words that it is asked in.
+        backend: what answers in place of the teacher's server.
+    """
+    if kind == "recorded" or not (settings.extra_prompts or settings.mixtures):
+        return schema.TRANSCRIPTS.empty()
+    chain = Decomposed(wording, text_stages=True)
+    benchmark = material.items if material.all_items is None else material.all_items
+    prompts = text_only.further_prompts(benchmark, settings.extra_prompts, seed=settings.text_seed)
+    if backend is None and kind == "simulated":
+        backend = _simulated(settings, replace(material, items=pd.concat([material.items, prompts])), wording, 0)
+    elif backend is None:
+        backend = connect(settings, material)
+    trained = material.items[material.items["item_id"].isin(set(material.training))]
+    mixtures = text_only.ask_mixtures(
+        transcripts, trained, chain, backend, per_prompt=settings.mixtures, seed=settings.text_seed
+    )
+    extractions = text_only.ask_extractions(prompts, chain, backend)
+    return schema.TRANSCRIPTS.check(pd.concat([extractions, mixtures], ignore_index=True))
 
 
 def connect(settings: TeacherSettings, material: Material, run: int = 0) -> CachedBackend:
@@ -177,7 +241,9 @@ def recorded_judgement(
         return replace(judgement, scores=judgement.scores.replace({"dimension": names}))
     turns = items.groupby("prompt", sort=False).cumcount()
     return Judgement.join(
-        judge_items(schema.ITEMS.check(some), backend, wording, phrases, ["decomposed"], name=TEACHER)
+        judge_items(
+            schema.ITEMS.check(some), backend, wording, phrases, ["decomposed"], name=TEACHER, options=AS_PUBLISHED
+        )
         for _, some in items.groupby(turns)
     )
 

@@ -22,6 +22,7 @@ from t2i_eval_kedro.judging.evaluators import evaluation_items
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, PromptElement, Wording
 from t2i_eval_kedro.judging.protocols.base import Request
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
+from t2i_eval_kedro.judging.protocols.decomposed import TEXT_TASKS, Decomposed
 from t2i_eval_kedro.judging.protocols.direct import Direct
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
@@ -30,18 +31,30 @@ from t2i_eval_kedro.ratings import valid_ratings
 from t2i_eval_kedro.steps import ANSWER, CONVERSATION, EXPLAIN, OVERALL, YES_NO, is_score_task
 
 
-def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording) -> pd.DataFrame:
-    """One example a request that was answered and can be read; ``folds`` gives the fold of each item.
+def examples_from_transcripts(
+    transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording, *, text_stages: bool = False
+) -> pd.DataFrame:
+    """One example a request that was answered and can be read.
 
     An answer to a score request that holds no score is left out, for a student must not learn to give none; N/A is kept.
+
+    Args:
+        transcripts: the teacher's, by the protocol ``decomposed``.
+        folds: fold of each item.
+        wording: words of the requests.
+        text_stages: whether the student is asked the stages that go by earlier findings without the image, whatever the teacher
+            was shown.
     """
     rows = []
+    label = Decomposed(wording, text_stages=text_stages).label
     answered = transcripts[transcripts["status"] == schema.OK]
     for row in answered.itertuples():
         fold = folds.get(str(row.item_id))
         if fold not in TRAINING_FOLDS:
             continue
-        score = None
+        score, messages = None, str(row.messages)
+        if text_stages and row.task in TEXT_TASKS:
+            messages = json.dumps([{**turn, "images": []} for turn in json.loads(messages)], ensure_ascii=False)
         if is_score_task(str(row.task)):
             parsed = parse_score(Answer(str(row.answer)), wording, reading="strict")
             if parsed.status == schema.UNPARSED:
@@ -54,12 +67,12 @@ def examples_from_transcripts(transcripts: pd.DataFrame, folds: Mapping[str, str
                 "fold": fold,
                 "task": row.task,
                 "aspect": row.aspect,
-                "messages": row.messages,
+                "messages": messages,
                 "completion": row.answer,
                 "score": score,
                 "question_id": row.question_id,
                 "weight": 1.0,
-                "prompt_version": row.prompt_version,
+                "prompt_version": label if text_stages else row.prompt_version,
             }
         )
     examples = schema.EXAMPLES.frame(rows)

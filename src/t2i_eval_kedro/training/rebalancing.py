@@ -6,6 +6,10 @@ the 75th percentile of the bins' sizes, which thins out large bins as well as re
 
 The bins are [0, 1), [1, 2), ..., [9, 10), {10} on a scale of 0 to 10, and N/A for an example that teaches "no score".
 Another scale is mapped to 0 to 10 linearly.
+
+Copies of few examples are learned by heart, and a resampling by score says nothing of how much of each task is needed. Ours, the
+method ``weighted``: nothing is copied; each example has a frequency with which a sampler draws it. Each kind of request has a share
+of what is drawn, and within it bins of scores are evened out part of the way.
 """
 
 from __future__ import annotations
@@ -19,17 +23,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.steps import (
+    ANSWER,
     ASPECTS,
+    ATTRIBUTES,
     CONVERSATION,
     DIRECT,
+    MERGE,
+    OVERALL,
     REASON,
     REASON_ASPECTS,
+    RELATIONS,
     SCORE,
     SUMMARY,
     aspect_of,
+    explanation_task,
     score_task,
 )
 
@@ -67,6 +78,9 @@ def rebalance(
     repeats: Mapping[str, int] | None = None,
     score_range: tuple[float, float] = (0.0, 10.0),
     split_pairs: bool = False,
+    shares: Mapping[str, float] | None = None,
+    evenness: float = 1.0,
+    max_frequency: float = math.inf,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Resample the scored training examples so that the scores are balanced.
 
@@ -78,13 +92,14 @@ def rebalance(
         examples: the table ``schema.EXAMPLES``.
         method: ``official``: every filled bin to the 75th percentile (linear interpolation) of all 12 bin sizes, N/A
             counted in it and then dropped. ``oversample``: to the largest bin. ``undersample``: to the smallest filled
-            bin; both leave N/A as it is. ``weighted``: no copies; the column ``frequency`` makes every filled bin as likely
-            to be drawn as any other, and N/A as likely as before. ``none``: nothing but the repeats.
+            bin; both leave N/A as it is. ``weighted``: no copies but the column ``frequency``, see :func:`frequencies`.
+            ``none``: nothing but the repeats.
         seed: random seed of the resampling.
         repeats: task -> how often its training examples are repeated after balancing; 1 where a task is not named.
         score_range: lowest and highest score of the wording.
         split_pairs: resample explanation and score apart, as the published code does; otherwise they stay together and
             each bin has the largest number of complete pairs that fits.
+        shares, evenness, max_frequency: of ``weighted``.
 
     Returns:
         The examples, copies with ``#2``, ``#3``, ... after their ``example_id``, and a table (task, aspect, bin,
@@ -101,37 +116,128 @@ def rebalance(
         raise T2IEvalError(f"Rebalancing must repeat a task at least once, not '{bad[0]}'.")
     examples = EXAMPLES.check(examples)
     train = examples[examples["fold"] == "train"].reset_index(drop=True)
+    if method == "weighted" and repeats:
+        raise T2IEvalError(
+            "The method 'weighted' copies nothing; give rebalancing.shares in place of rebalancing.repeats."
+        )
     rng = np.random.default_rng(seed)
     groups: dict[str, list[_Row]] = {}
     for row in _rows(train, score_range, split_pairs):
         groups.setdefault(row.group, []).append(row)
     if method == "weighted":
-        return _weighted(examples, groups, repeats)
+        return _weighted(examples, shares or {}, evenness, max_frequency, score_range)
     kept = [row for name in sorted(groups) for row in _resample(groups[name], method, rng)]
     kept = sorted((row for row in kept for _ in range(repeats.get(row.task, 1))), key=lambda row: row.place)
     balanced = _numbered(train.iloc[[row.place for row in kept]])
-    before = [row for rows in groups.values() for row in rows]
+    before = [_cell(row) for rows in groups.values() for row in rows]
     after = Counter(_cell(row) for row in kept)
     return EXAMPLES.check(pd.concat([balanced, examples[examples["fold"] != "train"]])), _table(before, after)
 
 
+def kinds(examples: pd.DataFrame) -> pd.Series:
+    """The kind of each example: the name of the template that its request is written with.
+
+    It says more than the task, which puts together a question's answer and its explanation, and the summaries and the merge.
+    """
+    kind = examples["task"].copy()
+    checked = (ATTRIBUTES, RELATIONS)
+    questions = kind.isin([explanation_task(aspect) for aspect in checked])
+    answers = examples["example_id"].str.contains(rf"/{ANSWER}(?:#\d+)?$")
+    kind = kind.mask(questions & answers, ANSWER).mask(questions & ~answers, "check_1")
+    kind = kind.mask(kind.isin([score_task(aspect) for aspect in checked]), "check_2")
+    merge = kind.isin([explanation_task(SUMMARY), score_task(SUMMARY)]) & (examples["aspect"] == OVERALL)
+    return kind.mask(merge, kind.str.replace(SUMMARY, MERGE))
+
+
+def frequencies(
+    examples: pd.DataFrame,
+    shares: Mapping[str, float],
+    *,
+    evenness: float = 1.0,
+    max_frequency: float = math.inf,
+    score_range: tuple[float, float] = (0.0, 10.0),
+) -> np.ndarray:
+    """How often each of ``examples`` is drawn in an epoch that is as long as there are examples.
+
+    Args:
+        examples: training examples.
+        shares: kind (:func:`kinds`) -> its share of what is drawn. Kinds without one divide what is left in proportion to how many
+            examples they have; where nothing is left for them, or there are none, the shares are scaled to sum to one. The share of
+            a kind that has no example goes to the others.
+        evenness: 0 leaves scores as frequent as they are, 1 makes every bin as frequent as any other; between them, a bin of n
+            examples counts as n to the power of one minus this. Applied to each aspect of each kind whose answers are scores. Answers
+            without a score (N/A) stay as frequent as they are, and so do explanations and answers of yes and no.
+        max_frequency: an example is drawn at most so many times as often as the mean of its kind.
+        score_range: lowest and highest score.
+    """
+    kind = kinds(examples)
+    present = {name: share for name, share in shares.items() if (kind == name).any()}
+    counts = kind[~kind.isin(list(present))].value_counts()
+    left = 1 - sum(present.values())
+    if left > 1e-9 and len(counts):
+        present |= {str(name): left * count / counts.sum() for name, count in counts.items()}
+    total = sum(present.values())
+    weight = _evened(examples, kind, evenness, score_range)
+    out = np.zeros(len(examples))
+    for name, share in present.items():
+        rows = (kind == name).to_numpy()
+        out[rows] = share / total * len(examples) * _capped(weight[rows], max_frequency)
+    return out
+
+
+def _evened(examples: pd.DataFrame, kind: pd.Series, evenness: float, score_range: tuple[float, float]) -> np.ndarray:
+    """The weight of each example within its kind, 1 on average over an aspect of a kind."""
+    names = [
+        _bin(name, score, score_range)
+        for name, score in zip(examples["example_id"], examples["score"].astype(float), strict=True)
+    ]
+    weight = np.ones(len(examples))
+    table = pd.DataFrame({"kind": kind.to_numpy(), "aspect": examples["aspect"].to_numpy(), "bin": names})
+    for _, rows in table[table["bin"] != "N/A"].groupby(["kind", "aspect"]):
+        size = rows["bin"].map(rows["bin"].value_counts()).to_numpy(dtype=float)
+        each = size**-evenness
+        weight[rows.index] = each / each.mean()
+    return weight
+
+
+def _capped(weight: np.ndarray, most: float) -> np.ndarray:
+    """``weight`` scaled to sum to one, none of it above ``most`` times its mean; what is cut off goes to the others."""
+    scaled = weight / weight.sum()
+    for _ in range(100):
+        over = scaled > most / len(scaled) + 1e-12
+        if not over.any() or over.all():
+            break
+        scaled[over] = most / len(scaled)
+        free = scaled < most / len(scaled) - 1e-12
+        scaled[free] *= (1 - scaled[~free].sum()) / scaled[free].sum()
+    return np.asarray(scaled / scaled.sum())
+
+
 def _weighted(
-    examples: pd.DataFrame, groups: Mapping[str, list[_Row]], repeats: Mapping[str, int]
+    examples: pd.DataFrame,
+    shares: Mapping[str, float],
+    evenness: float,
+    max_frequency: float,
+    score_range: tuple[float, float],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every example once, with how often it is drawn; the table's column ``after`` is what to expect of an epoch."""
-    frequency: dict[_Row, float] = {}
-    for rows in groups.values():
-        sizes = Counter(row.bin for row in rows if row.bin not in ("N/A", _NOT_BINNED))
-        even = sum(sizes.values()) / max(len(sizes), 1)
-        for row in rows:
-            frequency[row] = repeats.get(row.task, 1) * (even / sizes[row.bin] if row.bin in sizes else 1.0)
-    places = np.flatnonzero(examples["fold"] == "train")
+    training = (examples["fold"] == "train").to_numpy()
+    train = examples[training].reset_index(drop=True)
     drawn = examples["frequency"].to_numpy(dtype=float, copy=True)
+    drawn[training] = frequencies(
+        train, shares, evenness=evenness, max_frequency=max_frequency, score_range=score_range
+    )
+    bins = [
+        _NOT_BINNED if math.isnan(score) and text != N_A else _bin(name, score, score_range)
+        for name, score, text in zip(
+            train["example_id"], train["score"].astype(float), train["completion"], strict=True
+        )
+    ]
+    cells = list(zip(kinds(train), train["aspect"], bins, strict=True))
     after: dict[tuple[str, str, str], float] = {}
-    for row, expected in frequency.items():
-        drawn[places[row.place]] = expected
-        after[_cell(row)] = after.get(_cell(row), 0.0) + expected
-    return EXAMPLES.check(examples.assign(frequency=drawn)), _table(list(frequency), after)
+    for cell, frequency in zip(cells, drawn[training], strict=True):
+        after[cell] = after.get(cell, 0.0) + frequency
+    return EXAMPLES.check(examples.assign(frequency=drawn)), _table(cells, after)
 
 
 def _scored_by(task: str) -> str | None:
@@ -222,8 +328,8 @@ def _cell(row: _Row) -> tuple[str, str, str]:
     return row.task, row.aspect, row.bin
 
 
-def _table(before: list[_Row], after: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:
-    had = Counter(_cell(row) for row in before)
+def _table(before: list[tuple[str, str, str]], after: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:
+    had = Counter(before)
     order = {name: place for place, name in enumerate((*BINS, _NOT_BINNED))}
     keys = sorted(had, key=lambda key: (key[0], key[1], order[key[2]]))
     return pd.DataFrame([(*key, had[key], round(after.get(key, 0))) for key in keys], columns=list(TABLE))

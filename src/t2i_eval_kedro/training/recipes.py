@@ -12,8 +12,10 @@ import pandas as pd
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.protocols import Levels
+from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.steps import OVERALL
+from t2i_eval_kedro.teacher.text_only import MIX, PROMPT
 from t2i_eval_kedro.training.critiques import critiques, reasoning_examples
 from t2i_eval_kedro.training.examples import (
     as_published,
@@ -26,6 +28,7 @@ from t2i_eval_kedro.training.examples import (
     means_on_ten,
     require_training_fold,
 )
+from t2i_eval_kedro.training.rehearsal import rehearsal_examples
 from t2i_eval_kedro.training.settings import STEPS, ExampleSettings, Task
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """The canonical tables that examples are made from; ``transcripts`` and ``scores`` are the teacher's, or empty."""
+    """The canonical tables that examples are made from; ``transcripts``, ``about_text`` and ``scores`` are the teacher's, or empty."""
 
     items: pd.DataFrame
     splits: pd.DataFrame
@@ -41,25 +44,31 @@ class Sources:
     elements: pd.DataFrame
     element_ratings: pd.DataFrame
     transcripts: pd.DataFrame
+    about_text: pd.DataFrame
     scores: pd.DataFrame
 
 
 def build_examples(
-    tables: Sources, phrases: Mapping[str, str], levels: Levels, settings: ExampleSettings
+    tables: Sources,
+    phrases: Mapping[str, str],
+    options: ProtocolOptions,
+    wording: Wording,
+    settings: ExampleSettings,
 ) -> pd.DataFrame:
     """The table ``schema.EXAMPLES`` for the tasks of ``settings``.
 
     Args:
         tables: canonical tables of one benchmark.
         phrases: the rated dimensions: name -> the phrase that a judge is asked with.
-        levels: how the direct score request is written.
+        options: what protocols leave to the settings; the student is asked by the same.
+        wording: the words of the requests.
         settings: the recipe.
 
     Raises:
         T2IEvalError: a generator that is not there is left out, soft labels have no spread to be made from, or a task gives
             no training example.
     """
-    folds = _folds(tables, settings)
+    folds, levels = _folds(tables, settings), options.levels(wording)
     means = means_on_ten(_rated_again(tables, settings))
     from_people = settings.scores == "people" or settings.soft is not None or tables.scores.empty
     given = means if from_people else tables.scores
@@ -70,29 +79,37 @@ def build_examples(
     for task in settings.tasks:
         match task:
             case "subtasks":
-                made[task] = examples_from_transcripts(tables.transcripts, folds, levels.wording)
+                steps, fold_of = tables.transcripts, folds
+                if settings.text_only:
+                    steps = pd.concat([steps, tables.about_text], ignore_index=True)
+                    fold_of = folds | _text_folds(tables.about_text, folds)
+                made[task] = examples_from_transcripts(steps, fold_of, wording, text_stages=options.text_stages)
             case "published_subtasks":
-                made[task] = as_published(examples_from_transcripts(tables.transcripts, folds, levels.wording))
+                made[task] = as_published(
+                    examples_from_transcripts(tables.transcripts, folds, wording, text_stages=options.text_stages)
+                )
             case "conversation":
-                made[task] = examples_from_conversations(tables.transcripts, tables.items, folds, levels.wording)
+                made[task] = examples_from_conversations(tables.transcripts, tables.items, folds, wording)
             case "direct":
-                made[task] = direct_examples(given, tables.items, folds, phrases, levels.wording)
+                made[task] = direct_examples(given, tables.items, folds, phrases, wording)
             case "score":
                 made[task] = examples_from_scores(taught, tables.items, folds, phrases, levels, tables.elements)
             case "elements" | "negative_elements":
-                label_tables = (tables.elements, tables.element_ratings, tables.items, folds, levels.wording)
+                label_tables = (tables.elements, tables.element_ratings, tables.items, folds, wording)
                 made[task] = examples_from_elements(*label_tables, negative=task == "negative_elements")
             case "reason" | "reason_aspects" | "reason_pair":
-                thoughts = critiques(tables.transcripts, levels.wording)
-                made[task] = reasoning_examples(task, given, tables.items, folds, phrases, levels.wording, thoughts)
+                thoughts = critiques(tables.transcripts, wording)
+                made[task] = reasoning_examples(task, given, tables.items, folds, phrases, wording, thoughts)
             case "skills":
-                made[task] = examples_from_options(tables.elements, tables.ratings, tables.items, folds, levels.wording)
+                made[task] = examples_from_options(tables.elements, tables.ratings, tables.items, folds, wording)
     if tables.transcripts.empty and set(settings.tasks) <= set(STEPS):
         raise T2IEvalError(
             f"Nothing can be taught: {', '.join(settings.tasks)} (examples.tasks) are made of a teacher's steps, and no teacher was "
             "asked; set teacher.kind=openai or recorded, or add 'score', which people's ratings teach."
         )
-    examples = require_training_fold(schema.EXAMPLES.check(pd.concat(made.values(), ignore_index=True)))
+    rehearsed = rehearsal_examples(settings.rehearsal, tables.items, folds, seed=settings.seed)
+    examples = schema.EXAMPLES.check(pd.concat([*made.values(), rehearsed], ignore_index=True))
+    require_training_fold(examples)
     for task in made:
         if not (made[task]["fold"] == "train").any():
             _refuse_empty(task, tables)
@@ -138,6 +155,15 @@ def _folds(tables: Sources, settings: ExampleSettings) -> dict[str, str]:
     used = set(prompts[: max(1, round(settings.prompt_fraction * len(prompts)))])
     kept = kept[~training | kept["prompt"].isin(used)]
     return dict(zip(kept["item_id"], kept["fold"], strict=True))
+
+
+def _text_folds(about_text: pd.DataFrame, folds: Mapping[str, str]) -> dict[str, str]:
+    """The fold ``train`` for each further prompt, and for each mixture of two items that are trained on."""
+    return {
+        item: "train"
+        for item in about_text["item_id"].unique()
+        if item.startswith(PROMPT) or all(folds.get(part) == "train" for part in item.split(MIX))
+    }
 
 
 def _perturbed(scores: pd.DataFrame, settings: ExampleSettings) -> pd.DataFrame:

@@ -11,7 +11,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 
 class FrequencySampler(Sampler[int]):
-    """Draws positions with replacement, in proportion to ``frequencies``; an epoch is as long as their sum."""
+    """Draws positions in proportion to ``frequencies``; an epoch is as long as their sum.
+
+    In an epoch a position comes as often as its frequency says, rounded down or up: its copies are spread evenly over a random order
+    of all positions (systematic sampling), so that one with a frequency of 1 is never left out for another to come twice.
+    """
 
     def __init__(self, frequencies: Sequence[float], seed: int) -> None:
         self._frequencies = torch.tensor(frequencies, dtype=torch.float64)
@@ -24,7 +28,11 @@ class FrequencySampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         # A generator for each epoch, so that an interrupted run draws what it would have drawn.
         generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        yield from torch.multinomial(self._frequencies, len(self), replacement=True, generator=generator).tolist()
+        order = torch.randperm(len(self._frequencies), generator=generator)
+        ends = self._frequencies[order].cumsum(0)
+        at = (torch.arange(len(self)) + torch.rand(1, generator=generator, dtype=torch.float64)) / len(self) * ends[-1]
+        drawn = order[torch.searchsorted(ends, at, right=True).clamp(max=len(order) - 1)]
+        yield from drawn[torch.randperm(len(drawn), generator=generator)].tolist()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw others than in the epoch before; the trainer calls this."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -321,6 +321,10 @@ class ExampleSettings(Settings):
             apart or more (:mod:`t2i_eval_kedro.shapes.second_round`); null for the ratings as they are.
         variance_weight: weigh the examples of a prompt by how far its images' scores lie apart.
         perturbation: standard deviation of noise on the scores that ``score`` teaches, on 0 to 10.
+        text_only: learn the teacher's answers about further prompts and mixed findings, too (``teacher.extra_prompts``,
+            ``teacher.mixtures``).
+        rehearsal: general examples, so that the student keeps what it could do before: how many to draw (``shapes`` alone), or an
+            instruction set in chat JSON (:func:`t2i_eval_kedro.training.rehearsal.read_chats`).
         prompt_fraction: fraction of the training prompts that are used; a smaller one is part of every larger one.
         leave_out: generators whose images are not trained on.
         seed: random seed of the noise and of the choice of prompts.
@@ -332,6 +336,8 @@ class ExampleSettings(Settings):
     second_round: float | None = Field(gt=0, le=1)
     variance_weight: bool
     perturbation: float = Field(ge=0)
+    text_only: bool
+    rehearsal: Annotated[int, Field(ge=0)] | str
     prompt_fraction: float = Field(gt=0, le=1, validation_alias=AliasChoices("prompt_fraction", "prompt_share"))
     leave_out: tuple[str, ...]
     seed: int = Field(ge=0)
@@ -344,10 +350,14 @@ class RebalancingSettings(Settings):
         method: see :func:`t2i_eval_kedro.training.rebalancing.rebalance`.
         repeats: how often the examples of a task are repeated; 1 for a task that is not named.
         split_pairs: as published, resample an explanation and its score apart.
+        shares, evenness, max_frequency: for ``weighted``, see :func:`t2i_eval_kedro.training.rebalancing.frequencies`.
         seed: random seed of the resampling.
     """
 
     method: Literal["official", "oversample", "undersample", "weighted", "none"]
     repeats: dict[str, int]
     split_pairs: bool
+    shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    evenness: float = Field(ge=0, le=1)
+    max_frequency: float = Field(ge=1)
     seed: int = Field(ge=0)

@@ -17,6 +17,7 @@ from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
+from t2i_eval_kedro.training.rehearsal import WithFiles
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
@@ -76,7 +77,7 @@ def train_sft(
     train = examples[examples["fold"] == "train"]
     if train.empty:
         raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
-    processor, images = model.load_processor(), model.limit(images)
+    processor, images = model.load_processor(), model.limit(WithFiles(images))
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(
         pd.concat([train, validation]),

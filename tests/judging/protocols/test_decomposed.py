@@ -140,7 +140,7 @@ def test_transcripts_hold_every_request_with_its_answer(compact: Wording) -> Non
     assert list(said.transcripts["step"]) == [request.step for request in backend.asked]
     last = said.transcripts.iloc[-1]
     assert json.loads(last["messages"])[-1]["text"] == backend.asked[-1].messages[-1].text
-    assert (last["answer"], last["protocol"], last["prompt_version"]) == ("7", "decomposed", "decomposed@2/compact@1")
+    assert (last["answer"], last["protocol"], last["prompt_version"]) == ("7", "decomposed", "decomposed@2/compact@2")
 
 
 def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> None:

@@ -72,7 +72,9 @@ class SimulatedBackend:
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer at once."""
         for i, request in enumerate(requests):
-            text = self._text(request, self._attributes[request.item_id])
+            text = self._text(
+                request, self._attributes.get(request.item_id, {})
+            )  # of a mixture there is no truth to see
             yield i, Answer(text, probabilities={text: 1.0} if request.candidate_tokens else {})
 
     def _text(self, request: Request, attributes: Mapping[str, Any]) -> str:
@@ -92,11 +94,10 @@ class SimulatedBackend:
         return self._check(request, attributes)
 
     def _questions(self, attributes: Mapping[str, Any]) -> str:
+        """A question about each thing that the prompt states, then one about the looks of each object."""
         prompt = ScenePrompt.from_json(attributes["prompt_scene"])
         nothing = "- | " if self._wording.structured else ""
-        lines = [
-            f"{APPEARANCE} | {group.shape} | {nothing}is the {group.shape} clear ?" for group in prompt.scene.groups
-        ]
+        lines = []
         for element in elements(prompt):
             shape, _, rest = element.element_id.partition(".")
             relation, _, other = rest.rpartition(".")
@@ -106,6 +107,9 @@ class SimulatedBackend:
                 aspect, entities, stated = ATTRIBUTES, shape, f"{element.skill}: {element.text}"
             fields = [aspect, entities, *([stated] if self._wording.structured else []), element.question]
             lines.append(" | ".join(fields))
+        lines += [
+            f"{APPEARANCE} | {group.shape} | {nothing}is the {group.shape} clear ?" for group in prompt.scene.groups
+        ]
         return "\n".join(lines)
 
     def _appearance(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:
@@ -133,6 +137,7 @@ class SimulatedBackend:
             return "yes" if right else "no"
         if request.step.endswith(f"/{EXPLAIN}"):
             return seen
+        right, seen = request.context["answer"] == "yes", str(request.context["explanation"])
         return self._level(request, 9.7 if right else 0.3 if seen.startswith("no ") else 2.0)
 
     def _summary(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:

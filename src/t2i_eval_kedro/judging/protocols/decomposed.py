@@ -10,8 +10,9 @@ part of it that is about the question's entities. The captions of entities that 
 stage of its chain is known to read them, and without them the extraction needs no image.
 
 What is ours: the line format of the extraction, which carries the entities with each question, so that no names have to be
-matched afterwards; and that an aspect which no question scores is not summed up. The released code asks for a summary all the
-same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A.
+matched afterwards; that an aspect which no question scores is not summed up; and that the stages which go by what earlier ones
+found can be asked without the image. The released code shows the image in every stage but the extraction, asks for a summary all
+the same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from t2i_eval_kedro.steps import (
     ANSWER,
     APPEARANCE,
     ASPECTS,
+    ATTRIBUTES,
     EXPLAIN,
     EXTRACT,
     LEVELS,
     MERGE,
     OVERALL,
+    RELATIONS,
     SCORE,
     SUMMARY,
     explanation_task,
@@ -44,6 +47,9 @@ from t2i_eval_kedro.steps import (
     summary_step,
 )
 
+TEXT_TASKS = frozenset({score_task(ATTRIBUTES), score_task(RELATIONS), explanation_task(SUMMARY), score_task(SUMMARY)})
+"""Tasks of the stages that go by what earlier ones found: a question's score (but that of appearance), the summaries, the merge."""
+
 
 class Decomposed(WordedProtocol):
     """The chain of requests over one item; every step is a function of the answers before it."""
@@ -51,10 +57,22 @@ class Decomposed(WordedProtocol):
     name = "decomposed"
     version = 2
 
-    def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant") -> None:
-        """Ask in the words of ``wording``; ``reading`` is how scores are read (:func:`parse_score`)."""
+    def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant", text_stages: bool = False) -> None:
+        """Ask in the words of ``wording``.
+
+        Args:
+            wording: the templates, and the words of scores.
+            reading: how scores are read (:func:`parse_score`).
+            text_stages: ask :data:`TEXT_TASKS` without the image.
+        """
         super().__init__(wording)
         self.reading: ScoreReading = reading
+        self.text_stages = text_stages
+
+    @property
+    def label(self) -> str:
+        """Name, with ``_text`` where stages go without the image, and wording, each with its version."""
+        return self.wording.label(f"{self.name}_text" if self.text_stages else self.name, self.version)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""
@@ -245,7 +263,7 @@ class Decomposed(WordedProtocol):
         history: tuple[ChatMessage, ...] = (),
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
-        seen = () if history else (item.image,)
+        seen = () if history or (self.text_stages and task in TEXT_TASKS) else (item.image,)
         if template == "appearance_2_reference":
             seen = (*seen, item.reference)
         return Request(

@@ -24,9 +24,11 @@ TASK = "answer_group"
 class DecomposedGrouped(Decomposed):
     """The decomposed chain, with its questions asked together."""
 
-    def __init__(self, wording: Wording, *, by_aspect: bool, reading: ScoreReading = "tolerant") -> None:
+    def __init__(
+        self, wording: Wording, *, by_aspect: bool, reading: ScoreReading = "tolerant", text_stages: bool = False
+    ) -> None:
         """Ask in the words of ``wording``, one call an aspect or one for all questions."""
-        super().__init__(wording, reading=reading)
+        super().__init__(wording, reading=reading, text_stages=text_stages)
         self.by_aspect = by_aspect
         self.name = "decomposed_by_aspect" if by_aspect else "decomposed_flat"
 

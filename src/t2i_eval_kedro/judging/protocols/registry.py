@@ -43,6 +43,8 @@ class ProtocolOptions(BaseModel):
         tie: for pairs of images, the largest difference of two scores (0 to 10) that is still a tie.
         slope: for pairs of images, how steeply the probability of a preference rises with the difference
             (:class:`~t2i_eval_kedro.judging.protocols.reasoning.PairRule`).
+        text_stages: for the decomposed protocols, whether the stages that go by what earlier ones found (a question's score, the
+            summaries, the merge) are asked without the image (ours) or with it (published).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,6 +57,7 @@ class ProtocolOptions(BaseModel):
     dependency_propagation: DependencyPropagation = Field(
         default="direct", validation_alias=AliasChoices("dependency_propagation", "zeroing")
     )
+    text_stages: bool = True
 
     tie: float = Field(default=0.5, ge=0)
     slope: float = Field(default=1.0, gt=0)
@@ -105,22 +108,28 @@ PROTOCOLS: Mapping[str, Entry] = {
         taught_by=("score",),
     ),
     "decomposed": Entry(
-        lambda wording, options: Decomposed(wording, reading=options.score_reading),
+        lambda wording, options: Decomposed(wording, reading=options.score_reading, text_stages=options.text_stages),
         (OVERALL, *ASPECTS),
         taught_by=("subtasks", "published_subtasks"),
     ),
     "decomposed_levels": Entry(
-        lambda wording, options: DecomposedLevels(wording, reading=options.score_reading),
+        lambda wording, options: DecomposedLevels(
+            wording, reading=options.score_reading, text_stages=options.text_stages
+        ),
         (OVERALL, *ASPECTS),
         candidate_tokens=lambda wording, options: wording.levels,
         expects="decomposed",
     ),
     "decomposed_flat": Entry(
-        lambda wording, options: DecomposedGrouped(wording, by_aspect=False, reading=options.score_reading),
+        lambda wording, options: DecomposedGrouped(
+            wording, by_aspect=False, reading=options.score_reading, text_stages=options.text_stages
+        ),
         (OVERALL, *ASPECTS),
     ),
     "decomposed_by_aspect": Entry(
-        lambda wording, options: DecomposedGrouped(wording, by_aspect=True, reading=options.score_reading),
+        lambda wording, options: DecomposedGrouped(
+            wording, by_aspect=True, reading=options.score_reading, text_stages=options.text_stages
+        ),
         (OVERALL, *ASPECTS),
     ),
     "holistic": Entry(lambda wording, options: Holistic(wording), holistic.DIMENSIONS),

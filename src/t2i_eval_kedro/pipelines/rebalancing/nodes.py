@@ -26,10 +26,5 @@ def balance(
     """
     wording = judging.load_wording(load_templates(prompts))
     labels = {build(name, wording, judging.options).label for name in PROTOCOLS}
-    return rebalance(
-        require_protocols(examples, labels),
-        method=settings.method,
-        seed=settings.seed + seed,
-        repeats=settings.repeats,
-        split_pairs=settings.split_pairs,
-    )
+    seeded = settings.model_copy(update={"seed": settings.seed + seed})
+    return rebalance(require_protocols(examples, labels), **seeded.model_dump())

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import SecretStr
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.splits import in_use
+from t2i_eval_kedro.benchmarks.splits import in_use, training_items
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
@@ -33,8 +33,8 @@ def ask_teacher(
     key: SecretStr | None,
     teacher: TeacherSettings,
     judging: JudgingSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """The teacher's transcripts, scores and account; the first two empty for the human teacher, who gave no steps.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The teacher's transcripts, those about text alone, scores and account; all but the last empty for the human teacher.
 
     Items that count in no fold (outside a sample, or with a generator that is left out) are not asked about, nor paid for.
     """
@@ -47,13 +47,14 @@ def ask_teacher(
             if teacher.kind == "auto"
             else "The teacher is human",
         )
-        return schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
+        return schema.TRANSCRIPTS.empty(), schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
-    judgement, costs = teachers.ask_teacher(
-        kind, teacher, Material(in_use(items, splits), images, recorded, answers, key), wording, phrases_of(card)
+    material = Material(
+        in_use(items, splits), images, recorded, answers, key, training=training_items(splits), all_items=items
     )
+    judgement, about_text, costs = teachers.ask_teacher(kind, teacher, material, wording, phrases_of(card))
     answers.close()
-    return judgement.transcripts, judgement.scores, costs
+    return judgement.transcripts, about_text, judgement.scores, costs
 
 
 def first_run(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +69,7 @@ def build_examples(
     elements: pd.DataFrame,
     element_ratings: pd.DataFrame,
     transcripts: pd.DataFrame,
+    about_text: pd.DataFrame,
     scores: pd.DataFrame,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
@@ -77,8 +79,8 @@ def build_examples(
     """The training examples: which tasks, and from whose answers, is in the settings."""
     wording = judging.load_wording(load_templates(prompts))
     transcripts, scores = first_run(transcripts), first_run(scores)
-    tables = recipes.Sources(items, splits, ratings, elements, element_ratings, transcripts, scores)
-    return recipes.build_examples(tables, phrases_of(card), judging.options.levels(wording), settings)
+    tables = recipes.Sources(items, splits, ratings, elements, element_ratings, transcripts, about_text, scores)
+    return recipes.build_examples(tables, phrases_of(card), judging.options, wording, settings)
 
 
 def check_teacher(

@@ -9,7 +9,7 @@ from t2i_eval_kedro.pipelines.teacher_distillation import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Items -> the teacher's transcripts, scores and account -> examples and checks."""
+    """Items -> the teacher's transcripts, about images and about text alone, scores and account -> examples and checks."""
     given = {"transcripts": "teacher_transcripts", "scores": "teacher_scores"}
     return pipeline(
         [
@@ -27,7 +27,7 @@ def create_pipeline() -> Pipeline:
                     answers="teacher_answers",
                     key="teacher_key",
                 ),
-                outputs=["teacher_transcripts", "teacher_scores", "teacher_costs"],
+                outputs=["teacher_transcripts", "teacher_text_transcripts", "teacher_scores", "teacher_costs"],
                 name="ask_teacher",
             ),
             node(
@@ -41,6 +41,7 @@ def create_pipeline() -> Pipeline:
                     "prompts",
                     "params:judging",
                     card="data_card",
+                    about_text="teacher_text_transcripts",
                     settings="params:examples",
                     **given,
                 ),

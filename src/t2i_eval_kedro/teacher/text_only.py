@@ -1,0 +1,178 @@
+"""Requests to a teacher that need no image: more of what a student can be taught at the price of text.
+
+Only answers and looks need an image. What a prompt asks for (the extraction), and what follows from findings (a question's score,
+the summaries, the merge), is text. So a teacher is asked
+
+* for the extraction of further prompts that no image was made for, and
+* to sum up further findings: two images of one training prompt are mixed, each question with what was found in one of them.
+
+Ours; T2I-Eval distils the steps of whole chains only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import near_form
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.base import Backend
+from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
+from t2i_eval_kedro.judging.protocols.base import Request, Verdict
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.schema import TEACHER
+from t2i_eval_kedro.steps import EXTRACT, MERGE, SUMMARY
+
+log = logging.getLogger(__name__)
+
+PROMPT = "prompt/"
+"""What the item of a further prompt begins with."""
+MIX = "+"
+"""What stands between the two items of a mixture."""
+
+
+def further_prompts(items: pd.DataFrame, source: int | str, *, seed: int) -> pd.DataFrame:
+    """Items without an image, one a prompt, to be asked for their extraction.
+
+    Args:
+        items: every item of the benchmark, whatever its fold.
+        source: how many prompts to draw, for ``shapes``; or a file of prompts, one a line.
+        seed: random seed of the drawing.
+
+    Returns:
+        The canonical table; empty where prompts are to be drawn for another benchmark.
+
+    Raises:
+        T2IEvalError: the file cannot be read, or every prompt of it is one of the benchmark's.
+    """
+    if isinstance(source, int):
+        return _drawn(items, source, seed) if source else schema.ITEMS.empty()
+    return _read(items, Path(source))
+
+
+def _drawn(items: pd.DataFrame, n_prompts: int, seed: int) -> pd.DataFrame:
+    from t2i_eval_kedro.shapes.make import BENCHMARK
+    from t2i_eval_kedro.shapes.prompts import ScenePrompt, extra_prompts, prompt_text
+
+    truths = [json.loads(text) for text in items.drop_duplicates("prompt_id")["attributes"].dropna()]
+    if not truths or "prompt_scene" not in truths[0]:
+        log.warning(
+            "No further prompts are drawn: that can be done for the benchmark '%s' alone; teacher.extra_prompts may be a file with one "
+            "prompt a line.",
+            BENCHMARK,
+        )
+        return schema.ITEMS.empty()
+    cores = {ScenePrompt.from_json(truth["prompt_scene"]).core for truth in truths}
+    drawn = extra_prompts(n_prompts, seed, cores)
+    return _items((prompt_text(prompt), json.dumps({"prompt_scene": prompt.to_json()})) for prompt in drawn)
+
+
+def _read(items: pd.DataFrame, path: Path) -> pd.DataFrame:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise T2IEvalError(f"The prompts of teacher.extra_prompts cannot be read from '{path}': {error}.") from error
+    known = set(items["prompt"].map(near_form))
+    fresh: dict[str, str] = {}
+    for line in lines:
+        form = near_form(line)
+        if line.strip() and form not in known:
+            fresh.setdefault(form, line.strip())
+    if not fresh:
+        raise T2IEvalError(f"'{path}' (teacher.extra_prompts) holds no prompt that is not one of the benchmark's.")
+    return _items((prompt, None) for prompt in fresh.values())
+
+
+def _items(prompts: Iterable[tuple[str, str | None]]) -> pd.DataFrame:
+    return schema.ITEMS.frame(
+        {
+            "item_id": f"{PROMPT}{number:05d}",
+            "benchmark": "",
+            "prompt_id": f"{PROMPT}{number:05d}",
+            "prompt": prompt,
+            "generator": "",
+            "attributes": attributes,
+        }
+        for number, (prompt, attributes) in enumerate(prompts)
+    )
+
+
+class _ExtractionOnly:
+    """The first request of a chain and no other."""
+
+    def __init__(self, chain: Decomposed) -> None:
+        self.chain, self.name, self.label = chain, chain.name, chain.label
+
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        return [] if answers else self.chain.requests(item, answers)
+
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+        return Verdict({})
+
+
+class _GoingOn:
+    """What a chain asks once some of its steps are answered: ``given``, by item and step."""
+
+    def __init__(self, chain: Decomposed, given: Mapping[str, Mapping[str, Answer]]) -> None:
+        self.chain, self.name, self.label, self._given = chain, chain.name, chain.label, given
+
+    def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
+        return self.chain.requests(item, {**self._given[item.item_id], **answers})
+
+    def verdict(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Verdict:
+        return Verdict({})
+
+
+def ask_extractions(prompts: pd.DataFrame, chain: Decomposed, backend: Backend) -> pd.DataFrame:
+    """The transcripts of the extraction of each of ``prompts`` (:func:`further_prompts`)."""
+    asked = [EvaluationItem(str(row.item_id), str(row.prompt), "") for row in prompts.itertuples()]
+    return judge(asked, _ExtractionOnly(chain), backend, name=TEACHER).transcripts
+
+
+def ask_mixtures(
+    transcripts: pd.DataFrame, items: pd.DataFrame, chain: Decomposed, backend: Backend, *, per_prompt: int, seed: int
+) -> pd.DataFrame:
+    """The transcripts of the summaries and the merge of mixed findings.
+
+    Args:
+        transcripts: the teacher's, of whole chains.
+        items: the items whose findings are mixed, those of the training fold.
+        chain: the protocol, which asks these stages without the image.
+        backend: the teacher, to whom a mixture is known as ``<item>+<item>``.
+        per_prompt: mixtures of each prompt, fewer where it has too few images.
+        seed: random seed of which images are mixed, and of which question's finding comes from which.
+    """
+    first = transcripts[(transcripts["run"] == 0) & transcripts["item_id"].isin(items["item_id"])]
+    answers = {
+        str(item): {str(row.step): Answer(str(row.answer)) for row in rows.itertuples()}
+        for item, rows in first.groupby("item_id", sort=True)
+        if (rows["status"] == schema.OK).all()
+    }
+    rng = np.random.default_rng(seed)
+    given: dict[str, dict[str, Answer]] = {}
+    asked = []
+    for prompt, rows in items[items["item_id"].isin(list(answers))].groupby("prompt", sort=True):
+        pairs = list(combinations(sorted(rows["item_id"]), 2))
+        for place in sorted(rng.permutation(len(pairs))[:per_prompt]):
+            a, b = pairs[place]
+            if answers[a][EXTRACT] == answers[b][EXTRACT]:
+                asked.append(EvaluationItem(f"{a}{MIX}{b}", str(prompt), ""))
+                given[f"{a}{MIX}{b}"] = _mixed(answers[a], answers[b], rng)
+    return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
+
+
+def _mixed(a: Mapping[str, Answer], b: Mapping[str, Answer], rng: np.random.Generator) -> dict[str, Answer]:
+    """The extraction, and each question's steps from ``a`` or from ``b``; nothing of what follows them."""
+    steps = [step for step in a if not step.startswith((f"{SUMMARY}/", f"{MERGE}/"))]
+    chosen: dict[str, Mapping[str, Answer]] = {}
+    for question in dict.fromkeys(step.rpartition("/")[0] for step in steps):
+        chosen[question] = a if rng.random() < 0.5 else b
+    return {step: chosen[step.rpartition("/")[0]][step] for step in steps}

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+from t2i_eval_kedro.judging.evaluators import judge_items
+from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
+from t2i_eval_kedro.judging.protocols.parsing import parse_questions
+from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
+from t2i_eval_kedro.teacher.text_only import ask_extractions, ask_mixtures, further_prompts
+
+PHRASES = {name: name for name in ("appearance", "attributes", "overall", "relations")}
+
+
+@pytest.fixture(scope="module")
+def items() -> pd.DataFrame:
+    return make_shapes(4, 0).items
+
+
+def teacher(items: pd.DataFrame, wording: Wording) -> SimulatedBackend:
+    return SimulatedBackend(items, wording, seed=0, error_rate=0.0, score_noise=0.0)
+
+
+def test_drawn_prompts_state_nothing_that_the_benchmark_states(items: pd.DataFrame) -> None:
+    everything = make_shapes(300, 0).items
+
+    def cores(rows: pd.DataFrame) -> set[str]:
+        return {ScenePrompt.from_json(json.loads(text)["prompt_scene"]).core for text in rows["attributes"]}
+
+    unguarded = further_prompts(items, 3000, seed=1)
+    guarded = further_prompts(everything, 3000, seed=1)
+    assert cores(unguarded) & cores(everything)  # which the guard would have to leave out
+    assert not cores(guarded) & cores(everything)
+    assert len(cores(guarded)) == len(guarded) == 3000
+    assert further_prompts(everything, 3000, seed=1).equals(guarded)
+    assert len(further_prompts(items, 0, seed=1)) == 0
+
+
+def test_prompts_of_a_file_without_those_of_the_benchmark_and_their_twins(items: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    twin = "The " + items["prompt"].iloc[0].upper().replace("A ", "a ") + " !"
+    file.write_text(f"a cat on a mat\n\n{twin}\nA cat, on a mat.\ntwo dogs\n", encoding="utf-8")
+    assert list(further_prompts(items, str(file), seed=0)["prompt"]) == ["a cat on a mat", "two dogs"]
+    file.write_text(twin, encoding="utf-8")
+    with pytest.raises(T2IEvalError, match="no prompt that is not one of the benchmark's"):
+        further_prompts(items, str(file), seed=0)
+    with pytest.raises(T2IEvalError, match="cannot be read"):
+        further_prompts(items, str(tmp_path / "none.txt"), seed=0)
+
+
+def test_prompts_are_drawn_for_shapes_alone(items: pd.DataFrame) -> None:
+    assert further_prompts(items.assign(attributes=None), 5, seed=0).empty
+
+
+def test_extractions_show_no_image_and_ask_what_the_prompt_states(items: pd.DataFrame, load_wording: Any) -> None:
+    wording: Wording = load_wording("compact")
+    prompts = further_prompts(items, 20, seed=0)
+    said = ask_extractions(prompts, Decomposed(wording), teacher(prompts, wording))
+    assert list(said["step"]) == ["extract"] * 20
+    for row, text in zip(said.itertuples(), prompts["attributes"], strict=True):
+        (message,) = json.loads(str(row.messages))
+        assert message["images"] == []
+        asked = {question.text for question in parse_questions(str(row.answer)) if question.aspect != "appearance"}
+        assert asked == {
+            element.question for element in elements(ScenePrompt.from_json(json.loads(text)["prompt_scene"]))
+        }
+
+
+def test_mixtures_sum_up_what_was_found_in_two_images(items: pd.DataFrame, load_wording: Any) -> None:
+    wording: Wording = load_wording("compact")
+    chain, backend = Decomposed(wording, text_stages=True), teacher(items, load_wording("compact"))
+    said = judge_items(items, backend, wording, PHRASES, ["decomposed"], name="teacher").transcripts
+    training = items[items["prompt_id"] != "p0000"]
+    mixed = ask_mixtures(said, training, chain, backend, per_prompt=5, seed=0)
+    assert mixed["item_id"].nunique() == 3 * 5
+    assert set(mixed["step"].str.partition("/")[0]) == {"summary", "merge"}
+    assert not mixed["messages"].map(lambda text: any(turn["images"] for turn in json.loads(text))).any()
+    scores = said.set_index(["item_id", "step"])["answer"].to_dict()
+    differing = 0
+    for name, rows in mixed.groupby("item_id"):
+        a, b = str(name).split("+")
+        assert a.split("-")[0] == b.split("-")[0] != "p0000"
+        for row in rows[rows["step"].str.endswith("attributes/explain")].itertuples():
+            text = json.loads(str(row.messages))[0]["text"]
+            listed = [word for word in text.split(" , summary")[0].split() if word.isdecimal()]
+            steps = [s for i, s in scores if i == a and s.startswith("attributes/") and s.endswith("/score")]
+            assert len(listed) == len(steps)
+            assert all(level in (scores[a, s], scores[b, s]) for level, s in zip(listed, steps, strict=True))
+            differing += listed not in ([scores[a, s] for s in steps], [scores[b, s] for s in steps])
+    assert differing  # else nothing was mixed
