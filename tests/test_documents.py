@@ -32,7 +32,8 @@ KEDRO_S_OWN = {"viz", "ipython", "jupyter"}
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced blocks of ``path`` in ``language``."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [content for name, content in fenced if re.fullmatch(language, name)]
 
 
 def commands(path: Path) -> Iterator[str]:

@@ -335,6 +335,19 @@ EXAMPLES = Table(
     },
 )
 
+ATTRIBUTION = Table(
+    "attribution",
+    ("item_id", "judge", "stage"),
+    {
+        "item_id": _STRING,
+        "judge": _STRING,
+        "stage": _STRING,  # of the decomposed chain, that was made true; none for the judge's own chain
+        "replaced": Column("int"),  # answers that were replaced by the truth
+        "score": _FLOAT_NULL,  # final score of the chain, 0 to 10
+        "status": _STATUS,
+    },
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -350,6 +363,7 @@ TABLES: dict[str, Table] = {
         PREFERENCE_SCORES,
         TRANSCRIPTS,
         EXAMPLES,
+        ATTRIBUTION,
     )
 }
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.agreement.diagnostics import kept_or_forgotten, score_variety
+from t2i_eval_kedro.agreement.diagnostics import kept_or_forgotten, out_of_vocabulary, score_variety
 
 
 def scores(judge: str, table: dict[str, list[float]]) -> list[dict]:
@@ -33,6 +33,17 @@ def test_scores_that_are_all_alike_are_said_to_be() -> None:
     assert rows["base"]["alike"]
     assert (rows["base"]["fewest_values"], rows["base"]["dimension"]) == (3, "appearance")
     assert rows["sft"]["one_score_for_all"] == 0
+
+
+def test_expected_scores_that_hardly_differ_are_alike() -> None:
+    near = [(5.0 + 0.001 * k) if k % 2 else 1.0 + 0.001 * k for k in range(20)]
+    table = schema.SCORES.frame(
+        scores("sft", {"overall": near, "appearance": [value + 0.01 for value in near]})
+        + scores("base", {"overall": list(np.linspace(0, 10, 20)), "appearance": list(np.linspace(10, 0, 20))})
+    )
+    rows = {row["evaluator"]: row for row in score_variety(table)}
+    assert (rows["sft"]["fewest_values"], rows["sft"]["few"], rows["sft"]["same"]) == (2, True, True)
+    assert (rows["base"]["fewest_values"], rows["base"]["alike"]) == (20, False)
 
 
 def test_a_drop_whose_interval_excludes_zero_is_forgotten() -> None:
@@ -74,3 +85,28 @@ def test_a_drop_whose_interval_excludes_zero_is_forgotten() -> None:
     assert not by_skill["colour"]["forgotten"]
     divided = pd.concat([labels, labels.assign(rater_id="q", label=1 - labels["label"])])
     assert kept_or_forgotten(items, elements, divided, table, [("base", "sft")], 100, 0.95, 0) == []
+
+
+def test_probability_outside_the_answers_is_reported_for_every_judge() -> None:
+    shared = {"protocol": "levels", "run": 0, "task": "score", "aspect": "", "messages": "[]", "answer": "5"}
+    rows = [
+        shared
+        | {
+            "item_id": f"i{k}",
+            "judge": judge,
+            "step": "s",
+            "question_id": f"i{k}",
+            "status": "ok",
+            "prompt_version": "v",
+        }
+        | {"usage": f'{{"out_of_vocabulary_mass": {mass}}}'}
+        for judge, masses in (("base", (0.99, 0.97, 0.8)), ("sft", (0.01, 0.02, 0.95)))
+        for k, mass in enumerate(masses)
+    ]
+    rows.append(rows[0] | {"judge": "teacher", "usage": None})
+    base, sft = out_of_vocabulary(schema.TRANSCRIPTS.frame(rows), 0.9)
+    assert (base["evaluator"], base["requests"], base["highest"]) == ("base", 3, 0.99)
+    assert (base["mean"], base["above_limit"]) == (pytest.approx(0.92), pytest.approx(2 / 3))
+    assert base["mostly_other"]
+    assert (sft["evaluator"], sft["above_limit"], sft["mostly_other"]) == ("sft", pytest.approx(1 / 3), False)
+    assert out_of_vocabulary(schema.TRANSCRIPTS.empty(), 0.9) == []

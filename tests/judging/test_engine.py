@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.engine import judge
-from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
+from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, PromptElement, Protocol, Wording
+from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions, build
 
 
 class Counting:
@@ -134,3 +135,32 @@ def test_a_run_that_is_killed_and_started_again_asks_nothing_twice(tmp_path: Pat
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "scores.parquet"), whole.scores)
     transcripts = pd.read_parquet(tmp_path / "transcripts.parquet")
     pd.testing.assert_frame_equal(transcripts, whole.transcripts)
+
+
+class Elsewhere:
+    """Knows the answer, but gives most of the probability of some items to other words."""
+
+    def answer(self, requests):
+        for i, request in enumerate(requests):
+            best, *others = request.candidate_tokens
+            shares = {best: 0.75} | {word: 0.25 / len(others) for word in others}
+            outside = 0.95 if request.item_id in ("i0", "i1") else 0.2
+            yield i, Answer(best, probabilities=shares, out_of_vocabulary_mass=outside)
+
+
+@pytest.mark.parametrize("name", ["levels", "direct_levels", "dsg", "pn_vqa"])
+def test_too_much_probability_outside_the_answers_leaves_a_null_with_that_reason(compact: Wording, name: str) -> None:
+    element = PromptElement("1", "a cat", "is there a cat ?")
+    asked = [EvaluationItem(f"i{k}", f"prompt {k}", f"i{k}.png", {"overall": "x"}, (element,)) for k in range(4)]
+    protocol: Protocol = build(name, compact, ProtocolOptions())
+    free = judge(asked, protocol, Elsewhere(), name="x").scores
+    assert set(free["status"]) == {"ok"}
+    held = judge(asked, protocol, Elsewhere(), name="x", max_out_of_vocabulary=0.9)
+    by_item = held.scores.set_index("item_id")
+    assert list(by_item.loc[["i0", "i1"], "status"]) == ["unparsed"] * 2
+    assert by_item.loc[["i0", "i1"], "score"].isna().all()
+    reason = "95.0% of the probability is on other words than the answers, more than 90%"
+    assert reason in by_item.loc["i0", "explanation"]
+    kept = by_item.loc[["i2", "i3"], "score"].tolist()
+    assert kept == free.set_index("item_id").loc[["i2", "i3"], "score"].tolist()
+    assert all("0.95" in text for text in held.transcripts.loc[held.transcripts["item_id"] == "i0", "usage"])

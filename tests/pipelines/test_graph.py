@@ -22,14 +22,18 @@ def test_every_node_is_in_the_namespace_of_its_pipeline_or_of_its_judge() -> Non
         assert spaces == ({"base", "sft"} if name == "sft" else {name})
 
 
-def test_all_judges_are_asked_by_one_node() -> None:
+def test_all_judges_are_asked_and_diagnosed_by_the_same_nodes() -> None:
     judging = [node for node in pipelines["__default__"].nodes if "judging" in node.tags]
-    assert {node.name for node in judging} == {f"{judge}.judge_{judge}" for judge in ("base", "sft", "grpo")}
-    assert len({node.func for node in judging}) == 1
+    judges = ("base", "sft", "grpo")
+    names = {f"{judge}.{verb}_{judge}" for judge in judges for verb in ("judge", "attribute")}
+    assert {node.name for node in judging} == {*names, "base.choose_base_protocol"}
+    assert len({node.func for node in judging}) == 3
     for node in judging:
-        assert node.outputs == [f"{node.namespace}_{name}" for name in ("scores", "transcripts", "element_scores")]
         adapters = [name for name in node.inputs if name.endswith("_adapter")]
         assert adapters == ([] if node.namespace == "base" else [f"{node.namespace}_adapter"])
+        if ".judge_" in node.name:
+            assert node.outputs == [f"{node.namespace}_{name}" for name in ("scores", "transcripts", "element_scores")]
+            assert ("base_protocol" in node.inputs) == (node.namespace == "base")
 
 
 @pytest.mark.parametrize("name", NAMES)

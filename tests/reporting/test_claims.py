@@ -135,13 +135,13 @@ def test_an_evaluator_that_left_most_items_unscored_is_neither_named_nor_best(ma
     inputs = ReportInputs(summary=given, card={"synthetic": False})
     assert "agrees most with people’s overall ratings is whole" in headline(inputs)
     assert "least of the 2 is poor" in headline(inputs)
-    block = views.agreement(claims.report_context(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(inputs.summary, claims.report_context(inputs), ["overall"], set())[0]["main"]
     assert [row["evaluator"] for row in block["rows"]] == ["whole", "poor", "sparse"]
     assert [row["best"][0] for row in block["rows"]] == [True, False, False]
 
 
 def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> None:
-    block = views.agreement(claims.report_context(inputs), ["overall"], set())[0]["main"]
+    block = views.agreement(inputs.summary, claims.report_context(inputs), ["overall"], set())[0]["main"]
     assert {row["evaluator"]: row["best"][0] for row in block["rows"]} == {
         "sft": True,
         "falling_metric": False,
@@ -151,9 +151,8 @@ def test_a_teacher_that_reads_the_truth_is_not_best(inputs: ReportInputs) -> Non
 
 
 def test_a_reversed_order_is_not_best(make_summary: MakeSummary) -> None:
-    block = views.agreement(
-        claims.report_context(ReportInputs(summary=make_summary(a=-0.97, b=-0.99))), ["overall"], set()
-    )[0]
+    given = make_summary(a=-0.97, b=-0.99)
+    block = views.agreement(given, claims.report_context(ReportInputs(summary=given)), ["overall"], set())[0]
     assert not any(any(row["best"]) for row in block["main"]["rows"])
 
 
@@ -193,7 +192,9 @@ def test_a_judge_that_answers_one_number_on_every_dimension_is_said_to(make_summ
 
 def test_a_judge_of_few_values_is_said_to_be_one(make_summary: MakeSummary) -> None:
     few = scores("sft", [(float(k % 3), float((k + 1) % 3)) for k in range(40)])
-    assert "sft uses 3 different scores in all" in unsupported(ReportInputs(summary=make_summary(sft=0.5), scores=few))
+    assert "sft uses 3 different scores on appearance" in unsupported(
+        ReportInputs(summary=make_summary(sft=0.5), scores=few)
+    )
 
 
 def test_a_training_on_few_examples_or_of_no_step_is_said_to_be_one(make_summary: MakeSummary) -> None:

@@ -150,24 +150,41 @@ def test_the_best_rmse_is_the_lowest(make_summary: Callable[..., dict[str, Any]]
     given = make_summary(a=0.7, b=0.1)
     given["evaluators"]["a"]["overall"]["rmse"] = {"value": 1.0, "low": 0.9, "high": 1.1, "n": 36}
     given["evaluators"]["b"]["overall"]["rmse"] = {"value": 2.0, "low": 1.9, "high": 2.1, "n": 36}
-    block = views.agreement(claims.report_context(ReportInputs(summary=given)), ["overall"], set())[0]
+    block = views.agreement(given, claims.report_context(ReportInputs(summary=given)), ["overall"], set())[0]
     assert block["further"]["statistics"] == ["rmse"]
     assert {row["evaluator"]: row["best"] for row in block["further"]["rows"]} == {"a": [True], "b": [False]}
     assert {row["evaluator"]: row["best"] for row in block["main"]["rows"]} == {"a": [True] * 3, "b": [False] * 3}
 
 
-def test_breakdown_shows_only_what_was_measured(make_summary: Callable[..., dict[str, Any]]) -> None:
-    given = make_summary(a=0.7)
+def test_agreement_within_groups_and_of_incomplete_judges_stands_beside_the_overall_one(
+    make_summary: Callable[..., dict[str, Any]],
+) -> None:
+    given = make_summary(a=0.7, base_dsg=0.5)
     inside = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 36, "n_groups": 12}
     given["within_group"] = {
         "prompt": {"a": {"overall": {"spearman": inside}}},
         "generator": {"a": {"overall": {"spearman": None}}},
+        "skill": {"a": {"overall": {"spearman": inside}}},
     }
-    (block,) = views.breakdown(
-        given, claims.report_context(ReportInputs(summary=given)), ["a"], ["overall", "appearance"]
-    )
-    assert block["columns"] == ["over all items", "within a prompt"]
-    assert [cell["value"] for cell in block["rows"][0][1]] == [0.7, 0.4]
+    given["completeness"] = {
+        "a": {"overall": {"coverage": 0.75, "unscored_as_worst": {"spearman": {"value": 0.6}}}},
+        "base_dsg": {"overall": {"coverage": 1.0, "unscored_as_worst": {"spearman": {"value": 0.5}}}},
+    }
+    given["best_untrained"] = {"evaluator": "base_dsg", "candidates": [{"protocol": "dsg"}, {"protocol": "pn_vqa"}]}
+    about = claims.report_context(ReportInputs(summary=given))
+    table = views.agreement(given, about, ["overall"], set())[0]["main"]
+    assert table["within"] == ["within prompts"]
+    assert table["incomplete"]
+    rows = {row["evaluator"]: row for row in table["rows"]}
+    assert [cell["value"] for cell in rows["a"]["within"]] == [0.4]
+    assert rows["base_dsg"]["within"] == [None]
+    assert (rows["a"]["coverage"], rows["a"]["as_worst"]) == (0.75, 0.6)
+    given["completeness"]["a"]["overall"]["coverage"] = 1.0
+    assert not views.agreement(given, about, ["overall"], set())[0]["main"]["incomplete"]
+    assert about.title("base_dsg").endswith("the best of dsg and pn_vqa on validation prompts")
+    (block,) = views.breakdown(given, about, ["a"], ["overall", "appearance"])
+    assert block["columns"] == ["within a skill"]
+    assert [cell["value"] for cell in block["rows"][0][1]] == [0.4]
 
 
 def test_any_data_card_can_be_shown() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,38 @@ def test_a_template_that_rewrites_an_earlier_answer_is_refused(base_model: Path)
             Encoder(conversation, processor, STORE)([{"row": 0}])
     processor.chat_template = template
     assert len(Encoder(conversation, processor, STORE)([{"row": 0}])["labels"]) == 1
+
+
+def test_lengths_are_those_of_the_encoded_examples_and_no_image_is_decoded(tiled: Any) -> None:
+    class Sized:
+        """Images with a size, of which nothing else can be read."""
+
+        def image(self, key: str) -> Image.Image:
+            raise AssertionError("decoded")
+
+        def read(self, key: str) -> bytes:
+            out = io.BytesIO()
+            STORE.image(key).save(out, "PNG")
+            data = out.getvalue()
+            return data[: data.index(b"IDAT") + 4]  # the head alone
+
+    requests = [
+        (["wide"], "Score it.", "5"),
+        (["square"], "A longer question about it ?", "7 of 10"),
+        (["wide", "square"], "Which ?", "a"),
+        ([], "Why ?", "because"),
+    ]
+    examples = make_examples(requests)
+    encoder = Encoder(examples, tiled, STORE)
+    whole = [int(encoder([{"row": row}])["attention_mask"].sum()) for row in range(len(requests))]
+    assert Encoder(examples, tiled, Sized()).lengths(range(len(requests))) == whole
+    assert len(set(whole)) == len(whole)
+
+
+def test_soft_labels_of_several_tokens_are_refused_before_anything_is_encoded(tiled: Any) -> None:
+    examples = make_examples([(["wide"], "Score it.", "5")])
+    soft = EXAMPLES.check(examples.assign(soft_label=json.dumps({"5": 0.5, "5 of 10": 0.5})))
+    with pytest.raises(
+        T2IEvalError, match=r"Soft labels need levels of one token, and the level '5 of 10' is \d tokens"
+    ):
+        Encoder(soft, tiled, STORE)

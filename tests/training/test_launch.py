@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.launch import SFTJob, command, run
 from t2i_eval_kedro.training.settings import LaunchSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import per_process
+
+FSDP2 = Path(__file__).parents[2] / "conf/gpu/accelerate/fsdp2.yml"
 
 # Sums of float32 in another order; measured: up to 3e-6, where a step is 3e-3. It holds inside an epoch: at its end, two processes are given some examples
 # again where their number does not divide evenly.
@@ -54,9 +57,13 @@ def store(pictures, tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
     return ImageStore(folder)
 
 
-def train(base_model: Path, examples, store: ImageStore, folder: Path, **launch: object) -> tuple[Path, pd.DataFrame]:
+def train(
+    base_model: Path, examples, store: ImageStore, folder: Path, *, dtype: str = "float32", **launch: object
+) -> tuple[Path, pd.DataFrame]:
     job = SFTJob(
-        model=settings_of(ModelSettings, model=str(base_model), device="cpu"), settings=SETTINGS, data_note="Made up."
+        model=settings_of(ModelSettings, model=str(base_model), device="cpu", dtype=dtype),
+        settings=SETTINGS,
+        data_note="Made up.",
     )
     return run(job, examples, store, settings_of(LaunchSettings, **launch), folder)
 
@@ -75,6 +82,27 @@ def test_two_processes_give_the_adapter_of_one(base_model: Path, examples, store
     assert moved > 500 * TOLERANCE  # these begin at zero: the tolerance is far below what was learned
     pd.testing.assert_frame_equal(curve_of_one, curve_of_two, atol=1e-5)
     assert json.loads((one / "settings.json").read_text()) == json.loads((two / "settings.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_model_give_the_adapter_of_one(
+    base_model: Path, examples, store: ImageStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FSDP2 by the file that docs/cluster.md names: each process holds a share of the model, and none but the first reads it."""
+    one, curve_of_one = train(base_model, examples, store, tmp_path / "one")
+    two, curve_of_two = train(base_model, examples, store, tmp_path / "two", processes=2, accelerate=str(FSDP2))
+    check_folder(two)
+    told = re.findall(r"Process (\d) of 2 holds (\d+) of (\d+) parameters", capfd.readouterr().err)
+    shares = {int(process): int(held) for process, held, _ in told}
+    whole = {int(total) for _, _, total in told}
+    assert set(shares) == {0, 1}
+    assert len(whole) == 1
+    assert max(shares.values()) < 0.6 * whole.pop()
+    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert abs(values - found[name]).max() < TOLERANCE, name
+    pd.testing.assert_frame_equal(curve_of_one, curve_of_two, atol=1e-5)
 
 
 @pytest.mark.slow

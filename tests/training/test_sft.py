@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
 from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import score_tokens, train_sft
@@ -426,6 +428,63 @@ def test_a_truncated_checkpoint_is_not_resumed(
     train_sft(examples, pictures, model, settings, undisturbed)
     weights = "adapter_model.safetensors"
     assert (interrupted / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+class Slow(Pictures):
+    """Images that take .04 s each to read."""
+
+    def image(self, key: str) -> Image.Image:
+        time.sleep(0.04)
+        return super().image(key)
+
+
+def steps_of(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each forward pass and its gradient take ``seconds`` in place of computing them, as a GPU would."""
+    compute = AnswerLossTrainer.training_step
+
+    def step(self: AnswerLossTrainer, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        until = time.monotonic() + seconds
+        loss = compute(self, model, inputs, *args, **kwargs)
+        time.sleep(max(0.0, until - time.monotonic()))
+        return loss
+
+    monkeypatch.setattr(AnswerLossTrainer, "training_step", step)
+
+
+@pytest.mark.slow
+def test_loader_workers_keep_the_training_from_waiting_and_change_nothing(
+    base_model: Path,
+    examples,
+    pictures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Steps of .2 s whose batch takes .16 s to read: with two workers less than a twentieth of the time is waited."""
+    steps_of(0.2, monkeypatch)
+    waited, weights = {}, {}
+    for workers in (0, 2):
+        settings = SHORT.model_copy(
+            update={
+                "max_steps": 20,
+                "batch_size": 4,
+                "image_cache_mb": 0,
+                "eval_examples": 0,
+                "loader_workers": workers,
+            }
+        )
+        folder = tmp_path / str(workers)
+        with caplog.at_level(logging.INFO):
+            train_sft(
+                examples, Slow(pictures.images), settings_of(ModelSettings, model=str(base_model)), settings, folder
+            )
+        waited[workers] = float(re.findall(r"Waited for examples ([\d.]+)% of the time", caplog.text)[-1])
+        weights[workers] = (folder / "adapter_model.safetensors").read_bytes()
+    assert waited[0] > 10
+    assert waited[2] < waited[0] / 2
+    if os.getloadavg()[0] < (os.cpu_count() or 1):  # else the workers themselves wait for a processor
+        assert waited[2] < 5
+    assert weights[0] == weights[2]
 
 
 def test_checkpoints_of_another_run_are_not_used(

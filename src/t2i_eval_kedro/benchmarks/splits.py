@@ -20,7 +20,8 @@ FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 BY_PROMPT, BY_GENERATOR = "prompt", "generator"
 UNUSED = "unused"
 ARTICLES = frozenset({"a", "an", "the"})
-TRAINING_FOLDS = ("train", "validation")
+VALIDATION = "validation"
+TRAINING_FOLDS = ("train", VALIDATION)
 """What a student learns from and is stopped by; every other fold is not shown to it."""
 
 

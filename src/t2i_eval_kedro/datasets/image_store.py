@@ -30,6 +30,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 INDEX = "index.parquet"
 SHARD_BYTES = 128 * 2**20
+_ORIENTATION = 0x0112  # the EXIF tag
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 class ImageStore:
@@ -93,12 +95,29 @@ class ImageStore:
         return ((key, self.read(key)) for key in self._places)
 
 
-def decode(data: bytes) -> Image.Image:
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height of ``data`` (an encoded image) as :func:`decode` turns it, without decoding it."""
+    with Image.open(io.BytesIO(data)) as opened:
+        width, height = opened.size
+        return (height, width) if _lies_on_its_side(opened) else (width, height)
+
+
+def _lies_on_its_side(opened: Image.Image) -> bool:
+    """Whether the EXIF orientation exchanges width and height; of a PNG, as far as it stands before the pixels."""
+    if opened.format == "PNG" and not {"exif", "Raw profile type exif"} & set(opened.info):
+        return False  # PIL would decode the image to look behind it
+    return opened.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+
+
+def decode(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
     """``data`` (an encoded image) as RGB, turned as its EXIF orientation says, on white where it is transparent.
 
-    Grey pixels of 16 bits are scaled to 8: 65535 is 255.
+    Grey pixels of 16 bits are scaled to 8: 65535 is 255. A JPEG of much more than ``least`` (width, height) is decoded at a half, a
+    quarter or an eighth of its size, no smaller than that.
     """
     with Image.open(io.BytesIO(data)) as opened:
+        if least is not None:
+            opened.draft("RGB", least[::-1] if _lies_on_its_side(opened) else least)  # does nothing to what is no JPEG
         return as_rgb(ImageOps.exif_transpose(opened))
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from tqdm import tqdm
@@ -29,8 +29,8 @@ class Judgement:
 
     @classmethod
     def join(cls, parts: Iterable[Judgement]) -> Judgement:
-        """Several judgements as one."""
-        parts = list(parts)
+        """Several judgements as one; without any, one of nothing."""
+        parts = [*parts] or [cls(schema.SCORES.empty(), schema.TRANSCRIPTS.empty(), schema.ELEMENT_SCORES.empty())]
         return cls(
             schema.SCORES.check(pd.concat([part.scores for part in parts], ignore_index=True)),
             schema.TRANSCRIPTS.check(pd.concat([part.transcripts for part in parts], ignore_index=True)),
@@ -46,6 +46,7 @@ def judge(
     name: str,
     run: int = 0,
     chunk_size: int | None = None,
+    max_out_of_vocabulary: float = 1.0,
 ) -> Judgement:
     """Ask ``backend`` about ``items`` round by round until ``protocol`` has no more questions.
 
@@ -61,6 +62,8 @@ def judge(
         run: number of the repetition.
         chunk_size: items that go through their rounds together; the next ones begin when these are done. None for all, which
             suits a server that answers many requests at a time.
+        max_out_of_vocabulary: share of probability, 0 to 1, that a model may give to other words than the answers it has to choose from; with
+            more, the answer does not count.
     """
     answers: list[dict[str, Answer]] = [{} for _ in items]
     asked: list[list[Request]] = [[] for _ in items]
@@ -85,7 +88,7 @@ def judge(
                         new.setdefault(key, request)
                 keys = list(new)
                 for position, answer in backend.answer(list(new.values())):
-                    known[keys[position]] = answer
+                    known[keys[position]] = _within(answer, max_out_of_vocabulary)
                     if len(known) % 16 == 0:
                         progress.set_postfix(requests=len(known), refresh=False)
                         progress.update(0)
@@ -103,6 +106,14 @@ def judge(
         _transcripts(answers, asked, protocol, who),
         _element_scores(items, verdicts, who),
     )
+
+
+def _within(answer: Answer, limit: float) -> Answer:
+    """``answer``, rejected where more than ``limit`` of the probability lies outside its candidates."""
+    if not answer.probabilities or answer.out_of_vocabulary_mass <= limit:
+        return answer
+    share = f"{100 * answer.out_of_vocabulary_mass:.1f}% of the probability is on other words than the answers"
+    return replace(answer, rejected=f"{share}, more than {100 * limit:g}%")
 
 
 def _report(evaluator: str, verdicts: Sequence[Verdict]) -> None:

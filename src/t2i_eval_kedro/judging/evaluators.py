@@ -17,7 +17,7 @@ from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.engine import Judgement, judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
-from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known_or_resolved
+from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known, known_or_resolved
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
 from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 
@@ -48,6 +48,12 @@ class JudgingSettings(BaseModel):
         options: what protocols leave to the settings.
         similarity: the model that answers the protocol ``similarity``.
         fold: the fold that trained judges are measured on.
+        baseline_protocols: protocols of which the untrained model is also asked by the best, chosen on validation prompts; [] for none.
+        baseline_items: validation items, drawn at random, that it is chosen on.
+        attribution_items: held-out items, drawn at random, that the decomposed chain is asked about again with one stage made true
+            at a time (:mod:`t2i_eval_kedro.judging.attribution`), about two chains each; 0 for none.
+        max_out_of_vocabulary: share of probability that a judge may give to other words than the levels, or than yes and no; with more,
+            the score is null with that reason.
         batch_size: requests that a local model answers at once, and items that go through a protocol together.
         answers: file that keeps every answer of a local model, so that a run that was killed goes on where it was and nothing
             is asked twice; null for none. It may be deleted at any time.
@@ -66,6 +72,10 @@ class JudgingSettings(BaseModel):
     options: ProtocolOptions
     similarity: SimilaritySettings
     fold: str
+    baseline_protocols: list[Annotated[str, AfterValidator(known)]]
+    baseline_items: int = Field(ge=1)
+    attribution_items: int = Field(ge=0)
+    max_out_of_vocabulary: float = Field(ge=0, le=1)
     batch_size: int = Field(ge=1)
     answers: str | None
     backend: Literal["transformers", "vllm", "openai"]
@@ -137,8 +147,9 @@ def judge_items(
     elsewhere: Elsewhere | None = None,
     run: int = 0,
     chunk_size: int | None = None,
+    max_out_of_vocabulary: float = 1.0,
 ) -> Judgement:
-    """Let one backend judge ``items`` by each protocol; ``run`` and ``chunk_size`` are the engine's.
+    """Let one backend judge ``items`` by each protocol; ``run``, ``chunk_size`` and ``max_out_of_vocabulary`` are the engine's.
 
     Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
 
@@ -161,7 +172,15 @@ def judge_items(
         protocol = build(chosen, wording, options)
         answering = similarity if chosen == "similarity" else backend
         if answering is not None:
-            judgement = judge(asked, protocol, answering, name=name, run=run, chunk_size=chunk_size)
+            judgement = judge(
+                asked,
+                protocol,
+                answering,
+                name=name,
+                run=run,
+                chunk_size=chunk_size,
+                max_out_of_vocabulary=max_out_of_vocabulary,
+            )
         elif chosen != "similarity" and elsewhere is not None:
             judgement = elsewhere(asked, protocol, name)
         else:

@@ -86,6 +86,8 @@ class Judge:
         run: number of the repetition.
         rule: what a difference of two scores means, for comparisons.
         familiar: the words that the judge has met, where they are known; verdicts on other prompts are flagged.
+        elements: the parts of each prompt, where they are known.
+        max_out_of_vocabulary: see :func:`t2i_eval_kedro.judging.engine.judge`.
 
     Example:
         >>> judge = load_judge("data/06_models/shapes/tiny_vlm/full/seed_0/sft")    # doctest: +SKIP
@@ -103,6 +105,7 @@ class Judge:
     elements: Elements = field(default_factory=dict)
     rule: PairRule = field(default_factory=PairRule)
     familiar: KnownWords | None = None
+    max_out_of_vocabulary: float = 1.0
 
     def __call__(
         self,
@@ -204,7 +207,15 @@ class Judge:
         if any(item.reference for item in items) and not isinstance(self.protocol, Decomposed):
             raise T2IEvalError(f"The protocol {self.protocol.name} looks at no reference image; decomposed does.")
         askable = [item for item in items if item.prompt.strip() and item.image]
-        judged = judge(askable, self.protocol, self.backend, name=self.name, run=self.run, chunk_size=self.batch_size)
+        judged = judge(
+            askable,
+            self.protocol,
+            self.backend,
+            name=self.name,
+            run=self.run,
+            chunk_size=self.batch_size,
+            max_out_of_vocabulary=self.max_out_of_vocabulary,
+        )
         scores = dict(tuple(judged.scores.groupby("item_id", sort=False)))
         answers = dict(tuple(judged.element_scores.groupby("item_id", sort=False)))
         notes = [""] * len(items) if self.familiar is None else self.familiar.notes([item.prompt for item in items])

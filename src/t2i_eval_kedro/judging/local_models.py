@@ -21,6 +21,7 @@ from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models import images as limits
 from t2i_eval_kedro.models import loading
+from t2i_eval_kedro.models.loading import open_thoughts
 from t2i_eval_kedro.models.quiet import quiet_libraries
 from t2i_eval_kedro.models.settings import ModelSettings
 
@@ -58,6 +59,11 @@ def open_backend(
             raise T2IEvalError(
                 "vLLM runs no model in 4 bits here; set model.quantize=null or judging.backend=transformers."
             )
+        if open_thoughts(processor):
+            raise T2IEvalError(
+                "vLLM's backend asks with thoughts closed; set model.thinking=closed or judging.backend=transformers, or let vllm serve the "
+                "model and judge with judging.backend=openai."
+            )
         return VLLMBackend(
             model.model,
             processor,
@@ -71,7 +77,9 @@ def open_backend(
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
 
     loaded = model.load(adapter=adapter, merge=adapter is not None)
-    return TransformersBackend(loaded, processor, images, batch_size=judging.batch_size)
+    return TransformersBackend(
+        loaded, processor, images, batch_size=judging.batch_size, thinking_tokens=model.thinking_tokens
+    )
 
 
 def _server(adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings) -> LocalBackend:
@@ -116,7 +124,7 @@ def cache_answers(
         "adapter": None if adapter is None else _hash_of(*(adapter / name for name in ADAPTER_FILES)),
         "dtype": model.dtype,
         "quantize": model.quantize,
-        "thinking": model.thinking,
+        "thinking": model.thinking if model.thinking == "closed" else [model.thinking, model.thinking_tokens],
         "pixels": [model.min_pixels, model.max_pixels],
         "backend": judging.backend,
         "code": versioned_code(judging.backend),

@@ -266,4 +266,5 @@ def open_judge(
         elements=elements or {},
         rule=judging.options.pair_rule,
         familiar=familiar,
+        max_out_of_vocabulary=judging.max_out_of_vocabulary,
     )

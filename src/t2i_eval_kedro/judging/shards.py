@@ -95,6 +95,7 @@ def judge_shards(
     workers: int,
     batch_size: int = 128,
     run: int = 0,
+    max_out_of_vocabulary: float = 1.0,
 ) -> Judgement:
     """Let ``workers`` actors judge ``items``; the tables are those of :func:`~t2i_eval_kedro.judging.engine.judge`.
 
@@ -110,6 +111,7 @@ def judge_shards(
             Ray Data waits for ever.
         batch_size: items that an actor judges at once.
         run: number of the repetition.
+        max_out_of_vocabulary: see :func:`t2i_eval_kedro.judging.engine.judge`.
 
     Raises:
         T2IEvalError: Ray is not installed, or ``store`` lacks an image.
@@ -135,7 +137,7 @@ def judge_shards(
     actors, cpus = actors_for(int(resources.get("CPU", 1)), workers)
     judged = ray.data.read_webdataset([str(path) for path in store.shards()], decoder=None).map_batches(
         _Actor,
-        fn_constructor_args=(make_backend, protocol, list(items), name, run),
+        fn_constructor_args=(make_backend, protocol, list(items), name, run, max_out_of_vocabulary),
         batch_size=batch_size,
         batch_format="pandas",
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -169,10 +171,12 @@ class _Actor:
         items: Sequence[EvaluationItem],
         name: str,
         run: int,
+        max_out_of_vocabulary: float,
     ) -> None:
         self._images = BatchImages()
         self._backend = make_backend(self._images)
         self._protocol, self._name, self._run = protocol, name, run
+        self._limit = max_out_of_vocabulary
         self._items: dict[str, list[EvaluationItem]] = {}
         for item in items:
             self._items.setdefault(item.image, []).append(item)
@@ -181,7 +185,9 @@ class _Actor:
         """The tables of one batch of samples, each as JSON."""
         self._images.data = {unquote(row["__key__"]): _encoded(row) for row in _rows(batch)}
         asked = [item for key in self._images.data for item in self._items.get(key, [])]
-        judgement = judge(asked, self._protocol, self._backend, name=self._name, run=self._run)
+        judgement = judge(
+            asked, self._protocol, self._backend, name=self._name, run=self._run, max_out_of_vocabulary=self._limit
+        )
         tables = {name: getattr(judgement, name).astype(object) for name in _TABLES}
         return pd.DataFrame(
             [

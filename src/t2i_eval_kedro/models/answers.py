@@ -147,6 +147,21 @@ def inner_nodes(candidates: Sequence[Sequence[Tokens]]) -> list[Tokens]:
     return sorted({ids[:n] for sequences in candidates for ids in sequences for n in range(len(ids))}, key=_by_length)
 
 
+def next_tokens(candidates: Sequence[Sequence[Tokens]]) -> dict[Tokens, list[int]]:
+    """For each of :func:`inner_nodes` the tokens by which a candidate goes on there, ascending.
+
+    Example:
+        >>> next_tokens([[(7,)], [(8, 1)], [(8, 2)]])
+        {(): [7, 8], (8,): [1, 2]}
+    """
+    follow: dict[Tokens, set[int]] = {node: set() for node in inner_nodes(candidates)}
+    for sequences in candidates:
+        for ids in sequences:
+            for n in range(len(ids)):
+                follow[ids[:n]].add(ids[n])
+    return {node: sorted(tokens) for node, tokens in follow.items()}
+
+
 def _by_length(ids: Tokens) -> tuple[int, Tokens]:
     return len(ids), ids
 
@@ -165,18 +180,12 @@ def sequence_log_probabilities(
     """
     import torch
 
-    follow: dict[Tokens, set[int]] = {}
-    for sequences in candidates:
-        for ids in sequences:
-            for n in range(len(ids)):
-                follow.setdefault(ids[:n], set()).add(ids[n])
+    follow = next_tokens(candidates)
 
     def of(ids: Tokens) -> torch.Tensor:
         steps = [log_probabilities[ids[:n]][:, ids[n]] for n in range(len(ids))]
         if ids in follow:
-            steps.append(
-                torch.log1p(-log_probabilities[ids][:, sorted(follow[ids])].exp().sum(dim=1).clamp(max=1 - 1e-6))
-            )
+            steps.append(torch.log1p(-log_probabilities[ids][:, follow[ids]].exp().sum(dim=1).clamp(max=1 - 1e-6)))
         return torch.stack(steps).sum(dim=0)
 
     return torch.stack([torch.stack([of(ids) for ids in forms]).logsumexp(dim=0) for forms in candidates], dim=1)

@@ -97,20 +97,39 @@ def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
-def single_tokens(processor: Any, words: Sequence[str]) -> list[int]:
-    """The token of each of ``words``.
+def open_thoughts(processor: Any) -> tuple[str, int] | None:
+    """What closes a block of thoughts of this model, with the token that ends it; None where a judge is to write none.
 
     Raises:
-        T2IEvalError: a word is more than one token of this model, so its probability can be neither read in one forward pass nor trained.
+        T2IEvalError: the end is no token of the model, so that it cannot be told when the thoughts are over.
     """
-    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in words]
-    for word, tokens in zip(words, ids, strict=True):
-        if len(tokens) != 1:
-            raise T2IEvalError(
-                f"The level '{word}' is {len(tokens)} tokens of this model, not one; choose a wording whose levels are single "
-                "tokens, or such an answer vocabulary (judging.wording, judging.options.answer_vocabulary)."
-            )
-    return [tokens[0] for tokens in ids]
+    closing: str | None = getattr(processor, "thoughts", None)
+    if closing is None:
+        return None
+    end = processor.tokenizer.encode(closing.strip(), add_special_tokens=False)
+    if len(end) != 1:
+        raise T2IEvalError(
+            f"The thoughts of this model end with '{closing.strip()}', which is {len(end)} tokens and not one; set "
+            "model.thinking=closed."
+        )
+    return closing, end[0]
+
+
+def load_config(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The configuration of ``model``, without its weights.
+
+    Raises:
+        T2IEvalError: it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    folder = model_folder(model)
+    try:
+        return AutoConfig.from_pretrained(
+            str(model), revision=revision, trust_remote_code=trust_remote_code, local_files_only=folder is not None
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
 
 
 def context_length(config: Any) -> int | None:
@@ -119,20 +138,29 @@ def context_length(config: Any) -> int | None:
     return int(stated) if stated else None
 
 
-def encode(processor: Any, conversations: Sequence[Sequence[ChatMessageDict]], images: ImageSource) -> Any:
+def encode(
+    processor: Any,
+    conversations: Sequence[Sequence[ChatMessageDict]],
+    images: ImageSource,
+    thoughts: Sequence[str] | None = None,
+) -> Any:
     """A left-padded batch of requests, ready for ``model.generate`` or a forward pass over the last position.
 
     Args:
         processor: what :func:`load_processor` returned.
         conversations: B requests, each ending before the answer.
         images: where their images are.
+        thoughts: of each request what stands in place of its closed block of thoughts: "" leaves it open.
 
     Returns:
         What the processor returns: ``input_ids`` and ``attention_mask`` of shape (B, T), and the images' tensors.
     """
     pictures = [[images.image(key) for key in image_keys(messages)] for messages in conversations]
+    texts = [render(processor, messages) for messages in conversations]
+    if thoughts is not None:
+        texts = [text.removesuffix(processor.thoughts) + thought for text, thought in zip(texts, thoughts, strict=True)]
     return processor(
-        text=[render(processor, messages) for messages in conversations],
+        text=texts,
         images=pictures if any(pictures) else None,
         padding=True,
         padding_side="left",
@@ -170,16 +198,20 @@ def load_processor(
         revision: branch, tag or commit of a hub name.
         trust_remote_code: whether to run code that the model's repository ships.
         thinking: for a model whose template opens a block of thoughts: ``closed`` ends each request with the block closed, so
-            that the answer comes at once; ``generated`` leaves it open.
+            that the answer comes at once; ``generated`` lets a judge write its thoughts into it first (:func:`open_thoughts`). Examples are
+            learned with the block closed, either way.
 
     Raises:
-        T2IEvalError: there is none, or it has no image processor, no chat template or no way to pad.
+        T2IEvalError: there is none, or it has no image processor, no chat template or no way to pad; or thoughts are to be generated and
+            their end is no token of the model.
     """
     processor = published_processor(model, revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = processor.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _complete_template(processor, close_thinking=thinking == "closed")
+    closing = _complete_template(processor)
+    processor.thoughts = closing if thinking == "generated" else None
+    open_thoughts(processor)
     return processor
 
 
@@ -227,12 +259,12 @@ def processor_for_trl(processor: Any) -> Any:
     return processor
 
 
-def _complete_template(processor: Any, *, close_thinking: bool) -> None:
+def _complete_template(processor: Any) -> str | None:
     """Let the chat template write all of a request, which is then tokenized without special tokens of the tokenizer's own.
 
     Some templates leave the first token to the tokenizer (LLaVA-1.5). Templates of thinking models end a request with an opened
-    block of thoughts (Qwen3-VL-Thinking); where that is to be closed, the request ends with it closed, as the template writes an
-    answer without thoughts.
+    block of thoughts (Qwen3-VL-Thinking); a request then ends with it closed, as the template writes an answer without thoughts. What
+    closes it is returned; None where the template opens none.
     """
     tokenizer = processor.tokenizer
     start = tokenizer("", add_special_tokens=True)["input_ids"][:1]
@@ -241,8 +273,10 @@ def _complete_template(processor: Any, *, close_thinking: bool) -> None:
         tokenizer.bos_token
     ):
         processor.chat_template = "{{ bos_token }}" + processor.chat_template
-    if close_thinking and form.lead.strip():
+    if form.lead.strip():
         processor.chat_template += "{% if add_generation_prompt %}{{ " + json.dumps(form.lead) + " }}{% endif %}"
+        return form.lead
+    return None
 
 
 def load_model(
@@ -311,6 +345,8 @@ def load_model(
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {_way_out(error)}") from error
     speed_up_vision(loaded)
+    if _sharded():
+        _keep_known_layers(loaded)
     if adapter is not None:
         check_adapter(adapter, model, revision=revision)  # a hub model's weights have been fetched by now
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
@@ -330,8 +366,19 @@ def _device() -> str:
 
 def _device_map(device: str, quantize: str | None) -> str | None:
     """Where ``from_pretrained`` puts the weights; None where accelerate's FSDP or DeepSpeed shards them."""
-    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    return None if sharded or (device == "cpu" and not quantize) else device
+    return None if _sharded() or (device == "cpu" and not quantize) else device
+
+
+def _sharded() -> bool:
+    """Whether accelerate's FSDP or DeepSpeed places the weights of this process."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+
+
+def _keep_known_layers(model: Any) -> None:
+    """Leave out of ``model``'s list of layers to shard those that it does not have, such as the pooling head that LLaVA drops of its
+    vision tower: accelerate refuses a model without one of them."""
+    present = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = [name for name in model._no_split_modules or () if name in present]
 
 
 def _in_4_bits(model: str | Path, dtype: str, source: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from t2i_eval_kedro.models.images import LimitedImages
-from t2i_eval_kedro.models.loading import ImageSource, load_model, load_processor
+from t2i_eval_kedro.models.loading import ImageSource, context_length, load_config, load_model, load_processor
 
 _INIT_KWARGS = {"attn_implementation", "device_map", "low_cpu_mem_usage", "max_memory", "offload_folder", "variant"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -43,7 +43,9 @@ class ModelSettings(Settings):
             than one wherever another process has a core.
         trust_remote_code: run code that the model's repository ships; from the hub, at one commit that you have read.
         thinking: for a model that thinks before it answers: ``closed`` ends each request with an empty block of thoughts, so that the
-            answer comes at once; ``generated`` lets it think first, which only free-form answers allow.
+            answer comes at once; ``generated`` lets a judge think first, by every protocol, and reads its answer behind that. Examples are
+            learned with the block closed.
+        thinking_tokens: the most tokens of thoughts; where they are used up, the block is closed and the answer is asked for.
         licence: licence of the base model, for the adapter's card.
     """
 
@@ -59,6 +61,7 @@ class ModelSettings(Settings):
     threads: int | None = Field(ge=1)
     trust_remote_code: bool
     thinking: Literal["closed", "generated"]
+    thinking_tokens: int = Field(ge=1)
     licence: str
 
     @model_validator(mode="after")
@@ -105,6 +108,10 @@ class ModelSettings(Settings):
             merge=merge,
             options=self.model_init_kwargs,
         )
+
+    def context_length(self) -> int | None:
+        """The most tokens that the model reads at once, by its configuration; None where that states none."""
+        return context_length(load_config(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code))
 
     def load_processor(self) -> Any:
         """Its processor, see :func:`t2i_eval_kedro.models.loading.load_processor`."""

@@ -59,7 +59,11 @@ def reliance_tables(summary: Mapping[str, Any]) -> list[PrintedTable]:
 
 
 def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> PrintedTable:
-    """The agreement of every evaluator on every dimension, highest Spearman first."""
+    """The agreement of every evaluator on every dimension, highest Spearman first.
+
+    Over all items (``by`` none) the columns also give Spearman within prompts and generators, the coverage, and Spearman with the
+    evaluator's worst score for items without one.
+    """
     if by == "skill" and not summary["within_group"].get("skill"):
         raise T2IEvalError("There are no skills; give the ratings a column 'skill' (several separated by ';').")
     source = summary["evaluators"] if by == "none" else summary["within_group"].get(by, {})
@@ -69,9 +73,23 @@ def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> Printe
         value = row[2]["spearman"]["value"]
         return row[1], math.inf if value is None else -value, row[0]
 
+    def beside(name: str, dimension: str) -> dict[str, str]:
+        """Columns that belong to the agreement over all items."""
+        if by != "none":
+            return {}
+        within, complete = summary["within_group"], summary["completeness"].get(name, {}).get(dimension, {})
+        figures = {
+            "within prompts": within.get("prompt", {}).get(name, {}).get(dimension, {}).get("spearman"),
+            "within generators": within.get("generator", {}).get(name, {}).get(dimension, {}).get("spearman"),
+            "coverage": {"value": complete.get("coverage")},
+            "unscored as worst": complete.get("unscored_as_worst", {}).get("spearman"),
+        }
+        return {label: _number((cell or {}).get("value")) for label, cell in figures.items()}
+
     rows = [
-        {"evaluator": name, "dimension": dimension}
-        | {label: _estimate(cells.get(statistic)) for statistic, label in STATISTICS.items()}
+        {"evaluator": name, "dimension": dimension, "Spearman": _estimate(cells.get("spearman"))}
+        | beside(name, dimension)
+        | {label: _estimate(cells.get(statistic)) for statistic, label in STATISTICS.items() if statistic != "spearman"}
         | {"n": cells["spearman"].get("n"), "note": cells["spearman"].get("reason", "")}
         for name, dimension, cells in sorted(measured, key=place)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.diagnostics import score_variety
 from t2i_eval_kedro.reporting import tables
 from t2i_eval_kedro.reporting.inputs import (
     ReportInputs,
@@ -27,9 +28,6 @@ WIDE_INTERVAL = 0.2
 LEAST_COVERAGE = 0.5
 """An evaluator that scored a smaller share of the rated items is never called best, and comes after the others."""
 FEW_EXAMPLES = 200
-SAME_SCORE = 0.01
-"""Scores of an item that differ by less than this share of all the judge's scores are one number."""
-FEW_VALUES = 5
 _TRAINED = (SFT, GRPO)
 
 
@@ -71,6 +69,8 @@ class ReportContext:
         held_out: whether the items were kept from its training.
         level: confidence level of the intervals.
         resamples: bootstrap draws and random swaps behind intervals and p-values, 0 where unknown.
+        best_untrained: ``evaluator``, the untrained model by the protocol that was best on validation prompts, and the ``candidates``;
+            empty where none was chosen.
     """
 
     benchmark: str
@@ -87,6 +87,7 @@ class ReportContext:
     held_out: bool
     level: float
     resamples: int
+    best_untrained: Mapping[str, Any]
 
     @property
     def who(self) -> str:
@@ -100,7 +101,11 @@ class ReportContext:
 
     def title(self, evaluator: str) -> str:
         """The evaluator in plain words."""
-        return evaluator_title(*self.judges[evaluator])
+        title = evaluator_title(*self.judges[evaluator])
+        if evaluator != self.best_untrained.get("evaluator"):
+            return title
+        names = " and ".join(str(row["protocol"]) for row in self.best_untrained["candidates"])
+        return f"{title}, the best of {names} on validation prompts"
 
     def is_trained(self, evaluator: str) -> bool:
         """Whether the evaluator's judge was trained here."""
@@ -179,6 +184,7 @@ def report_context(inputs: ReportInputs) -> ReportContext:
         held_out=trained and summary.get("fold") != "all",
         level=float(settings.get("confidence", 0.95)),
         resamples=int(settings.get("n_resamples", 0)),
+        best_untrained=summary.get("best_untrained") or {},
     )
 
 
@@ -430,26 +436,17 @@ def _last_reward(curve: pd.DataFrame | None) -> tuple[float, float] | None:
 
 def _limits_of_judges(scores: pd.DataFrame) -> list[str]:
     """Evaluators that give one number on every dimension, or hardly any different ones."""
-    usable = scores[(scores["status"] == schema.OK) & scores["score"].notna() & (scores["dimension"] != "")]
-    usable = usable.assign(
-        evaluator=[
-            schema.evaluator_id(str(judge), None if pd.isna(protocol) else str(protocol))
-            for judge, protocol in zip(usable["judge"], usable["protocol"], strict=True)
-        ]
-    )
     sentences = []
-    for name, mine in usable.groupby("evaluator", sort=True):
-        values = mine["score"].round(6).nunique()
-        if 0 < values <= FEW_VALUES < len(mine):
-            sentences.append(f"{name} uses {_count(values, 'different score')} in all, so most of its items are tied.")
-        spread = mine.groupby(["item_id", "run"])["score"].agg(["size", "min", "max"])
-        spread = spread[spread["size"] > 1]
-        width = float(mine["score"].max() - mine["score"].min())
-        same = ((spread["max"] - spread["min"]) <= SAME_SCORE * width).mean() if len(spread) else 0.0
-        if same >= 0.5:
+    for row in score_variety(scores[~scores["judge"].isin(schema.BASELINES)]):
+        if row["few"]:
+            where = f" on {plain(row['dimension'])}" if row["dimension"] else ""
             sentences.append(
-                f"{name} gives one number on every dimension for {100 * same:.0f}% of its items: its dimensions are not "
-                "separate judgements."
+                f"{row['evaluator']} uses {_count(row['fewest_values'], 'different score')}{where}, so most of its items are tied."
+            )
+        if row["same"]:
+            sentences.append(
+                f"{row['evaluator']} gives one number on every dimension for {100 * row['one_score_for_all']:.0f}% of its items: its "
+                "dimensions are not separate judgements."
             )
     return sentences
 

@@ -28,6 +28,7 @@ def environment() -> jinja2.Environment:
         "statistic": statistic_label,
         "p_value": p_value,
         "percent": percent,
+        "share": share,
     }
     return environment
 
@@ -35,6 +36,11 @@ def environment() -> jinja2.Environment:
 def percent(share: float) -> str:
     """A share of 1 in percent."""
     return f"{100 * share:g}%"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 in percent to one decimal, a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}%"
 
 
 def interval(row: Mapping[str, Any]) -> str:

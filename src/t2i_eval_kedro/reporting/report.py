@@ -44,7 +44,7 @@ def build_report(inputs: ReportInputs) -> str:
         "card": views.card(inputs.card),
         "rated": views.rated(inputs.ratings, inputs.card, dimensions),
         "gallery": _gallery(inputs, about, evaluators, dimensions),
-        "agreement": views.agreement(about, dimensions, lower),
+        "agreement": views.agreement(inputs.summary, about, dimensions, lower),
         "breakdown": views.breakdown(inputs.summary, about, evaluators, dimensions),
         "people": views.people(inputs.summary, about, evaluators, dimensions),
         "labels": views.labels(inputs.summary),

@@ -23,6 +23,7 @@ from t2i_eval_kedro.reporting.inputs import (
     plain,
     statistic_label,
 )
+from t2i_eval_kedro.steps import MERGE
 
 _CARD_KNOWN = (
     "name",
@@ -39,10 +40,11 @@ _CARD_KNOWN = (
 )
 _OPEN_RECORDS = 8  # a longer list of records is folded
 _PAIRS_SHOWN = 12
+_WITHIN = {
+    "within prompts": ("within_group", "prompt"),
+    "within generators": ("within_group", "generator"),
+}
 _BREAKDOWN = {
-    "over all items": ("evaluators",),
-    "within a prompt": ("within_group", "prompt"),
-    "within a generator": ("within_group", "generator"),
     "within a skill": ("within_group", "skill"),
     "ranking of generators": ("ranking",),
 }
@@ -127,27 +129,59 @@ _CHECKS = {
 
 
 _DIAGNOSTICS = {
-    "extraction": "Extraction: the questions that the chain asks, against the known elements of the prompts. Exact: the share of items "
-    "whose questions are these elements and no others.",
-    "answers": "Answers of the chain to questions about known elements: the share that most people agree with, by skill.",
-    "steps": "What each step of the chain alone says of an item (its mean where several are asked), against people: Spearman, and on "
-    "0 to 10 the mean error and the mean size of the error. True answers are people's labels in place of the judge's answers.",
-    "kept_or_forgotten": "Sub-tasks before and after a training: the share of answers about elements that is right, by protocol and "
-    "skill, and its change with an interval over prompts.",
-    "score_variety": "How different the scores are: the fewest different scores that an evaluator gives on a dimension, and the share "
-    "of items to which it gives one score on every dimension.",
-    "skills_kendall": "EvalAlign's study: Kendall's tau-b of the generators' ranking by a judge's options and by people's, with an interval over "
-    "generators. Faithfulness is averaged over all applicable (image, skill) pairs, macro over skills; alignment is the published total an "
-    "image, and a question.",
-    "skills_by_generator": "The figures behind these rankings.",
-    "skills_kappa": "How far raters choose the same option: Cohen's kappa, the mean over pairs of raters.",
+    "extraction": (
+        "Extraction",
+        "The questions that the chain asks, against the known elements of the prompts. Exact: the share of items whose questions are these "
+        "elements and no others.",
+    ),
+    "answers": (
+        "Answers by skill",
+        "Answers of the chain to questions about known elements: the share that most people agree with.",
+    ),
+    "steps": (
+        "The chain step by step",
+        "What each step alone says of an item (its mean where several are asked), against people: Spearman. True answers are people's labels in "
+        "place of the judge's answers.",
+    ),
+    "attribution": (
+        "Where the chain loses agreement",
+        "The chain is asked again about some items with exactly one stage made true, from people's labels and ratings: what the agreement of "
+        "the final score gains (Spearman, an item without a score counts as the worst; intervals over prompts). With true summaries, what is "
+        "still missing is the merge's own error.",
+    ),
+    "kept_or_forgotten": (
+        "Kept or forgotten",
+        "Sub-tasks before and after a training: the share of answers about elements that is right, by protocol and skill, and its change with an "
+        "interval over prompts.",
+    ),
+    "score_variety": (
+        "Variety of scores",
+        "The fewest different scores that an evaluator gives on a dimension, and the share of items to which it gives one score on every dimension.",
+    ),
+    "out_of_vocabulary": (
+        "Probability outside the answers",
+        "What an evaluator gives to other words than the answers that it may choose from: the mean and the highest share, and the share of "
+        "requests above the limit, whose scores are null.",
+    ),
+    "skills_kendall": (
+        "EvalAlign’s study",
+        "Kendall's tau-b of the generators' ranking by a judge's options and by people's, with an interval over generators. Faithfulness is "
+        "averaged over all applicable (image, skill) pairs, macro over skills; alignment is the published total an image, and a question.",
+    ),
+    "skills_by_generator": ("Skills by generator", "The figures behind these rankings."),
+    "skills_kappa": (
+        "Raters of skills",
+        "How far raters choose the same option: Cohen's kappa, the mean over pairs of raters.",
+    ),
 }
+_FLAGS = ("forgotten", "few", "same", "alike", "mostly_other")  # said in sentences
 
 
 def diagnostics(given: Mapping[str, Any]) -> dict[str, Any]:
     """Sentences about judges that lost a sub-task or hardly tell images apart, and the tables behind them."""
     tables_of = {**given.get("chain", {}), **given}
     forgotten = [row for row in tables_of.get("kept_or_forgotten", []) if row["forgotten"]]
+    other = [row for row in tables_of.get("out_of_vocabulary", []) if row["mostly_other"]]
     alike = [row for row in tables_of.get("score_variety", []) if row["alike"]]
     return {
         "warnings": [
@@ -156,20 +190,72 @@ def diagnostics(given: Mapping[str, Any]) -> dict[str, Any]:
             for row in forgotten
         ]
         + [
-            f"{row['evaluator']} hardly tells images apart: it gives {row['fewest_values']} different scores on "
-            f"{plain(row['dimension']) or 'its dimension'}"
-            + (
-                ""
-                if row["one_score_for_all"] is None
-                else f", and one score on every dimension to {row['one_score_for_all']:.0%} of its items"
+            f"{row['evaluator']} gives "
+            + " and ".join(
+                [
+                    *(
+                        [f"{row['fewest_values']} different scores on {plain(row['dimension']) or 'its dimension'}"]
+                        if row["few"]
+                        else []
+                    ),
+                    *(
+                        [f"one score on every dimension to {row['one_score_for_all']:.0%} of its items"]
+                        if row["same"]
+                        else []
+                    ),
+                ]
             )
             + "."
             for row in alike
+        ]
+        + [
+            f"{row['evaluator']} gives {row['mean']:.1%} of the probability to other words than the answers that it may choose from: it "
+            "was not taught to answer so, and its scores say little."
+            for row in other
         ],
-        "tables": [
-            (name, title, records(tables_of[name])) for name, title in _DIAGNOSTICS.items() if tables_of.get(name)
+        "blocks": [
+            {
+                "name": name,
+                "title": title,
+                "text": sentence,
+                "table": records(_WIDE[name](tables_of[name]) if name in _WIDE else _without_flags(tables_of[name])),
+                "detail": records(_without_flags(tables_of[name])) if name in _WIDE else None,
+            }
+            for name, (title, sentence) in _DIAGNOSTICS.items()
+            if tables_of.get(name)
         ],
     }
+
+
+def _without_flags(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in _FLAGS} for row in rows]
+
+
+def _steps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Spearman with a column for each step, in the order of the chain."""
+    order = [step for step in _STEPS if any(row["step"] == step for row in rows)]
+    cells = {(row["judge"], row["dimension"], row["step"]): row["spearman"] for row in rows}
+    keys = dict.fromkeys((row["judge"], row["dimension"]) for row in rows)
+    return [
+        {"judge": judge, "dimension": dimension} | {step: cells.get((judge, dimension, step)) for step in order}
+        for judge, dimension in keys
+    ]
+
+
+def _attribution(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each judge: its own chain, and the change with each stage made true."""
+    out: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        mine = out.setdefault(row["judge"], {"judge": row["judge"]})
+        if row["change"] is None:
+            mine |= {"items": row["items"], "scored": row["scored"], "own chain": row["spearman"]}
+        else:
+            mine[f"true {row['true_stage']}"] = row["change"]
+    return list(out.values())
+
+
+_STEPS = ("answers", "true answers", "evaluations", "summaries", MERGE)
+_WIDE = {"steps": _steps, "attribution": _attribution}
 
 
 def teacher(given: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -269,8 +355,14 @@ def rated(ratings: pd.DataFrame, given: Mapping[str, Any], dimensions: list[str]
     return rows
 
 
-def agreement(about: ReportContext, dimensions: list[str], lower: set[str]) -> list[dict[str, Any]]:
-    """For each dimension a table of the main statistics, one of the others, and a forest plot; highest rows on top."""
+def agreement(
+    summary: Mapping[str, Any], about: ReportContext, dimensions: list[str], lower: set[str]
+) -> list[dict[str, Any]]:
+    """For each dimension a table of the main statistics, one of the others, and a forest plot; highest rows on top.
+
+    The main table also has the main statistic within prompts and generators and, where an evaluator left items unscored, the
+    coverage and the main statistic with the worst score in place of those.
+    """
     names = order_statistics(list(about.agreement["statistic"]))
     main = [name for name in names if name in HEADLINE] or names
     rows = about.agreement.loc[about.agreement["statistic"] == about.statistic, ["value", "low", "high"]]
@@ -281,10 +373,24 @@ def agreement(about: ReportContext, dimensions: list[str], lower: set[str]) -> l
         mine = about.agreement[about.agreement["dimension"] == dimension]
         first = mine[mine["statistic"] == about.statistic].sort_values(["value", "evaluator"], ascending=[False, True])
         further = [name for name in names if name not in main and (mine["statistic"] == name).any()]
+        table = _cells(mine, first, main, lower, about.comparable(dimension))
+        evaluators = [row["evaluator"] for row in table["rows"]]
+        within = {
+            column: {name: _figure(_at(summary, *path, name, dimension, about.statistic)) for name in evaluators}
+            for column, path in _WITHIN.items()
+        }
+        complete = {name: _at(summary, "completeness", name, dimension) or {} for name in evaluators}
+        table["within"] = [column for column, cells in within.items() if any(cells.values())]
+        table["incomplete"] = any((cells.get("coverage") or 1) < 1 for cells in complete.values())
+        for row in table["rows"]:
+            cells = complete[row["evaluator"]]
+            row["within"] = [within[column][row["evaluator"]] for column in table["within"]]
+            row["coverage"] = cells.get("coverage")
+            row["as_worst"] = _at(cells, "unscored_as_worst", about.statistic, "value")
         blocks.append(
             {
                 "dimension": dimension,
-                "main": _cells(mine, first, main, lower, about.comparable(dimension)),
+                "main": table,
                 "further": _cells(mine, first, further, lower, about.comparable(dimension)) if further else None,
                 "figure": _forest(first, about, dimension, limits, f"forest{index}"),
             }
@@ -319,7 +425,7 @@ def _cells(
                 ],
             }
         )
-    return {"statistics": statistics, "rows": rows}
+    return {"statistics": statistics, "rows": rows, "within": [], "incomplete": False}
 
 
 def _forest(
@@ -355,7 +461,7 @@ def _figure(cell: Any) -> dict[str, Any] | None:
 def breakdown(
     summary: Mapping[str, Any], about: ReportContext, evaluators: list[str], dimensions: list[str]
 ) -> list[dict[str, Any]]:
-    """For each dimension the main statistic over all items, inside groups, and over generators."""
+    """For each dimension the main statistic within skills, and that of the ranking of generators."""
     blocks = []
     for dimension in dimensions:
         cells = {
@@ -365,7 +471,7 @@ def breakdown(
         }
         columns = [column for column in _BREAKDOWN if any(cells[evaluator, column] for evaluator in evaluators)]
         rows = [(evaluator, [cells[evaluator, column] for column in columns]) for evaluator in evaluators]
-        if len(columns) > 1:
+        if columns:
             shown = [row for row in rows if any(row[1])]
             blocks.append({"dimension": dimension, "columns": columns, "rows": shown})
     return blocks

@@ -15,6 +15,7 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.attribution import Truth, attribute_errors
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.backends.recorded import RecordedBackend
@@ -47,6 +48,8 @@ class TeacherSettings(BaseModel):
         seed: random seed of the simulated teacher's errors.
         error_rate: share of questions that the simulated teacher answers wrongly.
         score_noise: standard deviation of the noise on its scores, on the scale of 0 to 10.
+        attribution_items: items whose chain a server is asked about again with one stage made true at a time, about two chains
+            each; a simulated teacher has ``judging.attribution_items``, for it costs nothing.
         runs: how often the teacher judges everything, each time with another seed; the student learns from the first.
         recorded: the recorded judge whose answers are taken; null where there is only one.
         openai: the server, and how hard it is asked.
@@ -67,6 +70,7 @@ class TeacherSettings(BaseModel):
     seed: int = Field(ge=0)
     error_rate: float = Field(ge=0, le=1)
     score_noise: float = Field(ge=0)
+    attribution_items: int = Field(ge=0)
     runs: int = Field(ge=1)
     recorded: str | None
     openai: OpenAISettings
@@ -179,6 +183,25 @@ def ask_about_text(
     )
     extractions = text_only.ask_extractions(prompts, chain, backend)
     return schema.TRANSCRIPTS.check(pd.concat([extractions, mixtures], ignore_index=True))
+
+
+def teacher_attribution(
+    kind: str,
+    settings: TeacherSettings,
+    material: Material,
+    truth: Truth,
+    wording: Wording,
+    phrases: Mapping[str, str],
+    options: ProtocolOptions,
+) -> pd.DataFrame:
+    """The canonical table ``attribution`` of a teacher that can be asked again about the items of ``material``.
+
+    A recorded teacher and a human one cannot, and a table without items asks nobody: the table is empty.
+    """
+    if kind not in ("simulated", "openai") or not len(material.items):
+        return schema.ATTRIBUTION.empty()
+    asked = _simulated(settings, material, wording, 0) if kind == "simulated" else connect(settings, material)
+    return attribute_errors(material.items, asked, wording, phrases, truth, name=TEACHER, options=options)
 
 
 def connect(settings: TeacherSettings, material: Material, run: int = 0) -> CachedBackend:

@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
+from PIL import Image
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import answer_form, answer_tokens
-from t2i_eval_kedro.models.loading import ImageSource, image_keys, plain_text, render, single_tokens, to_chat
+from t2i_eval_kedro.models.images import size_of
+from t2i_eval_kedro.models.loading import ImageSource, image_keys, plain_text, render, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
 IGNORED = -100  # label of a token that the loss leaves out
+_COUNTED_AT_ONCE = 1000
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
 
 
@@ -97,6 +99,7 @@ class Encoder:
             json.loads(text) if isinstance(text, str) else {} for text in examples["soft_label"]
         ]
         self.soft = any(self._soft)
+        self._tokens = level_tokens(processor, {level for soft in self._soft for level in soft}) if self.soft else {}
         self._frequencies: list[float] = list(examples["frequency"].fillna(1.0))
         self._augment, self._seed = augment, seed
         self._versions = [
@@ -106,7 +109,7 @@ class Encoder:
         self._processor = processor
         self._images = images
         self._cache = _Cache(cache_mb * 2**20)
-        self._tokens: dict[str, int] = {}
+        self._added: dict[tuple[tuple[int, int], ...], int] = {}  # tokens that images of these sizes add to a request
 
     def __len__(self) -> int:
         return len(self._completions)
@@ -131,6 +134,8 @@ class Encoder:
             max_length: limit of the settings.
             context: the most tokens that the model reads. An example is tokenized for it only where its text alone is longer, in bytes,
                 than a quarter of it, or it has more than two images: a token is at least a byte, and an image at most a quarter.
+
+        No image is decoded (:meth:`lengths`).
         """
         limit = min((limit for limit in (max_length, context) if limit is not None), default=None)
         if limit is None:
@@ -140,7 +145,8 @@ class Encoder:
             texts = self._messages[row] + self._completions[row]
             return max_length is not None or len(texts.encode()) > limit / 4 or texts.count('"images": ["') > 2
 
-        out = {row for row in range(len(self)) if may_exceed(row) and self.length(row) > limit}
+        counted = [row for row in range(len(self)) if may_exceed(row)]
+        out = {row for row, length in zip(counted, self.lengths(counted), strict=True) if length > limit}
         if out:
             named = ", ".join(self._names[row] for row in sorted(out)[:3])
             logger.warning(
@@ -150,9 +156,26 @@ class Encoder:
             )
         return [row for row in range(len(self)) if row not in out]
 
-    def length(self, row: int) -> int:
-        """Tokens of an example, its images among them."""
-        return len(self._encode([row])[0][0]["input_ids"])
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Tokens of each of ``rows``, their images among them.
+
+        Texts are tokenized, but images are not decoded: how many tokens they are depends on their sizes, which stand at the head of their
+        files, and is measured once for each size.
+        """
+        out = []
+        for start in range(0, len(rows), _COUNTED_AT_ONCE):
+            for messages, texts, prompt, rest in self._tokenized(rows[start : start + _COUNTED_AT_ONCE]):
+                sizes = tuple(size_of(self._images, key) for key in image_keys(messages))
+                out.append(len(prompt) + sum(map(len, rest)) + self._added_by(sizes, texts[0], len(prompt)))
+        return out
+
+    def _added_by(self, sizes: tuple[tuple[int, int], ...], text: str, plain: int) -> int:
+        """How many tokens images of ``sizes`` add to the request ``text``, which is ``plain`` tokens without them."""
+        if sizes and sizes not in self._added:
+            blank = [[Image.new("RGB", size) for size in sizes]]
+            fields = self._processor(text=[text], images=blank, add_special_tokens=False)
+            self._added[sizes] = len(fields["input_ids"][0]) - plain
+        return self._added.get(sizes, 0)
 
     def __call__(self, batch: Sequence[Mapping[str, int]]) -> dict[str, torch.Tensor]:
         """Left-padded ``input_ids``, ``attention_mask`` and ``labels`` of shape (B, T), and the images' tensors.
@@ -215,27 +238,31 @@ class Encoder:
 
         width = max(map(len, self._soft))
         chosen = [self._soft[row] for row in rows]
-        ids = [[self._token(level) for level in soft] + [0] * (width - len(soft)) for soft in chosen]
+        ids = [[self._tokens[level] for level in soft] + [0] * (width - len(soft)) for soft in chosen]
         probabilities = [[*soft.values()] + [0.0] * (width - len(soft)) for soft in chosen]
         return {"soft_ids": torch.tensor(ids), "soft_labels": torch.tensor(probabilities)}
 
-    def _token(self, level: str) -> int:
-        if level not in self._tokens:
-            (self._tokens[level],) = single_tokens(self._processor, [level])
-        return self._tokens[level]
-
-    def _encode(self, rows: Sequence[int]) -> list[_Encoded]:
-        """The token fields of each example, and the tensors of its images."""
+    def _tokenized(
+        self, rows: Sequence[int]
+    ) -> list[tuple[list[dict[str, Any]], list[str], list[int], list[list[int]]]]:
+        """Of each example the messages, the texts of :meth:`_texts`, and their tokens: of the first, and of each of the rest."""
         conversations = [json.loads(self._messages[row]) for row in rows]
         parts = [self._texts(row, messages) for row, messages in zip(rows, conversations, strict=True)]
         tokenizer = self._processor.tokenizer
         asked = iter(tokenizer([text for texts in parts for text in texts[::2]], add_special_tokens=False)["input_ids"])
         answered = iter(answer_tokens(self._processor, [text for texts in parts for text in texts[1::2]]))
-        encoded = []
-        for row, messages, texts in zip(rows, conversations, parts, strict=True):
+        tokenized = []
+        for messages, texts in zip(conversations, parts, strict=True):
             prompt, *rest = [next(answered if place % 2 else asked) for place, _ in enumerate(texts)]
             if tokenizer.eos_token_id not in rest[-1]:  # not every chat template ends a turn with it
                 rest[-1] = [*rest[-1], tokenizer.eos_token_id]
+            tokenized.append((messages, texts, prompt, rest))
+        return tokenized
+
+    def _encode(self, rows: Sequence[int]) -> list[_Encoded]:
+        """The token fields of each example, and the tensors of its images."""
+        encoded = []
+        for row, (messages, texts, prompt, rest) in zip(rows, self._tokenized(rows), strict=True):
             request, pixels = self._with_images(row, texts[0], prompt, tuple(image_keys(messages)))
             length, more = len(request["input_ids"]), sum(map(len, rest))
             tokens = {name: values + [0] * more for name, values in request.items()}
@@ -246,7 +273,7 @@ class Encoder:
             encoded.append((tokens, pixels))
         return encoded
 
-    def _pictures(self, row: int, keys: Iterable[str]) -> list[Image]:
+    def _pictures(self, row: int, keys: Iterable[str]) -> list[Image.Image]:
         """The images of an example, in its version of them."""
         version = self._versions[row]
         return [augmented(self._images.image(key), key, version, self._augment, self._seed) for key in keys]
@@ -317,6 +344,23 @@ class Encoder:
             return_tensors="pt",
         )
         return {name: fields[name] for name in names}
+
+
+def level_tokens(processor: Any, levels: Iterable[str]) -> dict[str, int]:
+    """The token by which each of ``levels`` is answered.
+
+    Raises:
+        T2IEvalError: a level is answered with more than one token, so that a soft label, which is learned at one place, cannot teach it.
+    """
+    names = sorted(levels)
+    tokens = dict(zip(names, answer_tokens(processor, names), strict=True))
+    for level, ids in tokens.items():
+        if len(ids) != 1:
+            raise T2IEvalError(
+                f"Soft labels need levels of one token, and the level '{level}' is {len(ids)} tokens of this model; set "
+                "examples.soft=null, or choose other levels (judging.options.answer_vocabulary, judging.wording)."
+            )
+    return {level: ids[0] for level, ids in tokens.items()}
 
 
 def _expanded(ids: list[int], tokens: Mapping[str, list[int]], placeholder: int) -> dict[str, list[int]] | None:

@@ -20,7 +20,7 @@ import pandas as pd
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, context_length, processor_for_trl
+from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import REASON_PAIR
@@ -33,6 +33,8 @@ from t2i_eval_kedro.training.trainers import (
     expose_bias,
     gathered_weights,
     in_float32,
+    memory_advice,
+    on_one_gpu,
     per_process,
     watch,
 )
@@ -114,12 +116,10 @@ def train_grpo(
     processor, images = processor_for_trl(model.load_processor()), model.limit(images)
     set_seed(settings.seed)
     if isinstance(start, Path):
-        policy = model.load(adapter=start, trainable=True)
         start_weights = hashlib.sha256((start / "adapter_model.safetensors").read_bytes()).hexdigest()
     else:
-        policy = _new_adapter(model, start, examples, processor)
         start_weights = f"new {start.model_dump_json()}"
-    context = context_length(policy.config)
+    context = model.context_length()
     room = None if context is None else context - settings.max_completion_length
     train = train.iloc[Encoder(train, processor, images).rows_within(None, room)]
     if train.empty:
@@ -142,25 +142,32 @@ def train_grpo(
         )
     asked = readouts(examples[examples["fold"] == "validation"], settings, parsers, vocabulary)
     with checkpoints as work:
+        arguments = GRPOConfig(
+            **common_arguments(settings, model, work)
+            | {
+                "max_steps": settings.max_steps,
+                "per_device_train_batch_size": batch_size,
+                "gradient_accumulation_steps": passes,
+                "num_generations": settings.generations,
+                "temperature": settings.temperature,
+                "max_completion_length": settings.max_completion_length,
+                "beta": settings.beta,
+                "scale_rewards": settings.scale_rewards,
+                "loss_type": settings.loss_type,
+                "reward_weights": [weight for _, weight in rewards.values()],
+            }
+            | settings.trl
+        )
+        arguments = on_one_gpu(arguments)
+        policy = (
+            model.load(adapter=start, trainable=True)
+            if isinstance(start, Path)
+            else _new_adapter(model, start, examples, processor)
+        )
         trainer = PolicyTrainer(
             model=policy,
             reward_funcs=_reward_functions(rewards, parsers, settings, score_range),
-            args=GRPOConfig(
-                **common_arguments(settings, model, work, policy)
-                | {
-                    "max_steps": settings.max_steps,
-                    "per_device_train_batch_size": batch_size,
-                    "gradient_accumulation_steps": passes,
-                    "num_generations": settings.generations,
-                    "temperature": settings.temperature,
-                    "max_completion_length": settings.max_completion_length,
-                    "beta": settings.beta,
-                    "scale_rewards": settings.scale_rewards,
-                    "loss_type": settings.loss_type,
-                    "reward_weights": [weight for _, weight in rewards.values()],
-                }
-                | settings.trl
-            ),
+            args=arguments,
             train_dataset=grpo_dataset(train, images, processor),
             processing_class=processor,
         )
@@ -182,7 +189,8 @@ def train_grpo(
         trainer.add_callback(watcher.callback)
         trainer.add_callback(watch("GRPO", checkpoint_dir))
         begun = time.monotonic()
-        trainer.train(resume_from_checkpoint=checkpoints.last())
+        with memory_advice("grpo", "grpo.batch_size"):
+            trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - begun
         watcher.restore(trainer.accelerator.unwrap_model(trainer.model))
     steps = trainer.state.global_step

@@ -24,7 +24,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -51,6 +51,7 @@ _JOB, _EXAMPLES, _CURVE, _ERROR, _CHECKPOINTS = (
     "error.txt",
     "checkpoints",
 )
+_MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # as accelerate calls them
 
 
 class _Job(BaseModel):
@@ -171,14 +172,16 @@ def _run(
         )
     else:
         _describe(job, examples, images, folder)
-        _start(launch, folder)
+        _start(launch, folder, job.model.dtype)
         curve = pd.read_parquet(folder / _CURVE)
     shutil.rmtree(folder, ignore_errors=True)
     return adapter, curve
 
 
-def command(launch: LaunchSettings, folder: Path, rank: str = "0") -> list[str]:
+def command(launch: LaunchSettings, folder: Path, dtype: str = "float32", rank: str = "0") -> list[str]:
     """What starts the training processes of one machine; ``rank`` is its number, 0 for the first.
+
+    Processes compute in ``dtype``, whatever accelerate's configuration file says.
 
     Raises:
         T2IEvalError: accelerate's configuration file is not there.
@@ -186,7 +189,7 @@ def command(launch: LaunchSettings, folder: Path, rank: str = "0") -> list[str]:
     if launch.accelerate is None:
         how = ["--multi_gpu", "--mixed_precision=no", "--dynamo_backend=no"]
     elif Path(launch.accelerate).is_file():
-        how = [f"--config_file={launch.accelerate}"]
+        how = [f"--config_file={launch.accelerate}", f"--mixed_precision={_MIXED_PRECISION[dtype]}"]
     else:
         raise T2IEvalError(f"There is no file '{launch.accelerate}' (launch.accelerate); correct the path.")
     if launch.machines == 1:
@@ -216,10 +219,12 @@ def _describe(job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore,
         path.write_text(_Described(job=job, images=images.folder).model_dump_json(indent=1), encoding="utf-8")
 
 
-def _start(launch: LaunchSettings, folder: Path) -> None:
-    started = command(launch, folder)
+def _start(launch: LaunchSettings, folder: Path, dtype: str) -> None:
+    started = command(launch, folder, dtype)
     if launch.machines > 1:
-        logger.info("On each of the other machines, by its number: %s", shlex.join(command(launch, folder, "NUMBER")))
+        logger.info(
+            "On each of the other machines, by its number: %s", shlex.join(command(launch, folder, dtype, "NUMBER"))
+        )
     logger.info("Starting %d training processes on this machine.", launch.processes)
     done = subprocess.run(started, check=False)  # its progress goes where ours goes
     if done.returncode == 0:
@@ -251,7 +256,10 @@ def _main(folder: Path, parent: int | None = None) -> int:
         end_with(parent)
 
     described = TypeAdapter(_Described).validate_json((folder / _JOB).read_bytes())
-    state = PartialState(cpu=described.job.model.device == "cpu" or not torch.cuda.is_available())
+    on_cpu = described.job.model.device == "cpu" or not torch.cuda.is_available()
+    if on_cpu and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        _shard_on_cpu()
+    state = PartialState(cpu=on_cpu)
     logging.basicConfig(level=logging.INFO if state.is_main_process else logging.WARNING, format="%(message)s")
     try:
         with only_workers(folder) if state.is_main_process else nullcontext():
@@ -273,6 +281,26 @@ def _main(folder: Path, parent: int | None = None) -> int:
     finally:
         state.destroy_process_group()
     return 0
+
+
+def _shard_on_cpu() -> None:
+    """Let FSDP2 share a model among processes without GPUs, so that what is run on GPUs can be tried on any machine.
+
+    torch shards on a CPU as well; accelerate 1.15 does so only for processes that it takes for those of GPUs.
+    """
+    import torch
+    from accelerate import DistributedType, PartialState
+
+    state: Any = PartialState
+    prepare = state._prepare_backend
+
+    def as_on_gpu(self: Any, *args: Any, **kwargs: Any) -> tuple[str, DistributedType]:
+        backend, kind = prepare(self, *args, **kwargs)
+        return backend, DistributedType.MULTI_GPU if kind == DistributedType.MULTI_CPU else kind
+
+    state._prepare_backend = as_on_gpu
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    torch.distributed.init_process_group("gloo")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,7 +41,26 @@ class FrequencySampler(Sampler[int]):
 
 
 class FrequencyTrainer(SFTTrainer):
-    """Draws by the column ``frequency`` of the training set, where it has one."""
+    """Draws by the column ``frequency`` of the training set, where it has one, and measures how long it waits for batches.
+
+    Attributes:
+        waited: seconds that the training has waited for batches so far, the first of each epoch left out, for which processes start.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take the arguments of trl's trainer."""
+        super().__init__(*args, **kwargs)
+        self.waited = 0.0
+        self._loading: Any = None
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The batches of one optimiser step, as the trainer takes them."""
+        start = time.monotonic()
+        batches = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if epoch_iterator is self._loading:
+            self.waited += time.monotonic() - start
+        self._loading = epoch_iterator
+        return batches
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset

@@ -158,7 +158,8 @@ class SFTSettings(_Optimisation):
             lowest; None to train to the end.
         augment: strength, 0 to 1, of random changes of brightness, contrast and place (by a few pixels) to the training images;
             0 for none. Validation images stay as they are. See :mod:`t2i_eval_kedro.training.augment`.
-        image_cache_mb: memory for images that are already processed, in MiB.
+        image_cache_mb: memory for images that are already processed, in MiB; of each process that reads.
+        loader_workers: processes that read, decode and encode the next batches while the model trains on one; 0 for none.
         max_length: longer examples are left out and counted, never cut; None for no limit.
         lora: rank, scale and place of the adapter.
     """
@@ -173,6 +174,7 @@ class SFTSettings(_Optimisation):
     patience: int | None = Field(ge=1)
     augment: float = Field(ge=0, le=1)
     image_cache_mb: int = Field(ge=0)
+    loader_workers: int = Field(ge=0)
     max_length: int | None = Field(ge=1)
     lora: LoraSettings
 

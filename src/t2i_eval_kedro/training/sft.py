@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, context_length, outside_text_model
+from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
@@ -24,7 +25,10 @@ from t2i_eval_kedro.training.trainers import (
     expose_bias,
     gathered_weights,
     in_float32,
+    memory_advice,
+    on_one_gpu,
     per_process,
+    trains_on_cpu,
     watch,
 )
 
@@ -90,8 +94,10 @@ def train_sft(
     state = PartialState()
     batch_size, passes = per_process(settings.batch_size, settings.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
-    base = model.load(trainable=True)
-    context = context_length(base.config)
+    workers = int(settings.trl.get("dataloader_num_workers", settings.loader_workers))
+    if workers:  # threads of a tokenizer do not live on in processes that are forked
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    context = model.context_length()
     rows = encoder.rows_within(settings.max_length, context)
     train_rows = [row for row in rows if row < len(train)]
     validation_rows = [row for row in rows if row >= len(train)]
@@ -103,29 +109,34 @@ def train_sft(
     hashed = data_hash(examples)
     checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
     with checkpoints as work:
-        own_loss = base.device.type == "cpu" or encoder.weighted or encoder.soft
+        arguments = SFTConfig(
+            **common_arguments(settings, model, work)
+            | {
+                "max_steps": settings.max_steps or -1,
+                "num_train_epochs": settings.epochs or 1.0,
+                "per_device_train_batch_size": batch_size,
+                "per_device_eval_batch_size": batch_size,
+                "gradient_accumulation_steps": passes,
+                "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
+                "eval_strategy": "steps" if settings.eval_steps and validation_rows else "no",
+                "eval_steps": settings.eval_steps or None,
+                "load_best_model_at_end": stops_early,
+                "metric_for_best_model": "eval_loss" if stops_early else None,
+                "greater_is_better": False if stops_early else None,
+                "prediction_loss_only": True,
+                "max_length": None,
+                "dataset_kwargs": {"skip_prepare_dataset": True},
+                "dataloader_num_workers": workers,
+                "dataloader_persistent_workers": workers > 0,
+            }
+            | settings.trl
+        )
+        arguments = on_one_gpu(arguments)
+        base = model.load(trainable=True)
+        own_loss = trains_on_cpu(model) or encoder.weighted or encoder.soft
         trainer = (AnswerLossTrainer if own_loss else FrequencyTrainer)(
             model=base,
-            args=SFTConfig(
-                **common_arguments(settings, model, work, base)
-                | {
-                    "max_steps": settings.max_steps or -1,
-                    "num_train_epochs": settings.epochs or 1.0,
-                    "per_device_train_batch_size": batch_size,
-                    "per_device_eval_batch_size": batch_size,
-                    "gradient_accumulation_steps": passes,
-                    "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
-                    "eval_strategy": "steps" if settings.eval_steps and validation_rows else "no",
-                    "eval_steps": settings.eval_steps or None,
-                    "load_best_model_at_end": stops_early,
-                    "metric_for_best_model": "eval_loss" if stops_early else None,
-                    "greater_is_better": False if stops_early else None,
-                    "prediction_loss_only": True,
-                    "max_length": None,
-                    "dataset_kwargs": {"skip_prepare_dataset": True},
-                }
-                | settings.trl
-            ),
+            args=arguments,
             data_collator=encoder.in_parts if own_loss and state.num_processes == 1 else encoder,
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
@@ -140,11 +151,13 @@ def train_sft(
         expose_bias(trainer.model)
         in_float32(trainer.model)
         start = time.monotonic()
-        trainer.train(resume_from_checkpoint=checkpoints.last())
+        with memory_advice("sft", "sft.batch_size (raise sft.gradient_accumulation_steps by as much)"):
+            trainer.train(resume_from_checkpoint=checkpoints.last())
         seconds = time.monotonic() - start
         if validation_rows and trainer.state.log_history[-1].get("eval_loss") is None:
             trainer.evaluate()
     steps = trainer.state.global_step
+    logger.info("Waited for examples %.1f%% of the time.", 100 * trainer.waited / seconds)
     seen = steps * settings.batch_size * settings.gradient_accumulation_steps
     logger.info("Fine-tuned %d steps in %.0f s (%.0f examples a second).", steps, seconds, seen / seconds)
     curve = _curve(trainer.state.log_history)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +18,22 @@ if TYPE_CHECKING:
     import torch
     from transformers import Trainer, TrainerCallback
 
+logger = logging.getLogger(__name__)
 
-def common_arguments(
-    settings: SFTSettings | GRPOSettings, model: ModelSettings, work: Path, base: Any
-) -> dict[str, Any]:
-    """Arguments of ``transformers.TrainingArguments``, safe on a CPU, where trl's defaults ask for bf16."""
-    on_cpu = base.device.type == "cpu"
+
+def trains_on_cpu(model: ModelSettings) -> bool:
+    """Whether ``model`` is trained on a CPU: it is told to, or there is no GPU."""
+    import torch
+
+    return model.device == "cpu" or not torch.cuda.is_available()
+
+
+def common_arguments(settings: SFTSettings | GRPOSettings, model: ModelSettings, work: Path) -> dict[str, Any]:
+    """Arguments of ``transformers.TrainingArguments``, safe on a CPU, where trl's defaults ask for bf16.
+
+    They are made before the model is loaded: under DeepSpeed ZeRO-3, that is what lets transformers load it shard by shard.
+    """
+    on_cpu = trains_on_cpu(model)
     return {
         "output_dir": str(work),
         "use_cpu": on_cpu,
@@ -44,6 +57,37 @@ def common_arguments(
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def on_one_gpu(arguments: Any) -> Any:
+    """``arguments`` for a training that is one process: it takes one GPU, and the log says so where there are more.
+
+    transformers would spread each batch over all of them by DataParallel, which trl refuses.
+    """
+    if arguments.n_gpu > 1:
+        logger.info("Training on one of %d GPUs; launch.processes=%d takes them all.", arguments.n_gpu, arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments
+
+
+@contextmanager
+def memory_advice(what: str, batch: str) -> Iterator[None]:
+    """Turn running out of memory into a T2IEvalError that names the settings to lower.
+
+    Args:
+        what: the parameters' group, ``sft`` or ``grpo``.
+        batch: how the batch is made smaller without changing the step.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise T2IEvalError(
+            f"The GPU's memory is used up ({str(error).splitlines()[0]}). Lower model.max_pixels (then images are fewer tokens), "
+            f"then {batch}, then set model.quantize=4bit; or share the model among several GPUs (launch.processes and "
+            f"launch.accelerate). The run resumes from its last checkpoint unless settings of {what} change."
+        ) from error
 
 
 def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]:
@@ -78,6 +122,18 @@ def gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
     return None
 
 
+def parameters_held(model: Any) -> tuple[int, int]:
+    """How many parameters this process holds, and how many ``model`` has: fewer where it is sharded over processes."""
+    from torch.distributed.tensor import DTensor
+
+    held = total = 0
+    for parameter in model.parameters():
+        total += getattr(parameter, "ds_numel", parameter.numel())  # DeepSpeed's name for what it has sharded
+        local = parameter.to_local() if isinstance(parameter, DTensor) else getattr(parameter, "ds_tensor", parameter)
+        held += local.numel()
+    return held, total
+
+
 def expose_bias(model: Any) -> None:
     """Let trl's fused loss read the bias of the output layer of a peft model, which peft's wrapper of trained tokens hides."""
     head = model.get_base_model().get_output_embeddings()
@@ -109,6 +165,13 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
 
     class Watch(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            process = PartialState()
+            held, total = parameters_held(kwargs["model"])
+            if held < total:
+                logger.warning(
+                    "Process %d of %d holds %d of %d parameters.",
+                    *(process.process_index, process.num_processes, held, total),
+                )
             self.bar = tqdm(
                 total=state.max_steps,
                 initial=state.global_step,

@@ -38,8 +38,9 @@ Processors that read videos too need the extra `torchvision`, and SmolVLM2 also 
 _TAIL = """
 - Judging runs the requests that protocols are made of: a distribution over answer candidates, and free text.
 - `prefixes: no`: the text model attends to sliding windows, so each question is asked with its image encoded again.
-- Thinking models: `model.thinking: closed` (default) ends each request with an empty block of thoughts; `generated` lets them think first,
-  which only free-form answers allow. The task `conversation` is refused for them and for LLaVA-OneVision, whose templates write an
+- Thinking models: `model.thinking: closed` (default) ends each request with an empty block of thoughts; `generated` lets a judge think first,
+  at most `model.thinking_tokens`, by every protocol, and reads its answer behind that; examples are learned with the block closed. The tasks
+  `conversation` and `published_subtasks` are refused for them and for LLaVA-OneVision, whose templates write an
   earlier answer otherwise than they ask for it.
 - GRPO on LLaVA-OneVision takes one image per request.
 - MiniCPM-V 2.6, T2I-Eval's student, and LLaVA-NeXT 13B's own code are not in transformers: MiniCPM-V needs `model.trust_remote_code=true`

@@ -23,7 +23,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.models.answers import candidate_sequences
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor
+from t2i_eval_kedro.models.loading import encode, load_model, load_processor, published_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES, FAILED, OK
 from t2i_eval_kedro.training.data import IGNORED, Encoder
@@ -189,6 +189,7 @@ def test_what_is_learned_follows_what_a_judge_is_asked_with(folders, name: str) 
         learned = batch["labels"][0][batch["labels"][0] != IGNORED].tolist()
         request = encode(processor, [chat], Store())["input_ids"][0].tolist()
         assert batch["input_ids"][0].tolist() == request + learned
+        assert Encoder(table, processor, Store()).lengths([row]) == [len(request + learned)]
         (sequences,) = candidate_sequences(processor, [answer])
         assert tuple(learned[: len(sequences[0])]) == sequences[0]
         assert processor.tokenizer.decode(learned[: len(sequences[0])]).strip() == answer
@@ -328,6 +329,53 @@ def test_grpo_scores_what_a_judge_would_be_asked_with(
             logits = policy(**longer).logits[0, -len(answer) - 1 : -1].log_softmax(-1)
         expected = logits[torch.arange(len(answer)), torch.tensor(answer)]
         torch.testing.assert_close(log_probabilities[row, : len(answer)], expected, atol=2e-3, rtol=1e-3)
+
+
+def test_a_thinking_model_thinks_before_a_distribution_and_before_free_text(folders) -> None:
+    """By hand with the published template: the thoughts that it generates, the block closed behind them, then its answer."""
+    folder, limit = folders["qwen3_vl_thinking"], 6
+    model = load_model(folder, device="cpu")
+    published = published_processor(folder)
+
+    def inputs(text: str, picture: Image.Image) -> Any:
+        return published(text=[text], images=[[picture]], return_tensors="pt", add_special_tokens=False)
+
+    requests = asked(DIGITS, ("square", "wide")) + asked((), ("tall",))
+    processor = load_processor(folder, thinking="generated")
+    backend = TransformersBackend(model, processor, Store(), batch_size=4, thinking_tokens=limit)
+    given = dict(backend.answer(requests))
+    closed = dict(TransformersBackend(model, load_processor(folder), Store(), batch_size=4).answer(requests))
+    first = [sequences[0] for sequences in candidate_sequences(load_processor(folder), DIGITS)]
+    for i, request in enumerate(requests):
+        (message,), picture = request.messages, Store().image(request.messages[0].images[0])
+        chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": message.text}]}]
+        open_text = published.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        assert open_text.endswith("<think>\n")
+        asked_with = inputs(open_text, picture)
+        end = published.tokenizer.convert_tokens_to_ids("</think>")
+        out = model.generate(**asked_with, do_sample=False, max_new_tokens=limit, eos_token_id=[end, *_ends(model)])[
+            0, asked_with["input_ids"].shape[1] :
+        ].tolist()
+        thoughts = out[: next((n for n, token in enumerate(out) if token in (end, *_ends(model))), limit)]
+        text = published.tokenizer.decode(thoughts, skip_special_tokens=True).rstrip() + "\n</think>\n\n"
+        answered = inputs(open_text + text, picture)
+        assert given[i].usage["thought_tokens"] == len(thoughts) <= limit
+        if not request.candidate_tokens:
+            more = model.generate(**answered, do_sample=False, max_new_tokens=request.max_tokens)
+            said = published.tokenizer.decode(more[0, answered["input_ids"].shape[1] :], skip_special_tokens=True)
+            assert given[i].text == said.strip()
+            continue
+        with torch.inference_mode():
+            logs = model(**answered).logits[0, -1].log_softmax(-1)
+        for digit, ids in zip(DIGITS, first, strict=True):
+            if len(ids) == 1 and digit != "1":  # of "1" it is what does not go on to "10"
+                assert probability(given[i], digit) == pytest.approx(float(logs[ids[0]].exp()), rel=1e-3)
+    assert any(given[i].probabilities != closed[i].probabilities for i in range(6))
+
+
+def _ends(model: Any) -> list[int]:
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
 
 
 @pytest.mark.parametrize("choices", [("yes", "no"), ()])

@@ -22,4 +22,4 @@ class LocalBackend(Backend, Protocol):
     """A backend that runs a model itself and so knows its tokens."""
 
     def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
-        """Check before anything is asked that each choice is one token; raises T2IEvalError."""
+        """Check before anything is asked that the model can tell the choices apart; raises T2IEvalError."""

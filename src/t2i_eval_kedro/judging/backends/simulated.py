@@ -41,6 +41,11 @@ from t2i_eval_kedro.steps import (
 _VERDICTS = ((9.0, "all right"), (6.0, "mostly right"), (3.0, "partly right"), (0.0, "wrong"))
 
 
+def verdict_in_words(score: float) -> str:
+    """A score, 0 to 10, in words: ``all right``, ``mostly right``, ``partly right`` or ``wrong``."""
+    return next(words for least, words in _VERDICTS if score >= least)
+
+
 class SimulatedBackend:
     """Answers requests about shapes items from the truth in ``items.attributes``."""
 
@@ -150,7 +155,7 @@ class SimulatedBackend:
         score = truth.overall_score(scores) if request.aspect == OVERALL else mean
         if not explain:
             return self._level(request, score)
-        verdict = next(words for least, words in _VERDICTS if score >= least)
+        verdict = verdict_in_words(score)
         worst = min(scores, key=lambda name: scores[name])
         return (
             verdict

@@ -33,7 +33,7 @@ from t2i_eval_kedro.judging.backends.prefixes import (
 from t2i_eval_kedro.judging.backends.top_logprobs import TopLogprobsProcessor
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.models.answers import candidate_sequences, inner_nodes, sequence_log_probabilities
-from t2i_eval_kedro.models.loading import ImageSource, context_length, encode, image_keys
+from t2i_eval_kedro.models.loading import ImageSource, context_length, encode, image_keys, open_thoughts
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,14 @@ class TransformersBackend:
     """Answers by greedy decoding; requests with choices by the distribution over them in one forward pass."""
 
     def __init__(
-        self, model: Any, processor: Any, images: ImageSource, *, batch_size: int, share_prefixes: bool = True
+        self,
+        model: Any,
+        processor: Any,
+        images: ImageSource,
+        *,
+        batch_size: int,
+        share_prefixes: bool = True,
+        thinking_tokens: int = 1024,
     ) -> None:
         """Take a loaded model and its processor.
 
@@ -131,7 +138,8 @@ class TransformersBackend:
             processor: from ``load_processor``.
             images: where images are read from.
             batch_size: requests that are answered at once.
-            share_prefixes: encode an image once for all requests about it, where the model allows.
+            share_prefixes: encode an image once for all requests about it, where the model allows; not where it thinks before it answers.
+            thinking_tokens: the most tokens of thoughts, where the processor lets the model think first.
         """
         self.model = model.eval()
         self.processor = processor
@@ -139,7 +147,9 @@ class TransformersBackend:
         self.batch_size = batch_size
         self._whole = model.get_base_model() if hasattr(model, "peft_config") else model
         self._context = context_length(self._whole.config)
-        self._sharing = share_prefixes
+        self._thoughts = open_thoughts(processor)
+        self._thinking_tokens = thinking_tokens
+        self._sharing = share_prefixes and self._thoughts is None
         self._checked: set[str] = set()
         self._processing = Lock()  # a tokenizer serves one thread at a time
 
@@ -273,8 +283,46 @@ class TransformersBackend:
 
     @torch.inference_mode()
     def _answers(self, batch: _Batch) -> list[Answer]:
+        if self._thoughts is not None:
+            batch, lengths = self._after_thoughts(batch, *self._thoughts)
+            given = self._answers_to(batch)
+            return [
+                replace(answer, usage={**answer.usage, "thought_tokens": length})
+                for answer, length in zip(given, lengths, strict=True)
+            ]
         if batch.shared is not None and not self._may_share(batch, batch.shared):
             batch = self._plain(batch)
+        return self._answers_to(batch)
+
+    def _after_thoughts(self, batch: _Batch, closing: str, end: int) -> tuple[_Batch, list[int]]:
+        """The same requests with what the model thinks about each behind it, the block of thoughts closed; and the tokens of thoughts.
+
+        Thoughts that are not at an end after the tokens that they may have are cut there.
+        """
+        conversations = [request.chat for request in batch.requests]
+        with self._processing:
+            asked = encode(self.processor, conversations, batch.images, thoughts=[""] * len(conversations))
+        config = self.model.generation_config
+        stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        out = self.model.generate(
+            **self._on_device(asked),
+            do_sample=False,
+            repetition_penalty=1.0,
+            max_new_tokens=self._thinking_tokens,
+            eos_token_id=[end, *(stop for stop in stops if stop is not None)],
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+        )
+        rows = out[:, asked["input_ids"].shape[1] :].tolist()
+        over = {end, self.processor.tokenizer.pad_token_id, *stops}
+        thoughts = [row[: next((n for n, token in enumerate(row) if token in over), len(row))] for row in rows]
+        with self._processing:
+            decoded = self.processor.batch_decode(thoughts, skip_special_tokens=True)
+            texts = [text.rstrip() + closing for text in decoded]
+            inputs = encode(self.processor, conversations, batch.images, thoughts=texts)
+        return _Batch(batch.members, batch.requests, batch.images, inputs, None), [len(row) for row in thoughts]
+
+    def _answers_to(self, batch: _Batch) -> list[Answer]:
+        """Answers to a batch that can be asked as it is."""
         if batch.scored:
             logits, n_tokens = self._first_logits(batch)
             return self._distributions(batch, logits.float(), n_tokens)

@@ -14,7 +14,8 @@ from typing import Any
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request, Token
-from t2i_eval_kedro.models.loading import ImageSource, check_adapter, image_keys, render, single_tokens
+from t2i_eval_kedro.models.answers import candidate_sequences, next_tokens, sequence_log_probabilities
+from t2i_eval_kedro.models.loading import ImageSource, check_adapter, image_keys, render
 from t2i_eval_kedro.schema import FAILED
 
 IMAGES_A_REQUEST = 2  # an image and its reference, or its rival
@@ -85,15 +86,15 @@ class VLLMBackend:
         self._batch_size = batch_size
 
     def require_tokens(self, choices: Iterable[Sequence[str]]) -> None:
-        """Check before anything is asked that each choice is one token; raises T2IEvalError."""
+        """Check before anything is asked that no two choices are the same tokens; raises T2IEvalError."""
         for words in choices:
-            single_tokens(self._processor, words)
+            candidate_sequences(self._processor, words)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answer in the order of ``requests``, in which the questions about one image follow each other.
 
         Raises:
-            T2IEvalError: a choice is more than one token of the model.
+            T2IEvalError: two choices are the same tokens of the model.
         """
         for start in range(0, len(requests), self._batch_size):
             yield from self._answers(start, requests[start : start + self._batch_size])
@@ -101,7 +102,7 @@ class VLLMBackend:
     def _answers(self, start: int, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         from vllm import SamplingParams
 
-        asked: list[int] = []
+        asked: list[tuple[int, int]] = []  # position, and how many prompts it takes
         prompts: list[dict[str, Any]] = []
         params = []
         for i, request in enumerate(requests):
@@ -111,22 +112,24 @@ class VLLMBackend:
                 yield start + i, Answer(f"the image cannot be read: {error}", status=FAILED)
                 continue
             tokens = self._processor.tokenizer.encode(render(self._processor, request.chat), add_special_tokens=False)
-            asked.append(i)
-            prompts.append(
-                {"prompt_token_ids": tokens} | ({"multi_modal_data": {"image": pictures}} if pictures else {})
-            )
-            params.append(
-                SamplingParams(
-                    temperature=0,
-                    max_tokens=1 if request.candidate_tokens else request.max_tokens,
-                    logprob_token_ids=single_tokens(self._processor, request.candidate_tokens)
-                    if request.candidate_tokens
-                    else None,
-                    logprobs=request.top_logprobs or None,
+            shown = {"multi_modal_data": {"image": pictures}} if pictures else {}
+            if request.candidate_tokens:
+                # One prompt for each beginning of a candidate; the engine computes what they share once.
+                following = next_tokens(candidate_sequences(self._processor, request.candidate_tokens))
+                prompts += [{"prompt_token_ids": [*tokens, *node]} | shown for node in following]
+                params += [
+                    SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=ids) for ids in following.values()
+                ]
+                asked.append((i, len(following)))
+            else:
+                prompts.append({"prompt_token_ids": tokens} | shown)
+                params.append(
+                    SamplingParams(temperature=0, max_tokens=request.max_tokens, logprobs=request.top_logprobs or None)
                 )
-            )
-        for i, output in zip(asked, self._generated(prompts, params), strict=True):
-            yield start + i, self._answer(requests[i], output)
+                asked.append((i, 1))
+        outputs = iter(self._generated(prompts, params))
+        for i, count in asked:
+            yield start + i, self._answer(requests[i], [next(outputs) for _ in range(count)])
 
     def _generated(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
         """vLLM's outputs; where it refuses a batch (a request is too long), each on its own, and the refused as errors."""
@@ -140,23 +143,28 @@ class VLLMBackend:
                 out for prompt, one in zip(prompts, params, strict=True) for out in self._generated([prompt], [one])
             ]
 
-    def _answer(self, request: Request, output: Any) -> Answer:
-        if isinstance(output, ValueError):
-            return Answer(f"the model failed: {str(output).splitlines()[0]}", status=FAILED)
-        (completion,) = output.outputs
-        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
+    def _answer(self, request: Request, outputs: list[Any]) -> Answer:
+        refused = next((output for output in outputs if isinstance(output, ValueError)), None)
+        if refused is not None:
+            return Answer(f"the model failed: {str(refused).splitlines()[0]}", status=FAILED)
+        completions = [output.outputs[0] for output in outputs]
+        usage = {"prompt_tokens": len(outputs[0].prompt_token_ids), "completion_tokens": len(completions[0].token_ids)}
         if not request.candidate_tokens:
-            return Answer(completion.text.strip(), usage=usage, tokens=self._tokens(request, completion))
-        ids = single_tokens(self._processor, request.candidate_tokens)
-        shares = [math.exp(completion.logprobs[0][token].logprob) for token in ids]
-        inside = math.fsum(shares)
-        best = shares.index(max(shares))
+            return Answer(completions[0].text.strip(), usage=usage, tokens=self._tokens(request, completions[0]))
+        import torch
+
+        candidates = candidate_sequences(self._processor, request.candidate_tokens)
+        size = 1 + max(token for sequences in candidates for ids in sequences for token in ids)
+        logs = {}
+        for (node, ids), one in zip(next_tokens(candidates).items(), completions, strict=True):
+            logs[node] = torch.full((1, size), -math.inf)
+            logs[node][0, ids] = torch.tensor([one.logprobs[0][token].logprob for token in ids])
+        within = sequence_log_probabilities(candidates, logs)[0]
+        shares = within.softmax(dim=0).tolist()
         return Answer(
-            text=request.candidate_tokens[best],
-            probabilities={
-                choice: share / inside for choice, share in zip(request.candidate_tokens, shares, strict=True)
-            },
-            out_of_vocabulary_mass=max(0.0, 1 - inside),
+            text=request.candidate_tokens[shares.index(max(shares))],
+            probabilities=dict(zip(request.candidate_tokens, shares, strict=True)),
+            out_of_vocabulary_mass=max(0.0, 1 - float(within.logsumexp(dim=0).exp())),
             usage=usage,
         )
 

@@ -121,13 +121,15 @@ class Answer:
 
     ``status`` is ``ok`` when there is an answer, whatever it says, and ``failed`` when there is none; ``text`` then
     holds the reason. ``probabilities`` sum to 1 over the choices; ``out_of_vocabulary_mass`` is the probability that the model gave to
-    everything else before they were made to. ``tokens`` are there where the request asked for ``top_logprobs``.
+    everything else before they were made to. ``rejected`` says why the distribution is not to be read, where that is too much.
+    ``tokens`` are there where the request asked for ``top_logprobs``.
     """
 
     text: str
     status: str = OK
     probabilities: Mapping[str, float] = field(default_factory=dict)
     out_of_vocabulary_mass: float = 0.0
+    rejected: str = ""
     usage: Mapping[str, int] = field(default_factory=dict)
     tokens: tuple[Token, ...] = ()
 

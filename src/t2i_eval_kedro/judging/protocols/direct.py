@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
-from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, expected_score, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
 from t2i_eval_kedro.steps import DIRECT, OVERALL
@@ -90,8 +90,7 @@ class DirectLevels(Direct):
         answer, name = answers.get(DIRECT), _ordered(item)[0]
         if answer is None or answer.status != OK:
             return Verdict({name: Score(None, FAILED, answer.text if answer else "not asked")})
-        expected = self.wording.vocabulary(DIGITS).expectation(answer.probabilities)
-        return Verdict({name: Score(None, UNPARSED, answer.text) if expected is None else Score(expected, OK)})
+        return Verdict({name: expected_score(answer, self.wording.vocabulary(DIGITS))})
 
 
 def _stated(line: str, dimension: str) -> tuple[str, tuple[str, ...]] | None:

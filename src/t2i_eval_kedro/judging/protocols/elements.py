@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from t2i_eval_kedro.answers import yes_or_no
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, PromptElement, Request, Score
-from t2i_eval_kedro.judging.protocols.parsing import parse_questions
+from t2i_eval_kedro.judging.protocols.parsing import expected_score, parse_questions
 from t2i_eval_kedro.judging.protocols.response_schemas import ExtractionSchema, StructuredExtractionSchema
 from t2i_eval_kedro.judging.protocols.wording import Wording
 from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
@@ -89,8 +89,8 @@ def probability_of_yes(answer: Answer | None, wording: Wording) -> float | Score
     if answer is None or answer.status != OK:
         return Score(None, FAILED, answer.text if answer else "not asked")
     if answer.probabilities:
-        value = wording.vocabulary(YES_NO).expectation(answer.probabilities)
-        return Score(None, UNPARSED, answer.text) if value is None else value / 10
+        score = expected_score(answer, wording.vocabulary(YES_NO))
+        return score if score.value is None else score.value / 10
     yes = yes_or_no(answer.text)
     return Score(None, UNPARSED, answer.text) if yes is None else float(yes)
 

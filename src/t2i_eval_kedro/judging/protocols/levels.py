@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
-from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, parse_score
+from t2i_eval_kedro.judging.protocols.parsing import ScoreReading, expected_score, parse_score
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
-from t2i_eval_kedro.schema import FAILED, OK, UNPARSED
+from t2i_eval_kedro.schema import FAILED, OK
 from t2i_eval_kedro.steps import SCORE
 
 
@@ -100,5 +100,4 @@ class Levels(WordedProtocol):
             return Score(None, FAILED, answer.text if answer else "not asked")
         if not answer.probabilities:
             return parse_score(answer, self.vocabulary, reading=self.reading)
-        value = self.vocabulary.expectation(answer.probabilities)
-        return Score(None, UNPARSED, answer.text) if value is None else Score(value, OK)
+        return expected_score(answer, self.vocabulary)

@@ -35,6 +35,13 @@ class Question:
     stated: str = ""
 
 
+def expected_score(answer: Answer, vocabulary: AnswerVocabulary) -> Score:
+    """The expectation over the words of ``vocabulary``, 0 to 10; unparsed where the answer is no distribution over them, or one that was
+    rejected because too much probability lies outside of them."""
+    value = None if answer.rejected else vocabulary.expectation(answer.probabilities)
+    return Score(None, UNPARSED, answer.rejected or answer.text) if value is None else Score(value, OK)
+
+
 ScoreReading = Literal["tolerant", "strict", "as_published"]
 
 

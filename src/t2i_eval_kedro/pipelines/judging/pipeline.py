@@ -8,10 +8,13 @@ from t2i_eval_kedro.pipelines.judging import nodes
 from t2i_eval_kedro.pipelines.naming import by_name
 
 _SHARED = ("items", "elements", "splits", "images", "data_card", "prompts")
+_PEOPLE = ("ratings", "element_ratings")
 
 
 def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
-    """The held-out items -> ``<judge>_scores``, ``<judge>_transcripts`` and ``<judge>_element_scores``.
+    """The held-out items -> ``<judge>_scores``, ``<judge>_transcripts``, ``<judge>_element_scores`` and ``<judge>_attribution``.
+
+    The base model's best protocol is chosen first: ``base_protocol``.
 
     Args:
         judge: name of the judge and of the namespace.
@@ -19,14 +22,38 @@ def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
     """
     inputs = (*_SHARED, *(["adapter"] if adapter else []))
     outputs = ["scores", "transcripts", "element_scores"]
-    arguments = by_name(
-        *inputs, "params:model", "params:judging", tasks="params:examples.tasks", teacher="params:teacher.kind"
-    )
+    settings = ("params:model", "params:judging")
+    learned = {"tasks": "params:examples.tasks", "teacher": "params:teacher.kind"}
+    chosen = {} if adapter else {"best": "protocol"}
+    nodes_of_judge = [
+        node(
+            nodes.judge_held_out,
+            inputs=by_name(*inputs, *settings, **learned, **chosen),
+            outputs=outputs,
+            name=f"judge_{judge}",
+        ),
+        node(
+            nodes.attribute,
+            inputs=by_name(*inputs, *_PEOPLE, *settings, **learned),
+            outputs="attribution",
+            name=f"attribute_{judge}",
+        ),
+    ]
+    if not adapter:
+        nodes_of_judge.append(
+            node(
+                nodes.choose_base_protocol,
+                inputs=by_name(*inputs, "ratings", *settings),
+                outputs="protocol",
+                name="choose_base_protocol",
+            )
+        )
+    made = [*outputs, "attribution", *chosen.values()]
     return pipeline(
-        [node(nodes.judge_held_out, inputs=arguments, outputs=outputs, name=f"judge_{judge}")],
+        nodes_of_judge,
         namespace=judge,
-        inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in inputs},
-        outputs={name: f"{judge}_{name}" for name in outputs},
+        inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in (*inputs, *_PEOPLE)},
+        outputs={name: f"{judge}_{name}" for name in made},
         parameters={"model", "judging", "examples.tasks", "teacher.kind"},
         tags="judging",
     )

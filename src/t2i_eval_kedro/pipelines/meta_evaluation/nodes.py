@@ -14,6 +14,7 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS, UNUSED
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.attribution import final_dimension
 from t2i_eval_kedro.judging.baselines import baseline_scores
 from t2i_eval_kedro.judging.chain import chain_table
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, load_templates
@@ -105,6 +106,7 @@ def measure(
     element_scores: pd.DataFrame,
     preferences: pd.DataFrame,
     card: Mapping[str, Any],
+    base_protocol: Mapping[str, Any],
     settings: MetaEvaluationSettings,
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -134,6 +136,8 @@ def measure(
         preferences=preferences,
         unidentified_raters=True if card.get("unidentified_raters") else None,
     )
+    chosen = base_protocol.get("protocol")
+    best = schema.evaluator_id(schema.BASE, chosen) if chosen else None
     # Published figures are of the whole benchmark, whatever the fold.
     published = reproduce(items, ratings, scores, element_scores)
     return {
@@ -144,6 +148,7 @@ def measure(
         "seed": parameters["seed"],
         "fold": settings.fold,
         **measured,
+        **({"best_untrained": {"evaluator": best, **base_protocol}} if best in measured["evaluators"] else {}),
         **({"published": published} if published else {}),
         "recipe": recipe(parameters),
     }
@@ -160,25 +165,43 @@ def diagnose(
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
     settings: MetaEvaluationSettings,
-    **transcripts: pd.DataFrame,
+    **by_judge: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What figures of agreement do not show: the chain step by step, what training kept or forgot, scores that are all alike.
+    """What figures of agreement do not show: the chain step by step and which stage costs how much, what training kept or forgot,
+    scores that are all alike.
 
-    Where people answered EvalAlign's questions about skills, its study is there too. A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
+    ``by_judge`` are the tables ``<judge>_transcripts`` and ``<judge>_attribution``. Where people answered EvalAlign's questions about skills, its
+    study is there too. A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
     """
     from t2i_eval_kedro.agreement.diagnostics import (  # scipy and numba are slow to import
+        error_attribution,
         kept_or_forgotten,
+        out_of_vocabulary,
         score_variety,
     )
     from t2i_eval_kedro.agreement.skills_study import skills_study
 
     held_out = in_fold(items, splits, settings.fold)
-    all_transcripts = schema.TRANSCRIPTS.check(pd.concat(transcripts.values(), ignore_index=True))
+
+    def joined(table: schema.Table) -> pd.DataFrame:
+        named = [frame for name, frame in by_judge.items() if name.endswith(f"_{table.name}")]
+        return table.check(pd.concat(named, ignore_index=True))
+
+    all_transcripts = joined(schema.TRANSCRIPTS)
     wording = judging.load_wording(load_templates(prompts))
     chain = chain_table(all_transcripts, held_out, ratings, elements, element_ratings, wording)
     answered = pd.concat([element_scores, chain.pop("element_scores")], ignore_index=True)
     kept = kept_or_forgotten(
         held_out, elements, element_ratings, answered, STAGES, settings.n_resamples, settings.confidence, settings.seed
+    )
+    attribution = joined(schema.ATTRIBUTION)
+    dimension = final_dimension(ratings)
+    attributed = (
+        error_attribution(
+            attribution, held_out, ratings, dimension, settings.n_resamples, settings.confidence, settings.seed
+        )
+        if dimension is not None
+        else []
     )
     judged = scores["item_id"].isin(held_out["item_id"]) & ~scores["judge"].isin(schema.BASELINES)
     variety = score_variety(scores[judged])
@@ -190,11 +213,24 @@ def diagnose(
                 *(row["accuracy_after"], row["n"], row["accuracy_before"]),
             )
     for row in variety:
-        if row["alike"]:
+        if row["few"]:
             log.warning(
-                "%s hardly tells images apart: %d different scores on %s; one score on every dimension for %s of its items.",
-                *(row["evaluator"], row["fewest_values"], row["dimension"] or "all dimensions"),
-                "no part" if row["one_score_for_all"] is None else f"{row['one_score_for_all']:.0%}",
+                "%s gives %d different scores on %s, so most of its items are tied.",
+                *(row["evaluator"], row["fewest_values"], row["dimension"] or "its dimension"),
+            )
+        if row["same"]:
+            log.warning(
+                "%s gives one score on every dimension to %.0f%% of its items.",
+                *(row["evaluator"], 100 * row["one_score_for_all"]),
+            )
+    vocabulary = out_of_vocabulary(
+        all_transcripts[all_transcripts["item_id"].isin(held_out["item_id"])], judging.max_out_of_vocabulary
+    )
+    for row in vocabulary:
+        if row["mostly_other"]:
+            log.warning(
+                "%s gives %.1f%% of the probability to other words than the answers: it was not taught to answer so.",
+                *(row["evaluator"], 100 * row["mean"]),
             )
     study = skills_study(
         held_out,
@@ -204,4 +240,10 @@ def diagnose(
         confidence=settings.confidence,
         seed=settings.seed,
     )
-    return {"chain": chain, "kept_or_forgotten": kept, "score_variety": variety, **study}
+    return {
+        "chain": chain | {"attribution": attributed},
+        "kept_or_forgotten": kept,
+        "score_variety": variety,
+        "out_of_vocabulary": vocabulary,
+        **study,
+    }

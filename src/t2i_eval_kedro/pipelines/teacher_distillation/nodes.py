@@ -13,7 +13,8 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.benchmarks.splits import in_use, training_items
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
-from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.judging.attribution import Truth, choose_items
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, load_templates, phrases_of
 from t2i_eval_kedro.teacher import teachers
 from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings
 from t2i_eval_kedro.training import recipes
@@ -55,6 +56,38 @@ def ask_teacher(
     judgement, about_text, costs = teachers.ask_teacher(kind, teacher, material, wording, phrases_of(card))
     answers.close()
     return judgement.transcripts, about_text, judgement.scores, costs
+
+
+def attribute_teacher(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    ratings: pd.DataFrame,
+    elements: pd.DataFrame,
+    element_ratings: pd.DataFrame,
+    images: ImageStore,
+    recorded: pd.DataFrame,
+    card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    answers: AnswerStore,
+    key: SecretStr | None,
+    teacher: TeacherSettings,
+    judging: JudgingSettings,
+) -> pd.DataFrame:
+    """The canonical table ``attribution`` of the teacher on held-out items; empty where it cannot be asked again, or is not to be."""
+    kind = teacher.chosen(synthetic=card["synthetic"])
+    n = judging.attribution_items if kind == "simulated" else teacher.attribution_items
+    chosen = choose_items(in_fold(items, splits, judging.fold), elements, n)
+    attribution = teachers.teacher_attribution(
+        kind,
+        teacher,
+        Material(chosen, images, recorded, answers, key),
+        Truth.of(chosen, elements, element_ratings, ratings),
+        judging.load_wording(load_templates(prompts)),
+        phrases_of(card),
+        judging.options,
+    )
+    answers.close()
+    return attribution
 
 
 def first_run(table: pd.DataFrame) -> pd.DataFrame:

@@ -31,6 +31,26 @@ def create_pipeline() -> Pipeline:
                 name="ask_teacher",
             ),
             node(
+                nodes.attribute_teacher,
+                inputs=by_name(
+                    "items",
+                    "splits",
+                    "ratings",
+                    "elements",
+                    "element_ratings",
+                    "images",
+                    "prompts",
+                    "params:teacher",
+                    "params:judging",
+                    recorded="recorded_transcripts",
+                    card="data_card",
+                    answers="teacher_answers",
+                    key="teacher_key",
+                ),
+                outputs="teacher_attribution",
+                name="attribute_teacher",
+            ),
+            node(
                 nodes.build_examples,
                 inputs=by_name(
                     "items",
