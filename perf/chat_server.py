@@ -27,7 +27,8 @@ def content(body: dict[str, Any]) -> str:
     number = int(hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:8], 16)
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
     if "questions" in schema.get("properties", {}):
-        return json.dumps({"questions": QUESTIONS})
+        stated = {"stated": "-"} if "_StatedLine" in schema.get("$defs", {}) else {}
+        return json.dumps({"questions": [question | stated for question in QUESTIONS]})
     if "score" in schema.get("properties", {}):
         levels = schema["properties"]["score"]["enum"]
         return json.dumps({"score": levels[number % len(levels)]})

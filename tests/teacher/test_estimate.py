@@ -82,6 +82,7 @@ class Meter:
         if "questions" in properties:
             asked = [
                 {"aspect": aspect, "entities": [f"thing {i}"], "question": f"Is thing {i} as the prompt says?"}
+                | ({"stated": f"kind {i}: value {i}"} if "_StatedLine" in schema["$defs"] else {})
                 for i, aspect in enumerate(QUESTIONS)
             ]
             content = json.dumps({"questions": asked})

@@ -149,11 +149,13 @@ class Server:
             if quirks.shout:
                 says, distribution = says.upper(), {"YES": 0.675, "NO": 0.225}
             return says, [(says, distribution)]
-        schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {}).get("properties", {})
+        whole = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        schema = whole.get("properties", {})
         plain = next((answer for key, answer in TEXTS if key in text), "7")
         if quirks.schema and "questions" in schema:
             rows = [line.split(" | ") for line in LINES.splitlines()]
-            listed = [{"aspect": a, "entities": e.split(", "), "question": q} for a, e, q in rows]
+            stated = {"stated": "-"} if "_StatedLine" in whole["$defs"] else {}
+            listed = [{"aspect": a, "entities": e.split(", "), "question": q} | stated for a, e, q in rows]
             return json.dumps({"questions": listed}), []
         if quirks.schema and "score" in schema and "enum" in schema["score"]:
             return json.dumps({"score": plain}), []
