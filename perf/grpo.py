@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from t2i_eval_kedro.judging.project import Project
 from t2i_eval_kedro.judging.protocols.reasoning import PairRule
 from t2i_eval_kedro.judging.protocols.registry import build
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.statistics.bootstrap import percentile_interval, resample_counts
+from t2i_eval_kedro.statistics.bootstrap import resample_counts
+from t2i_eval_kedro.statistics.estimates import bootstrap_estimate
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.steps import OVERALL, REASON, REASON_PAIR, SCORE
 from t2i_eval_kedro.training.critiques import pairs_of, reasoning_examples
@@ -261,6 +263,7 @@ class Study:
         prompt, names = pd.factorize(self.held_out["prompt_id"], sort=True)
         ones = np.ones((1, len(names)), dtype=np.int64)
         weights = Weights(np.vstack([ones, resample_counts(len(names), self.resamples, 0)]))
+        figure = partial(bootstrap_estimate, confidence=0.95, groups=len(names))
         figures: dict[str, Any] = {}
         draws: dict[tuple[str, str], np.ndarray] = {}
         for name in rows:
@@ -278,7 +281,7 @@ class Study:
                 points = np.mean([_points(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
                 within = np.mean([_within(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
                 draws[name, protocol] = points
-                figures[name][protocol] = {"read": read, "points": _interval(points), "within": _interval(within)}
+                figures[name][protocol] = {"read": read, "points": figure(points), "within": figure(within)}
             reasoned = pd.concat([one[one["protocol"] == "reasoning"].assign(run=i) for i, one in enumerate(scores)])
             if len(reasoned):
                 figures[name]["rationales"] = rationale_quality(
@@ -289,7 +292,7 @@ class Study:
                 figures[name]["pairs"] = self._pairs(pd.concat(map(pd.read_parquet, asked)), means)
         differences = {
             f"{a} - {b}": {
-                protocol: _interval(draws[a, protocol] - draws[b, protocol])
+                protocol: figure(draws[a, protocol] - draws[b, protocol])
                 for protocol in ("reasoning", "levels", "decomposed")
                 if (a, protocol) in draws and (b, protocol) in draws
             }
@@ -334,11 +337,6 @@ def _within(values: np.ndarray, gold: np.ndarray, prompt: np.ndarray, weights: W
     return weighted[:, 0] / weighted[:, 1]
 
 
-def _interval(draws: np.ndarray) -> dict[str, float]:
-    low, high = percentile_interval(draws[1:])
-    return {"value": round(float(draws[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
-
-
 def run(study: Study, rows: Mapping[str, Row], seeds: int | None = None) -> dict[str, Any]:
     """Run what is missing, the rows with several seeds first, and return the table."""
     for seed in range(max(row.seeds for row in rows.values())):
@@ -346,6 +344,11 @@ def run(study: Study, rows: Mapping[str, Row], seeds: int | None = None) -> dict
             if seed < min(row.seeds, seeds or row.seeds):
                 study.run(name, row, seed)
     return study.table(rows)
+
+
+def _text(estimate: Mapping[str, Any]) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    return "none" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
@@ -363,16 +366,14 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
     result = run(study, {name: ROWS[name] for name in given.rows}, given.seeds)
     for name, row in result["rows"].items():
         parts = [
-            f"{protocol} {row[protocol]['points']['value']:.3f} [{row[protocol]['points']['low']:.3f}, "
-            f"{row[protocol]['points']['high']:.3f}] within {row[protocol]['within']['value']:.3f} read "
-            f"{row[protocol]['read']:.2f}"
+            f"{protocol} {_text(row[protocol]['points'])} within {_text(row[protocol]['within'])} read {row[protocol]['read']:.2f}"
             for protocol in ("levels", "reasoning", "decomposed")
             if protocol in row
         ]
         print(f"{name:24s} {'; '.join(parts)}")
     for name, by_protocol in result["differences"].items():
-        for protocol, figure in by_protocol.items():
-            print(f"{name:44s} {protocol:10s} {figure['value']:+.3f} [{figure['low']:+.3f}, {figure['high']:+.3f}]")
+        for protocol, estimate in by_protocol.items():
+            print(f"{name:44s} {protocol:10s} {_text(estimate)}")
     return result
 
 
