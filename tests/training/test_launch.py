@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +107,31 @@ def test_two_processes_that_share_the_model_give_the_adapter_of_one(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_deepspeed_shards_the_model_and_gives_the_adapter_of_one(
+    base_model: Path,
+    examples,
+    store: ImageStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """ZeRO-3 on a CPU, for which DeepSpeed compiles a part of itself."""
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    one, _ = train(base_model, examples, store, tmp_path / "one")
+    two, _ = train(
+        base_model, examples, store, tmp_path / "two", processes=2, accelerate=str(FSDP2.with_name("zero3.yml"))
+    )
+    told = re.findall(r"Process \d of 2 holds (\d+) of (\d+) parameters", capfd.readouterr().err)
+    assert len(told) == 2
+    assert all(int(held) < 0.6 * int(total) for held, total in told)
+    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert abs(values - found[name]).max() < TOLERANCE, name
+
+
+@pytest.mark.slow
 def test_what_ends_the_processes_is_said_in_one_sentence(
     base_model: Path, examples, store: ImageStore, tmp_path: Path
 ) -> None:
@@ -120,10 +146,16 @@ def test_what_ends_the_processes_is_said_in_one_sentence(
 
 def test_the_command_of_each_machine(tmp_path: Path) -> None:
     launch = settings_of(LaunchSettings, processes=8, machines=2, address="10.0.0.1")
-    first, other = command(launch, tmp_path), command(launch, tmp_path, "1")
+    first, other = command(launch, tmp_path), command(launch, tmp_path, rank="1")
     assert first[-1] == str(os.getpid())  # with which its processes end
     assert [a for a, b in zip(first[:-1], other, strict=True) if a != b] == ["--machine_rank=0"]
     assert {"--num_processes=16", "--num_machines=2", "--main_process_ip=10.0.0.1", "--multi_gpu"} <= set(first)
+
+
+def test_processes_compute_in_the_precision_of_the_model_whatever_the_file_says(tmp_path: Path) -> None:
+    launch = settings_of(LaunchSettings, processes=2, accelerate=str(FSDP2))
+    for dtype, mixed in (("float32", "no"), ("bfloat16", "bf16")):
+        assert f"--mixed_precision={mixed}" in command(launch, tmp_path, dtype)
 
 
 @pytest.mark.parametrize(

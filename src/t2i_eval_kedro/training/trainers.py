@@ -116,9 +116,9 @@ def gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
     Every process must call this.
     """
     if trainer.is_deepspeed_enabled:
-        return dict(trainer.accelerator.get_state_dict(trainer.deepspeed))
+        return dict(trainer.accelerator.get_state_dict(trainer.deepspeed) or {})  # DeepSpeed gives the others None
     if trainer.is_fsdp_enabled:
-        return dict(trainer.accelerator.get_state_dict(trainer.model))
+        return dict(trainer.accelerator.get_state_dict(trainer.model) or {})
     return None
 
 
