@@ -35,6 +35,7 @@ from t2i_eval_kedro.statistics.grouping import Groups, resampled_average, statis
 from t2i_eval_kedro.statistics.inference_targets import (
     MIN_RATERS,
     over_generators,
+    over_groups,
     over_items,
     over_prompts_and_generators,
     over_raters,
@@ -179,8 +180,9 @@ def by_generators(simulations: int = 500) -> list[Result]:
             weights = Weights(with_sample(resample_counts(prompts, RESAMPLES, k)))
             of_prompts = pooled_statistics(x, y, prompt, weights, ("spearman",))["spearman"]
             of_items = over_items(x, y, 200, k, ("spearman",))["spearman"]
+            low, high = over_groups(function(x, y), one, generators, CONFIDENCE)
+            covered["generators"] += bool(low <= here <= high)
             low, high = over_prompts_and_generators(of_prompts, one, of_items, prompts, generators, CONFIDENCE)
-            covered["generators"] += covers(np.r_[function(x, y), one], generators, here)
             covered["prompts_and_generators"] += bool(low <= everywhere <= high)
         rows.append({"generators": generators, "coverage": _shares(covered, simulations)})
         print(rows[-1], file=sys.stderr, flush=True)

@@ -49,8 +49,8 @@ def test_with_few_groups_the_interval_of_a_mean_is_that_of_students_t():
 
 def test_an_interval_is_withheld_where_resamples_are_undefined_or_groups_are_few():
     values = np.arange(100.0)
-    assert np.isfinite(percentile_interval(values, 0.95, 5)).all()
-    assert np.isnan(percentile_interval(values, 0.95, 4)).all()
+    assert np.isfinite(percentile_interval(values, 0.95, 8)).all()
+    assert np.isnan(percentile_interval(values, 0.95, 7)).all()
     values[:10] = np.nan
     assert np.isnan(percentile_interval(values, 0.95, 100)).all()
 
@@ -129,6 +129,22 @@ def test_the_interval_over_prompts_and_generators_counts_the_noise_of_items_once
         np.r_[np.tanh(z), drawn["prompts"]], drawn["generators"], drawn["items"], 40, 7, 0.95
     )
     assert np.isnan(none).all()
+
+
+def test_the_interval_over_groups_is_students_on_the_transformed_scale():
+    z = 0.5 + 0.1 * np.random.default_rng(1).normal(size=20_000)
+    low, high = inference_targets.over_groups(np.tanh(0.5), np.tanh(z), 12, 0.9)
+    reach = stats.t.isf(0.05, 11) * 0.1 * np.sqrt(12 / 11)
+    assert (low, high) == (
+        pytest.approx(np.tanh(0.5 - reach), abs=0.003),
+        pytest.approx(np.tanh(0.5 + reach), abs=0.003),
+    )
+    for nothing in (
+        inference_targets.over_groups(1.0, np.tanh(z), 12, 0.9),
+        inference_targets.over_groups(0.5, np.full(100, np.nan), 12, 0.9),
+        inference_targets.over_groups(0.5, np.tanh(z), 7, 0.9),
+    ):
+        assert np.isnan(nothing).all()
 
 
 def test_an_interval_never_excludes_its_own_estimate():

@@ -278,16 +278,20 @@ class JudgeAgreement:
                     for target in ("generators", "prompts_and_generators")
                 }
                 continue
-            estimate_and_resamples = self.resampled[name]
-            out[name]["generators"] = _interval(
-                by_generators[name], confidence, total, float(estimate_and_resamples[0])
-            )
-            low, high = inference_targets.over_prompts_and_generators(
-                estimate_and_resamples, by_generators[name], by_items[name], self.n_prompts, total, confidence
-            )
-            out[name]["prompts_and_generators"] = {"low": round_or_none(low), "high": round_or_none(high)}
-            if not math.isfinite(low):
-                out[name]["prompts_and_generators"]["reason"] = no_interval(min(self.n_prompts, total), "prompts")
+            by_prompts = self.resampled[name]
+            bounds_of = {
+                "generators": inference_targets.over_groups(
+                    float(by_prompts[0]), by_generators[name], total, confidence
+                ),
+                "prompts_and_generators": inference_targets.over_prompts_and_generators(
+                    by_prompts, by_generators[name], by_items[name], self.n_prompts, total, confidence
+                ),
+            }
+            for target, (low, high) in bounds_of.items():
+                out[name][target] = {"low": round_or_none(low), "high": round_or_none(high)}
+                if not math.isfinite(low):
+                    fewest = total if target == "generators" else min(self.n_prompts, total)
+                    out[name][target]["reason"] = no_interval(fewest, "prompts or generators")
         reason = self.undefined or _no_rater_interval(raters)
         bounds = (
             {}

@@ -1,6 +1,6 @@
 """Intervals for other targets than new prompts: new generators, new raters, new prompts and generators at once.
 
-* Generators: whole generators are resampled. With fewer than 8 there is no interval.
+* Generators: from the variance over resampled whole generators. With fewer than 8 there is no interval.
 * Raters: jackknife over whole raters, with the gold averaged anew. Raters must be identified persons; at least 3.
 * Prompts and generators: from the variances over each. A bootstrap of both at once, in which an item counts with the product of both
   counts, is too wide: noise of single items enters up to three times (McCullagh 2000; Owen 2007, "The pigeonhole bootstrap"); it
@@ -53,20 +53,9 @@ def over_prompts_and_generators(
         generators: number of generators.
         confidence: confidence level, such as 0.95.
     """
-    estimate = float(by_prompts[0])
     fewest = min(prompts, generators)
-    if fewest < MIN_GROUPS or not abs(estimate) < 1 - 1e-12:
-        return float("nan"), float("nan")
-
-    def variance(resampled: Floats, groups: int) -> float:
-        usable = resampled[np.isfinite(resampled)]
-        if len(usable) < (1 - MAX_UNDEFINED_FRACTION) * len(resampled):
-            return float("nan")
-        transformed = np.arctanh(np.clip(usable, -1 + 1e-9, 1 - 1e-9))
-        return float(transformed.var(ddof=1)) * groups / max(groups - 1, 1)
-
-    over_prompts, over_generators = variance(by_prompts[1:], prompts), variance(by_generators, generators)
-    total = over_prompts + over_generators - variance(by_items, prompts * generators)
+    over_prompts, over_generators = _variance(by_prompts[1:], prompts), _variance(by_generators, generators)
+    total = over_prompts + over_generators - _variance(by_items, prompts * generators)
     if not np.isfinite(total):
         return float("nan"), float("nan")
     total = max(
@@ -74,7 +63,33 @@ def over_prompts_and_generators(
     )  # by chance the difference may be less than one of the two, which cannot be
     noise = over_prompts**2 / (prompts - 1) + over_generators**2 / (generators - 1)
     freedom = max(total**2 / noise, fewest - 1) if noise > 0 else fewest - 1
-    reach = special.stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total)
+    return _transformed_interval(float(by_prompts[0]), total, fewest, freedom, confidence)
+
+
+def over_groups(estimate: float, resampled: Floats, groups: int, confidence: float) -> tuple[float, float]:
+    """The interval of a correlation for new groups, ``z +- t sqrt(V G / (G - 1))``; NaN twice where there is none.
+
+    V is the variance of its Fisher transform z over the resamples ``(B,)`` of ``groups`` groups G, t has G - 1 degrees of freedom. Of few
+    groups of many items it covers more than quantiles of the resamples do.
+    """
+    return _transformed_interval(estimate, _variance(resampled, groups), groups, groups - 1, confidence)
+
+
+def _variance(resampled: Floats, groups: int) -> float:
+    """``G / (G - 1)`` times the variance of the Fisher transform; NaN where too many resamples are undefined."""
+    usable = resampled[np.isfinite(resampled)]
+    if groups < 2 or len(usable) < max((1 - MAX_UNDEFINED_FRACTION) * len(resampled), 2):
+        return float("nan")
+    transformed = np.arctanh(np.clip(usable, -1 + 1e-9, 1 - 1e-9))
+    return float(transformed.var(ddof=1)) * groups / (groups - 1)
+
+
+def _transformed_interval(
+    estimate: float, variance: float, groups: int, freedom: float, confidence: float
+) -> tuple[float, float]:
+    if groups < MIN_GROUPS or not abs(estimate) < 1 - 1e-12 or not np.isfinite(variance):
+        return float("nan"), float("nan")
+    reach = special.stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(variance)
     return float(np.tanh(np.arctanh(estimate) - reach)), float(np.tanh(np.arctanh(estimate) + reach))
 
 

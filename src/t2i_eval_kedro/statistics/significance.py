@@ -54,7 +54,7 @@ def random_exchanges(groups: int, permutations: int, seed: int) -> npt.NDArray[n
     Where there are no more than ``permutations`` different exchanges, it is each of them once, but for the one that exchanges nothing:
     the p-value is then exact.
     """
-    if 2**groups <= permutations:
+    if 2**groups <= permutations + 1:
         every = np.arange(1, 2**groups)[:, None] >> np.arange(groups)
         return (every & 1).astype(np.int8)
     return np.random.default_rng(seed).integers(0, 2, size=(permutations, groups), dtype=np.int8)
