@@ -90,7 +90,7 @@ def test_holm_decides_where_it_was_computed(make_summary: MakeSummary, make_pair
         row["p_holm"] = 0.3
     assert "no difference has a p-value below 0.05" in unsupported(ReportInputs(summary=given))
     given["settings"] = {"n_resamples": 50, "confidence": 0.95}
-    assert "cannot be tested together: with 50 random swaps" in unsupported(ReportInputs(summary=given))
+    assert "cannot be tested together: with 50 random permutations" in unsupported(ReportInputs(summary=given))
 
 
 def test_few_prompts_and_wide_intervals_are_said(make_summary: MakeSummary) -> None:

@@ -68,7 +68,7 @@ class ReportContext:
         trained: whether a judge trained here is among the evaluators.
         held_out: whether the items were kept from its training.
         level: confidence level of the intervals.
-        resamples: bootstrap draws and random swaps behind intervals and p-values, 0 where unknown.
+        resamples: bootstrap resamples and random permutations behind intervals and p-values, 0 where unknown.
         best_untrained: ``evaluator``, the untrained model by the protocol that was best on validation prompts, and the ``candidates``;
             empty where none was chosen.
     """
@@ -231,8 +231,7 @@ def _some_pairs(pairs: pd.DataFrame, lead: str | None, most: int = 4) -> str:
     ours = pairs["a"] == lead
     shown = pd.concat([pairs[ours], pairs[~ours]]).head(most)
     named = [
-        f"{row['a']} minus {row['b']} "
-        f"{tables.number(float(row['difference']), 2)} {tables.interval(row['low'], row['high'], 2)}"
+        f"{row['a']} minus {row['b']} {Estimate(float(row['difference']), row['low'], row['high'], 0)}"
         for row in shown.to_dict("records")
     ]
     return (": " if len(shown) == len(pairs) else ", among them ") + _listed(named)
@@ -396,7 +395,7 @@ def _limits_of_differences(about: ReportContext) -> list[str]:
         sentences.append(f"{what} zero, so neither evaluator is shown to be better{_some_pairs(undecided, lead)}.")
     if about.resamples and len(pairs) / (about.resamples + 1) >= 1 - about.level:
         sentences.append(
-            f"The {len(pairs)} differences cannot be tested together: with {_count(about.resamples, 'random swap')} no "
+            f"The {len(pairs)} differences cannot be tested together: with {_count(about.resamples, 'random permutation')} no "
             f"p-value can fall below {1 - about.level:.2g} after a correction for their number."
         )
     elif len(pairs) > 1 and _kept_by_holm(pairs, about.level) == 0:
