@@ -10,7 +10,7 @@ import pytest
 from kedro_project import run_kedro
 
 RUN = "shapes/tiny_vlm/full/seed_0"
-JUDGES = {"score_head", "level_tokens", "ensemble_mean", "ensemble_rank_mean", "ensemble_stacking"}
+JUDGES = {"score_head", "level_tokens", "vqa_score", "ensemble_mean", "ensemble_rank_mean", "ensemble_stacking"}
 
 
 @pytest.mark.slow

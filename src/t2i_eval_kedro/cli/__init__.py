@@ -19,6 +19,7 @@ cli = LazyCommands(
         "score-submission": "agreement.score_submission",
         "fetch-benchmark": "fetch.fetch",
         "build-tiny-vlm": "tiny_vlm.build_tiny_vlm",
+        "convert-judge": "convert_judge.convert_judge",
         "build-towers": "build_towers.build_towers",
         "dvc-sync": "dvc_sync.dvc_sync",
         "convert-fga": "convert_fga.convert_fga",

@@ -8,7 +8,7 @@ person is needed for that. A constant judge adds nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import NOT_APPLICABLE, OK, SCORES, evaluator_names
-from t2i_eval_kedro.statistics.kernels import Floats
+
+if TYPE_CHECKING:
+    from t2i_eval_kedro.statistics.kernels import Floats
 
 Method = Literal["mean", "rank_mean", "stacking"]
 LEAST_ITEMS = 10

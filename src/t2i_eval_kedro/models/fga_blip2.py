@@ -30,6 +30,7 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.weights import load_exactly
 
 MAX_TOKENS = 32
 """Length of the prompt in tokens, [CLS] and [SEP] included, of the released network; what is longer is cut."""
@@ -212,7 +213,7 @@ class FGABlip2(nn.Module):
             mean=settings.get("image_mean", IMAGE_MEAN),
             std=settings.get("image_std", IMAGE_STD),
         )
-        _fit(model, weights, str(folder))
+        load_exactly(model, weights, str(folder))
         return model.eval()
 
 
@@ -461,7 +462,7 @@ def convert_checkpoint(path: Path, config: Blip2Config, folder: Path) -> None:
             f"'{path}' does not hold FGA-BLIP2's mask head: expected mask_proj.layers {rectified} or {plain}, found {layers}."
         )
     model = FGABlip2(config, activations=layers == rectified)
-    _fit(model, convert_names(state, layers), str(path))
+    load_exactly(model, convert_names(state, layers), str(path))
     model.save(folder)
 
 
@@ -513,20 +514,3 @@ def convert_names(state: Mapping[str, torch.Tensor], mask_layers: Sequence[int])
             bias = torch.cat([queries, torch.zeros_like(queries), state[f"{block}v_bias"]]).float()
             converted[f"blip.vision_model.encoder.layers.{number}.self_attn.qkv.bias"] = bias
     return converted
-
-
-def _fit(model: FGABlip2, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load ``weights`` into ``model``, all of them and nothing else."""
-    parameters = model.state_dict()
-    wrong = sorted(
-        [f"{name}: missing" for name in parameters.keys() - weights.keys()]
-        + [f"{name}: unexpected" for name in weights.keys() - parameters.keys()]
-        + [
-            f"{name}: shape {tuple(weights[name].shape)}, expected {tuple(parameters[name].shape)}"
-            for name in parameters.keys() & weights.keys()
-            if weights[name].shape != parameters[name].shape
-        ]
-    )
-    if wrong:
-        raise T2IEvalError(f"The weights of '{source}' do not fit the configuration: {'; '.join(wrong[:5])}.")
-    model.load_state_dict(dict(weights))

@@ -120,6 +120,28 @@ class ModelSettings(Settings):
         )
 
 
+class ScorerSettings(Settings):
+    """One published image-text score (:mod:`t2i_eval_kedro.models.image_text`).
+
+    Attributes:
+        kind: which formula.
+        model: folder or hub name of the network.
+        processor: folder or hub name of tokenizer and image processor; null for the model's own.
+        revision: branch, tag or commit of a hub name.
+        text: what the network reads, with ``{prompt}`` in place of the prompt.
+        answer: of ``vqa_score``, the answer whose probability counts.
+        batch_size: images at once.
+    """
+
+    kind: Literal["clip_score", "pick_score", "hps_v2", "blip2_score", "image_reward", "vqa_score"]
+    model: str
+    processor: str | None
+    revision: str | None
+    text: str
+    answer: str
+    batch_size: int = Field(ge=1)
+
+
 def portable_name(model: str, name: str | None = None) -> str:
     """What an adapter calls its base model: ``name``, or the hub name, or the last part of a path; no path of this machine.
 

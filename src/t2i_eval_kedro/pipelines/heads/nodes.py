@@ -14,14 +14,15 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.ensembles import EnsembleSettings, ensemble_scores
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.models.settings import ModelSettings, Settings
+from t2i_eval_kedro.models.settings import ModelSettings, ScorerSettings, Settings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
-from t2i_eval_kedro.training.heads import results
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, head_data
 from t2i_eval_kedro.training.heads.judges import HeadJudge, trained
 from t2i_eval_kedro.training.heads.settings import DataSettings, FGASettings, ScoreHeadSettings
 
 FGA, SCORE_HEAD, LEVEL_TOKENS = JUDGES = ("fga_blip2", "score_head", "level_tokens")
+BASELINES = "published"
+"""What the tables of all published scores together are called."""
 Judged = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]
 """Scores, element scores, training curve, and what training and judging took."""
 
@@ -30,12 +31,13 @@ class HeadsSettings(Settings):
     """Judges that predict numbers.
 
     Attributes:
-        judges: those that are trained and asked: ``fga_blip2``, ``score_head``, ``level_tokens``.
+        judges: those that are trained and asked: ``fga_blip2``, ``score_head``, ``level_tokens``; and names of ``baselines``, which are asked.
         dimension: what they learn; null for ``overall`` where people scored that, else the first dimension.
         data: what they learn from.
         fga_blip2: settings of the judge of that name.
         score_head: likewise.
         level_tokens: likewise.
+        baselines: published scores by name.
         ensembles: ensembles by name; members are evaluators of this pipeline, recorded ones, ``teacher``, ``base``, ``sft`` or ``grpo``.
         submission: evaluator whose answers are written as a submission to the NTIRE 2025 challenge; null for none.
     """
@@ -46,20 +48,22 @@ class HeadsSettings(Settings):
     fga_blip2: FGASettings
     score_head: ScoreHeadSettings
     level_tokens: ScoreHeadSettings
+    baselines: dict[str, ScorerSettings]
     ensembles: dict[str, EnsembleSettings]
     submission: str | None
 
     @property
     def asked_ensembles(self) -> dict[str, EnsembleSettings]:
         """The ensembles without those that have a member of this pipeline which is not asked."""
-        left_out = set(JUDGES) - set(self.judges)
+        left_out = {*JUDGES, *self.baselines} - set(self.judges)
         return {name: chosen for name, chosen in self.ensembles.items() if not left_out & set(chosen.members)}
 
     @model_validator(mode="after")
     def _known(self) -> HeadsSettings:
-        unknown = [name for name in self.judges if name not in JUDGES]
+        known = (*JUDGES, *self.baselines)
+        unknown = [name for name in self.judges if name not in known]
         if unknown:
-            raise ValueError(f"there is no judge '{unknown[0]}' (heads.judges); the judges are {', '.join(JUDGES)}")
+            raise ValueError(f"there is no judge '{unknown[0]}' (heads.judges); the judges are {', '.join(known)}")
         return self
 
 
@@ -147,6 +151,8 @@ def _judged(
     folder: Path,
 ) -> Judged:
     """Train the judge ``name`` where it is wanted, and let it judge the validation fold and ``fold``."""
+    from t2i_eval_kedro.training.heads import results  # numba is slow to import
+
     if name not in settings.judges:
         return *results.no_tables(), pd.DataFrame(), {}
     start = time.monotonic()
@@ -158,6 +164,30 @@ def _judged(
     predictions = judge.predict(chosen)
     took["seconds_per_image"] = round((time.monotonic() - start) / max(1, len(chosen)), 6)
     return *results.tables(name, predictions, chosen, data.dimension), curve, took
+
+
+def judge_baselines(
+    data: HeadData, images: ImageStore, settings: HeadsSettings, judging: JudgingSettings
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Published image-text scores of the same items, each on its own scale, and the seconds that each took per image."""
+    from t2i_eval_kedro.training.heads import results  # numba is slow to import
+
+    tables, took = [schema.SCORES.empty()], {}
+    asked = list(data.items) if judging.fold == "all" else data.fold(VALIDATION, judging.fold)
+    for name in settings.judges:
+        if name not in settings.baselines:
+            continue
+        from t2i_eval_kedro.models.image_text import open_scorer, score  # torch is slow to import
+
+        chosen = settings.baselines[name]
+        scorer = open_scorer(chosen)
+        start = time.monotonic()
+        scores = score(scorer, chosen, images, [(item.image, item.prompt) for item in asked])
+        took[name] = {"seconds_per_image": round((time.monotonic() - start) / max(1, len(asked)), 6)}
+        tables.append(
+            results.score_table(name, dict(zip((i.item_id for i in asked), scores, strict=True)), data.dimension)
+        )
+    return schema.SCORES.check(pd.concat(tables, ignore_index=True)), took
 
 
 def gather(
@@ -172,7 +202,7 @@ def gather(
     """
     said_of_elements = {name: table for name, table in tables.items() if name.endswith("_element_scores")}
     predictions = {name: table for name, table in tables.items() if name not in said_of_elements}
-    trained_here = pd.concat([predictions[f"{name}_scores"] for name in JUDGES], ignore_index=True)
+    trained_here = pd.concat([predictions[f"{name}_scores"] for name in (*JUDGES, BASELINES)], ignore_index=True)
     known = pd.concat(predictions.values(), ignore_index=True)
     people = {i.item_id: i.rating for i in data.items if i.fold == VALIDATION and i.rating is not None}
     asked = [i.item_id for i in data.items if i.fold in (VALIDATION, judging.fold) or judging.fold == "all"]
@@ -196,8 +226,11 @@ def measure(
 
     ``more`` are ``<judge>_scores`` of judges of other pipelines, and ``<judge>_time`` of those of this one.
     """
+    from t2i_eval_kedro.training.heads import results  # numba is slow to import
+
     members = {member for ensemble in settings.asked_ensembles.values() for member in ensemble.members}
     costs = {name.removesuffix("_time"): cost for name, cost in more.items() if name.endswith("_time")}
+    costs |= costs.pop(BASELINES)
     known = pd.concat([table for name, table in more.items() if name.endswith("_scores")], ignore_index=True)
     known = known[schema.evaluator_names(known).isin(members)]
     summary = results.summarise(
@@ -226,6 +259,8 @@ def write_submission(
     meta_evaluation: MetaEvaluationSettings,
 ) -> tuple[str, str]:
     """``output.json`` of the challenge's alignment track, and the truth of the same images."""
+    from t2i_eval_kedro.training.heads import results  # numba is slow to import
+
     if settings.submission is None:
         return results.as_lines([]), results.as_lines([])
     keys = elements["prompt_id"] + "/" + elements["element_id"]

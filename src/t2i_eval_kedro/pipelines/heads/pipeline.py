@@ -39,7 +39,15 @@ def create_pipeline() -> Pipeline:
         )
         for name, (function, inputs) in _TRAINED.items()
     ]
+    published = node(
+        nodes.judge_baselines,
+        inputs=by_name("images", "params:judging", data="head_data", settings="params:heads"),
+        outputs=[f"{nodes.BASELINES}_scores", f"{nodes.BASELINES}_time"],
+        name="judge_baselines",
+    )
     scores, elements, times = ([f"{name}_{kind}" for name in _TRAINED] for kind in ("scores", "element_scores", "time"))
+    scores.append(f"{nodes.BASELINES}_scores")
+    times.append(f"{nodes.BASELINES}_time")
     gathered = node(
         nodes.gather,
         inputs=by_name("params:judging", *scores, *elements, *_OTHERS, data="head_data", settings="params:heads"),
@@ -76,7 +84,7 @@ def create_pipeline() -> Pipeline:
         name="write_submission",
     )
     return pipeline(
-        [read, *judges, gathered, measured, written],
+        [read, *judges, published, gathered, measured, written],
         namespace="heads",
         prefix_datasets_with_namespace=False,
         tags="heads",

@@ -27,18 +27,7 @@ def tables(
 
     An element that is not found in its prompt has no score and the status ``not_applicable``.
     """
-    scores = [
-        {
-            "item_id": item.item_id,
-            "judge": judge,
-            "dimension": dimension,
-            "run": 0,
-            "score": 10 * predictions.scores[item.item_id],
-            "status": schema.OK,
-            "higher_is_better": True,
-        }
-        for item in items
-    ]
+    scores = score_table(judge, {item.item_id: 10 * predictions.scores[item.item_id] for item in items}, dimension)
     elements = [
         {
             "item_id": item.item_id,
@@ -51,7 +40,23 @@ def tables(
         for item in items
         for element, score in predictions.elements.get(item.item_id, {}).items()
     ]
-    return schema.SCORES.frame(scores), schema.ELEMENT_SCORES.frame(elements)
+    return scores, schema.ELEMENT_SCORES.frame(elements)
+
+
+def score_table(judge: str, scores: Mapping[str, float], dimension: str) -> pd.DataFrame:
+    """The canonical table ``scores`` of one judge, higher is better, from ``scores`` by item."""
+    return schema.SCORES.frame(
+        {
+            "item_id": item,
+            "judge": judge,
+            "dimension": dimension,
+            "run": 0,
+            "score": score,
+            "status": schema.OK,
+            "higher_is_better": True,
+        }
+        for item, score in scores.items()
+    )
 
 
 def no_tables() -> tuple[pd.DataFrame, pd.DataFrame]:

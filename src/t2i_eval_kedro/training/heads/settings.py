@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from t2i_eval_kedro.models.fga_blip2 import Search
 from t2i_eval_kedro.models.settings import Settings
 from t2i_eval_kedro.training.settings import LoraSettings
 
@@ -80,7 +79,7 @@ class FGASettings(FittingSettings):
     tokenizer: str | None
     train_vision: bool
     variance_weight: Literal["exp", "normalised"] | None
-    search: Search
+    search: Literal["runs", "windows"]
     own_tokens: bool
     cache_mb: int = Field(ge=0)
 
