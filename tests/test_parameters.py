@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.models.structure.settings import StructureSettings
 from t2i_eval_kedro.pipelines.heads.nodes import HeadsSettings
 from t2i_eval_kedro.pipelines.ingestion.nodes import IngestionSettings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
@@ -24,6 +25,7 @@ from t2i_eval_kedro.training.settings import (
     RebalancingSettings,
     SFTSettings,
 )
+from t2i_eval_kedro.training.structure.study import StudySettings
 from t2i_eval_kedro.training.trainers import per_process
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -39,6 +41,8 @@ GROUPS: dict[str, type[BaseModel]] = {
     "grpo": GRPOSettings,
     "meta_evaluation": MetaEvaluationSettings,
     "heads": HeadsSettings,
+    "structure": StructureSettings,
+    "structure_study": StudySettings,
 }
 
 

@@ -1,6 +1,6 @@
 """Train an open multimodal model to judge text-to-image images as people do, and measure how well any judge agrees.
 
-Three functions need no Kedro session: :func:`load_judge`, :func:`agreement` and :func:`read_benchmark`.
+Four functions need no Kedro session: :func:`load_judge`, :func:`load_structure`, :func:`agreement` and :func:`read_benchmark`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from t2i_eval_kedro.api import agreement, load_judge, read_benchmark
+    from t2i_eval_kedro.api import agreement, load_judge, load_structure, read_benchmark
 
 __version__ = "0.1.0"
-__all__ = ["agreement", "load_judge", "read_benchmark"]
+__all__ = ["agreement", "load_judge", "load_structure", "read_benchmark"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from t2i_eval_kedro.benchmarks.base import Benchmark
     from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge
     from t2i_eval_kedro.judging.project import Project
+    from t2i_eval_kedro.models.structure.model import StructureModel
     from t2i_eval_kedro.reporting.agreement import Grouping
     from t2i_eval_kedro.tables import ReadingSettings, Source
 
@@ -114,6 +115,30 @@ def load_judge(
         elements=known,
         keep_answers=answers is not None,
     )
+
+
+def load_structure(model: str | Path, *, device: str = "auto", threads: int | None = None) -> StructureModel:
+    """Load a model that says where an image is broken, and how badly.
+
+    Args:
+        model: folder of a trained model, such as ``data/06_models/shapes_structure/tiny_vlm/full/seed_0/structure_hybrid``.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        threads: torch's threads on the CPU; None leaves them as they are.
+
+    Returns:
+        A model whose ``predict(images, prompts)`` gives for each image its ``score``, its ``mask`` and its ``heat``.
+
+    Raises:
+        T2IEvalError: the folder holds no such model, or its frozen backbones are missing or others.
+    """
+    import torch
+
+    from t2i_eval_kedro.models.structure.model import load_structure as load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return load(model, chosen)
 
 
 class ResolvedJudge(NamedTuple):

@@ -12,12 +12,15 @@ from t2i_eval_kedro.pipelines import (
     rebalancing,
     reporting,
     sft,
+    structure,
     teacher_distillation,
 )
 
 ABLATION_RUN = "ablation_run"
 HEADS = "heads"
 """A pipeline beside the default ones: judges that predict numbers (docs/heads.md)."""
+STRUCTURE = "structure"
+"""A pipeline beside the default ones: where an image is broken (docs/structure.md)."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -41,5 +44,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         + pipelines["sft"].only_nodes("sft.train_sft", "sft.judge_sft")
         + pipelines["meta_evaluation"]
     )
-    beside = {ABLATION_RUN: ablation_run, HEADS: heads.create_pipeline()}
+    beside = {ABLATION_RUN: ablation_run, HEADS: heads.create_pipeline(), STRUCTURE: structure.create_pipeline()}
     return pipelines | beside | {"__default__": sum(pipelines.values(), start=Pipeline([]))}

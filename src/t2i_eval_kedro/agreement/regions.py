@@ -78,8 +78,8 @@ def _neighbours(old: int, new: int) -> tuple[Indices, Indices, Indices]:
 
 def regions(mask: Mask, min_area: float) -> list[npt.NDArray[np.bool_]]:
     """The filled regions of ``mask`` whose polygon is larger than ``min_area`` pixels."""
-    labelled = label_regions(mask, min_area)
-    return [labelled == k for k in range(1, int(labelled.max(initial=0)) + 1)]
+    labels = label_regions(mask, min_area)
+    return [labels == k for k in range(1, int(labels.max(initial=0)) + 1)]
 
 
 def label_regions(mask: Mask, min_area: float) -> Labels:
@@ -139,7 +139,7 @@ def compare_image(
     predicted = resize_mask((predicted_mask > 0).astype(np.uint8))
     true_labels = label_regions(truth, area if mode == "corrected" else TRUE_AREA)
     predicted_labels = label_regions(predicted, area)
-    table = _iou_table(predicted_labels, true_labels)
+    table = iou_table(predicted_labels, true_labels)
     if mode == "as_published":
         hits, detected = int((table > MIN_IOU).any(axis=1).sum()), int((table > MIN_IOU).any(axis=0).sum())
     else:
@@ -234,7 +234,7 @@ def combine(compared: Sequence[ImageRegions], scores: Floats, gold: Floats, mode
     return figures_or_null(figures, undefined(scores, gold) or "one side has no region at all")
 
 
-def _iou_table(a: Labels, b: Labels) -> Floats:
+def iou_table(a: Labels, b: Labels) -> Floats:
     """IoU of each region of ``a`` (rows) with each of ``b``; both are as `label_regions` gives them."""
     rows, columns = int(a.max(initial=0)) + 1, int(b.max(initial=0)) + 1
     shared = np.bincount((a * columns + b).ravel(), minlength=rows * columns).reshape(rows, columns)

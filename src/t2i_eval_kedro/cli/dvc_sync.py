@@ -22,7 +22,7 @@ from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.config import AXES, ExperimentConfigLoader, catalog_entries
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, HEADS, register_pipelines
+from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, HEADS, STRUCTURE, register_pipelines
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS
 from t2i_eval_kedro.studies import seeds_of
 
@@ -67,7 +67,7 @@ def dvc_yaml(root: Path) -> str:
         return _stage(name, pipelines[name], axes, root, overrides, _files(catalog, axes), parameters["model"]["model"])
 
     for name in pipelines:
-        if name not in ("__default__", ABLATION_RUN, HEADS):  # nothing of a reproduction needs the heads
+        if name not in ("__default__", ABLATION_RUN, HEADS, STRUCTURE):  # nothing of a reproduction needs the last two
             axes = {axis: f"${{{axis}}}" for axis in AXES}
             stages[name] = stage(name, axes, [f"variants.{axes['variant']}"])
     for study, settings in parameters.get("studies", {}).items():

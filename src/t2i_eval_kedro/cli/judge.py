@@ -60,8 +60,22 @@ def _without_collecting() -> Iterator[None]:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"With --csv: CSV to write, with the columns of the input and {', '.join(RESULT_COLUMNS)}.",
+    metavar="PATH",
+    help=f"With --structure: folder to write. With --csv: CSV to write, with the columns of the input and {', '.join(RESULT_COLUMNS)}.",
+)
+@click.option(
+    "--structure",
+    "pictures",
+    type=click.Path(path_type=Path),
+    metavar="IMAGES",
+    help="Mark where the images (a folder, or one file) are broken and score their structure; with --csv, those of its rows.",
+)
+@click.option(
+    "--model",
+    "structure_model",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --structure: folder of the trained model; by default that of the experiment (hybrid, else rahf, else instances).",
 )
 @click.option("--evaluator", metavar="NAME", help=EVALUATOR_HELP)
 @click.option(
@@ -99,6 +113,8 @@ def judge_images(
     reference: str | None,
     table: Path | None,
     out: Path | None,
+    pictures: Path | None,
+    structure_model: Path | None,
     evaluator: str | None,
     untrained: bool,
     protocol: str,
@@ -116,7 +132,19 @@ def judge_images(
     kedro judge --prompt "a red cube" --image a.png --image-b b.png --protocol pairwise
     kedro judge --csv images.csv --out scores.csv
     t2i-eval judge --backend openai --base-url http://127.0.0.1:8000/v1 --evaluator MODEL --csv images.csv --out scores.csv
+    kedro judge --structure images/ --out broken/
     """
+    if pictures is not None:
+        if out is None or image or reference or evaluator or elements or untrained or as_json or backend or base_url:
+            raise click.UsageError(
+                "With --structure, give --out and at most --csv, --prompt, --model, --params and --env."
+            )
+        from t2i_eval_kedro.cli.judge_structure import judge_structure
+
+        judge_structure(pictures, out, structure_model, prompt, table, env, params)
+        return
+    if structure_model is not None:
+        raise click.UsageError("--model names a model of structure; give --structure IMAGES as well, or --evaluator.")
     single = prompt is not None and image is not None
     if single == (table is not None) or (table is None) != (out is None):
         raise click.UsageError("Give either --prompt and --image, or --csv and --out.")

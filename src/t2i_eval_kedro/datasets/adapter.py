@@ -28,15 +28,15 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def check_folder(folder: Path) -> None:
-    """Check that an adapter folder is complete.
+def check_folder(folder: Path, needed: tuple[str, ...] = _NEEDED) -> None:
+    """Check that an adapter folder, or one of another model with the files ``needed``, is complete.
 
     Raises:
         T2IEvalError: a file is missing or differs from the manifest.
     """
     if not folder.is_dir():
         raise T2IEvalError(f"Adapter folder '{folder}' does not exist; run the pipeline that trains it first.")
-    for name in (*_NEEDED, MANIFEST):
+    for name in (*needed, MANIFEST):
         if not (folder / name).is_file():
             raise T2IEvalError(
                 f"Adapter folder '{folder}' does not contain {name}, so it is not complete; train the adapter again."
@@ -71,18 +71,21 @@ class AdapterFolder(AbstractDataset[Path, Path]):
         metadata: kept for whoever reads the catalog.
     """
 
+    needed: tuple[str, ...] = _NEEDED
+    """The files that such a folder has beside its manifest."""
+
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Path:
         """The folder."""
-        check_folder(self._folder)
+        check_folder(self._folder, self.needed)
         return self._folder
 
     def save(self, data: Path) -> None:
         """Move the finished folder ``data`` into place."""
-        check_folder(data)
+        check_folder(data, self.needed)
         if data.resolve() == self._folder.resolve():
             return
         with atomic_folder(self._folder) as work:
@@ -94,6 +97,12 @@ class AdapterFolder(AbstractDataset[Path, Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
+
+
+class StructureFolder(AdapterFolder):
+    """A folder that holds a trained model of structural faults; else as :class:`AdapterFolder`."""
+
+    needed = ("structure_config.json", "model.safetensors")
 
 
 class TrainingFolder(AbstractDataset[None, Path]):

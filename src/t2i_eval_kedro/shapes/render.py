@@ -174,7 +174,7 @@ def _sharp(objects: Sequence[Placed], side: int, flaws: Sequence[Flaw]) -> tuple
         radius = RADIUS[item.group.size]
         return [
             [((item.x + radius * u) * unit, (item.y + radius * v) * unit) for u, v in corners]
-            for corners in _outlines(item.group.shape, flaw)
+            for corners in outlines(item.group.shape, flaw)
         ]
 
     for item in objects:
@@ -246,7 +246,7 @@ def _bridge(item: Placed, objects: Sequence[Placed], flaw: Flaw, unit: float) ->
     return _strip(item.x, item.y, angle, 0.0, length, (0.7 + 0.6 * flaw.strength) * thinner, unit)
 
 
-def _outlines(shape: str, flaw: Flaw | None = None) -> list[list[Point]]:
+def outlines(shape: str, flaw: Flaw | None = None) -> list[list[Point]]:
     """The corners of a shape of radius 1 around the origin, y downwards, then those of a hole in it; bent by ``flaw``."""
     outlines = [_star(32, 1.0, 1.0), _star(32, 0.5, 0.5)] if shape == "ring" else [_outline(shape)]
     if flaw is None or flaw.family != "warped":

@@ -38,6 +38,7 @@ from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.reasoning import IMAGES, parse_reasoned
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.models.structure.settings import Architecture, StructureSettings
 from t2i_eval_kedro.steps import REASON, REASON_PAIR, SCORE
 from t2i_eval_kedro.training.locks import end_with, only_run, only_workers
 from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, LoraSettings, SFTSettings
@@ -61,6 +62,21 @@ class _Job(BaseModel):
 
     model: ModelSettings
     data_note: str
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU trains although there may be a GPU."""
+        return self.model.device == "cpu"
+
+    @property
+    def dtype(self) -> Literal["float32", "bfloat16", "float16"]:
+        """Precision of the sums."""
+        return self.model.dtype
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the base model is stored in fewer bits, so that every process must hold it whole."""
+        return self.model.quantize is not None
 
     @abstractmethod
     def train(self, examples: pd.DataFrame, images: ImageStore, out_dir: Path, checkpoints: Path) -> pd.DataFrame:
@@ -134,11 +150,39 @@ def score_parsers(levels: AnswerVocabulary) -> dict[str, Callable[[str], float |
     return {SCORE: level, REASON: reasoned, REASON_PAIR: margin}
 
 
-Job = Annotated[SFTJob | GRPOJob, Field(discriminator="method")]
+class StructureJob(BaseModel):
+    """One training of a model of structural faults, see :func:`t2i_eval_kedro.training.structure.train.train_structure`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["structure"] = "structure"
+    architecture: Architecture
+    settings: StructureSettings
+    quantized: Literal[False] = False
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU trains although there may be a GPU."""
+        return self.settings.device == "cpu"
+
+    @property
+    def dtype(self) -> Literal["float32", "bfloat16", "float16"]:
+        """Precision of the sums."""
+        return self.settings.precision
+
+    def train(self, examples: pd.DataFrame, images: ImageStore, out_dir: Path, checkpoints: Path) -> pd.DataFrame:
+        """Train a model into ``out_dir`` and return the curve."""
+        from t2i_eval_kedro.training.structure.train import train_structure  # torch is slow to import
+
+        return train_structure(examples, images, self.architecture, self.settings, out_dir, checkpoint_dir=checkpoints)
+
+
+AnyJob = SFTJob | GRPOJob | StructureJob
+Job = Annotated[AnyJob, Field(discriminator="method")]
 
 
 def run(
-    job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
+    job: AnyJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
 ) -> tuple[Path, pd.DataFrame]:
     """Train as ``launch`` asks for.
 
@@ -160,19 +204,19 @@ def run(
 
 
 def _run(
-    job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
+    job: AnyJob, examples: pd.DataFrame, images: ImageStore, launch: LaunchSettings, folder: Path
 ) -> tuple[Path, pd.DataFrame]:
     adapter = _adapter(folder)
     if launch.total == 1 and launch.accelerate is None:
         curve = job.train(examples, images, adapter, folder / _CHECKPOINTS)
-    elif job.model.quantize and launch.accelerate:
+    elif job.quantized and launch.accelerate:
         raise T2IEvalError(
             "A 4-bit base model cannot be sharded: every process holds a full copy. Set launch.accelerate=null, or "
             "model.quantize=null to use FSDP or DeepSpeed."
         )
     else:
         _describe(job, examples, images, folder)
-        _start(launch, folder, job.model.dtype)
+        _start(launch, folder, job.dtype)
         curve = pd.read_parquet(folder / _CURVE)
     shutil.rmtree(folder, ignore_errors=True)
     return adapter, curve
@@ -210,7 +254,7 @@ def _adapter(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.adapter")
 
 
-def _describe(job: SFTJob | GRPOJob, examples: pd.DataFrame, images: ImageStore, folder: Path) -> None:
+def _describe(job: AnyJob, examples: pd.DataFrame, images: ImageStore, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_CURVE, _ERROR):
         (folder / name).unlink(missing_ok=True)
@@ -256,7 +300,7 @@ def _main(folder: Path, parent: int | None = None) -> int:
         end_with(parent)
 
     described = TypeAdapter(_Described).validate_json((folder / _JOB).read_bytes())
-    on_cpu = described.job.model.device == "cpu" or not torch.cuda.is_available()
+    on_cpu = described.job.on_cpu or not torch.cuda.is_available()
     if on_cpu and os.environ.get("ACCELERATE_USE_FSDP") == "true":
         _shard_on_cpu()
     state = PartialState(cpu=on_cpu)

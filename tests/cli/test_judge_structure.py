@@ -1,0 +1,114 @@
+"""``kedro judge --structure``: scores, masks and overlays that score-submission reads back; bad images are named and shift nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from structure_models import small_settings, write_backbones
+
+from t2i_eval_kedro import load_structure
+from t2i_eval_kedro.agreement.mask_folders import read_mask_folder
+from t2i_eval_kedro.cli.judge import judge_images
+from t2i_eval_kedro.models.loading import fingerprint
+from t2i_eval_kedro.models.structure.model import VERSION, Calibration, StructureConfig, StructureModel, save_structure
+from t2i_eval_kedro.models.structure.networks import backbones, build_network
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose weights are random: what it says is of no meaning, and always the same."""
+    root = tmp_path_factory.mktemp("structure")
+    settings = small_settings(write_backbones(root / "backbones"), root).hybrid
+    network = build_network("hybrid", settings)
+    config = StructureConfig(
+        version=VERSION,
+        architecture="hybrid",
+        settings=settings.model_dump(mode="json"),
+        fingerprints={field: fingerprint(name) for field, name in backbones(settings).items()},
+        dimension="structure",
+        scale_min=0,
+        scale_max=10,
+        calibration=Calibration(threshold=0.045, slope=1.0, offset=0.5),
+    )
+    (root / "model").mkdir()
+    save_structure(StructureModel(network, config, None), root / "model")
+    return root / "model"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (64, 64)), ("b.jpg", (90, 50)), ("more/c.webp", (40, 60))):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(folder / name)
+    (folder / "bad.png").write_bytes((folder / "a.png").read_bytes()[:100])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def run(*arguments: object, ok: bool = True) -> str:
+    done = CliRunner().invoke(judge_images, list(map(str, arguments)))
+    assert (done.exit_code == 0) == ok, done.output
+    return done.output
+
+
+def test_a_folder_is_scored_and_what_is_written_is_a_submission(model: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = run("--structure", pictures, "--model", model, "--out", out)
+    assert "of 3 images" in said
+    assert "1 of 4 images could not be read" in said
+    table = pd.read_csv(out / "scores.csv", keep_default_na=False).set_index("image")
+    assert list(table.index) == ["a.png", "b.jpg", "bad.png", "more/c.webp"]
+    assert "not a readable image" in table.loc["bad.png", "error"]
+    assert table.loc["bad.png", "score"] == ""
+    loaded = load_structure(model, device="cpu")
+    for name in ("a.png", "b.jpg", "more/c.webp"):
+        picture = Image.open(pictures / name).convert("RGB")
+        result = loaded.predict([picture])[0]
+        mask = np.asarray(Image.open(out / "masks" / f"{name}.png"))
+        assert mask.shape == (picture.height, picture.width)
+        assert (mask == 255 * result.mask).mean() > 0.999
+        assert float(table.loc[name, "score"]) == pytest.approx(result.score, abs=1e-4)
+        assert float(table.loc[name, "marked"]) == pytest.approx((mask > 0).mean(), abs=2e-3)
+        assert Image.open(out / "overlays" / f"{name}.png").size == picture.size
+    read = read_mask_folder(out)
+    assert {kind: len(texts) for kind, texts in read.problems.items()} == {"bad_score": 1, "missing_mask": 1}
+    assert read.flaws["b.jpg"].mask.shape == (50, 90)
+
+
+def test_rows_of_a_csv_and_one_file(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,image\na cat,b.jpg\na dog,a.png\n")
+    run("--structure", pictures, "--csv", tmp_path / "rows.csv", "--model", model, "--out", tmp_path / "out")
+    assert list(pd.read_csv(tmp_path / "out" / "scores.csv")["image"]) == ["b.jpg", "a.png"]
+    run("--structure", pictures / "a.png", "--prompt", "a cat", "--model", model, "--out", tmp_path / "one")
+    one, two = (
+        pd.read_csv(tmp_path / name / "scores.csv").set_index("image")["score"]["a.png"] for name in ("one", "out")
+    )
+    assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_what_cannot_be_done_is_said(model: Path, pictures: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "contains no image" in run("--structure", empty, "--model", model, "--out", tmp_path / "x", ok=False)
+    assert "is not a model of structure" in run(
+        "--structure", pictures, "--model", empty, "--out", tmp_path / "x", ok=False
+    )
+    assert "holds no earlier result" in run("--structure", pictures, "--model", model, "--out", pictures, ok=False)
+    assert "give --out" in run("--structure", pictures, "--model", model, ok=False)
+    assert "--model names a model of structure" in run("--model", model, "--prompt", "a", "--image", "b", ok=False)
+    (tmp_path / "rows.csv").write_text("prompt,image\na cat,../rows.csv\n")
+    assert "leads out of" in run(
+        "--structure", pictures, "--csv", tmp_path / "rows.csv", "--model", model, "--out", tmp_path / "x", ok=False
+    )
+    (pictures / "a.png").write_bytes(b"no")
+    assert "None of the images" in run(
+        "--structure", pictures / "a.png", "--model", model, "--out", tmp_path / "y", ok=False
+    )
+    assert not (tmp_path / "x").exists()
