@@ -41,7 +41,8 @@ from t2i_eval_kedro.statistics.inference_targets import (
     over_raters,
 )
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
-from t2i_eval_kedro.statistics.significance import MIN_PROMPTS, PairedPermutation, random_exchanges
+from t2i_eval_kedro.statistics.ranking import MIN_GENERATORS
+from t2i_eval_kedro.statistics.significance import MIN_PROMPTS, MIN_PROMPTS_WITHIN, PairedPermutation, random_exchanges
 
 NAMES = ("spearman", "kendall_b", "pearson")
 WITHIN, CEILING = "kendall_b_within_prompt", "noise_ceiling"
@@ -107,7 +108,11 @@ def by_prompts() -> list[Result]:
     rows = []
     for prompts in PROMPTS:
         covered, of_gaps = dict.fromkeys(truth, 0), dict.fromkeys(gaps, 0)
-        rejected = {kind: dict.fromkeys((*NAMES, WITHIN), 0) for kind in ("exchangeable", "not_exchangeable")}
+        # Within prompts the second judge of the design that is not exchangeable agrees less: a rejection there is no error.
+        rejected = {
+            "exchangeable": dict.fromkeys((*NAMES, WITHIN), 0),
+            "not_exchangeable": dict.fromkeys(NAMES, 0),
+        }
         every = np.ones(prompts, dtype=bool)
         for k in range(SIMULATIONS):
             rng = np.random.default_rng([prompts, k])
@@ -137,6 +142,7 @@ def by_prompts() -> list[Result]:
                 "prompts": prompts,
                 "interval_given": prompts >= MIN_GROUPS,
                 "p_value_given": prompts >= MIN_PROMPTS,
+                "p_value_within_prompts_given": prompts >= MIN_PROMPTS_WITHIN,
                 "coverage": _shares(covered, SIMULATIONS),
                 "coverage_of_differences": _shares(of_gaps, SIMULATIONS),
                 "type_one_error": {kind: _shares(counts, SIMULATIONS) for kind, counts in rejected.items()},
@@ -243,6 +249,8 @@ def main() -> Result:
         "least_numbers": {
             "prompts_for_an_interval": MIN_GROUPS,
             "prompts_for_a_p_value": MIN_PROMPTS,
+            "prompts_for_a_p_value_within_prompts": MIN_PROMPTS_WITHIN,
+            "generators": MIN_GENERATORS,
             "raters": MIN_RATERS,
         },
         "prompts": by_prompts(),

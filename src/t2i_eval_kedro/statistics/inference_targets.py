@@ -19,8 +19,8 @@ from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import keep_ties
 
 MIN_RATERS = 3
-"""Fewest raters for an interval over raters. Simulated coverage at nominal 95% (``perf/results/coverage.json``, standard error 2.2
-points): 93% to 98% for 3 to 27 raters, where a bootstrap of raters has 45% to 85%; with 2 it is as wide as the scale."""
+"""Fewest raters for an interval over raters. Simulated coverage at nominal 95% (``perf/results/coverage.json``, standard error 1 point):
+93% to 96% for 3 to 27 raters, where a bootstrap of raters has 45% to 85%; with 2 it is as wide as the scale."""
 
 ITEM_RESAMPLES = 200
 """Most resamples of single items: every item has a count of its own in each."""
