@@ -47,6 +47,7 @@ ONE_PLACE = {
 SPELLED_ELSEWHERE = {
     ("judging/backends/batch.py", "failed"),  # a state of OpenAI's batches
     ("reporting/figures.py", "unparsed"),  # a column of the training curve
+    ("agreement/rationales.py", "failed"),  # a word of judges
     ("benchmarks/readers/evalalign.py", "not_applicable"),  # a kind of data issue
     ("training/settings.py", "conversation"),  # values of the setting examples.tasks
     ("training/recipes.py", "conversation"),

@@ -246,8 +246,8 @@ def _array(path: Path) -> npt.NDArray[Any]:
         raise ValueError(f"an array of {pixels.shape} {pixels.dtype} is no mask")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise ValueError("it holds values that are not numbers")
-    found: npt.NDArray[Any] = pixels
-    return found
+    values: npt.NDArray[Any] = pixels
+    return values
 
 
 def _kind_of_values(pixels: npt.NDArray[Any]) -> str:

@@ -49,9 +49,9 @@ def refuse_missing_codes(scores: pd.Series, dimension: str) -> None:
     Raises:
         T2IEvalError: there is such a number.
     """
-    found = likely_code(scores)
-    if found is not None:
-        code, n, low, high = found
+    code_found = likely_code(scores)
+    if code_found is not None:
+        code, n, low, high = code_found
         raise T2IEvalError(
             f"{n} ratings of '{dimension}' are {code:g}, all others are {low:g} to {high:g}: {code:g} looks like a code for a missing "
             f"rating. Say --missing-code {code:g} if it is one, or --scale {min(low, code):g}:{max(high, code):g} if it is a rating."

@@ -244,8 +244,8 @@ class TransformersBackend:
             (i, Answer(f"the request has {n} tokens, and the model reads {self._context} at most", status=FAILED))
             for i, n in too_long.items()
         ]
-        kept = [[i for i in own if i not in too_long] for own in groups]
-        fitting = [own for own in kept if own]
+        kept = [[i for i in members if i not in too_long] for members in groups]
+        fitting = [members for members in kept if members]
         return failed, [self._encode(requests, fitting, images)] if fitting else []
 
     def _encode(self, requests: Sequence[Request], groups: list[list[int]], images: _Images) -> _Batch:
