@@ -28,7 +28,7 @@ def test_the_settings_are_printed_with_their_layers() -> None:
     assert (settings["rebalancing"]["method"], settings["sft"]["lora"]["r"]) == ("none", 8)
     layers = {line.split(":")[0].strip(): line.partition("  # ")[2] for line in text.splitlines()}
     assert layers["method"] == "variant no_rebalancing"
-    assert layers["epochs"] == "neutral, times 0.3214 (study ablation)"
+    assert layers["epochs"] == "neutral, times 0.5625 (study ablation)"
     assert layers["r"] == "--params"
     assert list(settings["judging"]["wordings"]) == ["full"]
 
