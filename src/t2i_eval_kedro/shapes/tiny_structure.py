@@ -280,15 +280,18 @@ def _degradation(rng: np.random.Generator) -> Degradation:
 
 def _cell_labels(objects: list[Placed]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Shape and colour (0: none) of what each cell shows, (64, 64) each."""
-    shape, color = Image.new("L", (SIDE, SIDE)), Image.new("L", (SIDE, SIDE))
+    shape, color = Image.new("L", (PIXELS, PIXELS)), Image.new("L", (PIXELS, PIXELS))
     for item in objects:
         radius = RADIUS[item.group.size]
         for number, corners in enumerate(outlines(item.group.shape)):
-            points = [(item.x + radius * u - 0.5, item.y + radius * v - 0.5) for u, v in corners]
+            points = [((item.x + radius * u) * CELL, (item.y + radius * v) * CELL) for u, v in corners]
             kind, hue = (0, 0) if number else (1 + SHAPES.index(item.group.shape), 1 + COLORS.index(item.group.color))
             ImageDraw.Draw(shape).polygon(points, fill=kind)
             ImageDraw.Draw(color).polygon(points, fill=hue)
-    return np.array(shape, dtype=np.uint8), np.array(color, dtype=np.uint8)
+    middle = np.s_[
+        CELL // 2 :: CELL, CELL // 2 :: CELL
+    ]  # drawn as the picture is, and read where each cell has its middle
+    return np.array(shape, dtype=np.uint8)[middle], np.array(color, dtype=np.uint8)[middle]
 
 
 def _cells(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
