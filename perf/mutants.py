@@ -3,7 +3,7 @@
     python -m perf.mutants [--sample 400] [--seed 0] [--out perf/results/mutants.jsonl] [--again]
 
 A mutant is one module with one change (an operator, a comparison, a constant, a condition, an argument's default). It is killed when
-one of the tests that reach the changed line fails, or when they take many times the processor time that they take without the change.
+one of the tests in the files that reach the changed line fails, or when they take many times the processor time that they take without the change.
 Which tests reach which line is measured first, with coverage.py; for lines that it cannot see (compiled by numba, or run on import)
 all tests that cover the module are run. The sample is random and fixed by the seed; results are appended as they come, so a run that is
 stopped goes on. ``--again`` asks the survivors anew, after tests were added.
@@ -244,8 +244,11 @@ def tests_for(path: Path, place: Place, covering: tuple[str, ...], known: dict[s
     else:
         touching = {test for tests in lines.values() for test in tests}
         chosen = touching | {test for test in seconds if test.startswith(covering)}
+    # What a shared fixture runs is noted under the first test that asks for it, so the others of a file are run too, after it.
+    files = {test.partition("::")[0] for test in chosen}
+    others = {test for test in seconds if test.partition("::")[0] in files} - chosen
     mirrored = f"/test_{path.stem}.py::"
-    return sorted(chosen, key=lambda test: (mirrored not in test, seconds[test]))
+    return sorted(chosen | others, key=lambda test: (mirrored not in test, test in others, seconds[test]))
 
 
 def killed(path: Path, source: str, tests: list[str], seconds: float, numba_cache: Path) -> bool:

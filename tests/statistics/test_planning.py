@@ -113,3 +113,9 @@ def test_below_the_least_number_of_prompts_there_is_no_width_and_no_power():
 def test_sizes_and_assumptions_that_cannot_be_are_refused(build, match):
     with pytest.raises(T2IEvalError, match=match):
         build()
+
+
+def test_two_images_are_the_smallest_study():
+    assert StudyDesign(1, 2, 1).images == StudyDesign(2, 1, 1).prompts == 2
+    with pytest.raises(T2IEvalError, match="at least 2 images"):
+        StudyDesign(1, 1, 1)
