@@ -147,17 +147,18 @@ class Study:
         teacher = SimulatedBackend(made.items, self.wording, seed=0, error_rate=0.02, score_noise=0.3)
         judged = judge_items(made.items, teacher, self.wording, self.phrases, ["decomposed"], name="teacher")
         self.sources = Sources(
-            made.items, splits, made.ratings, made.elements, made.element_ratings, judged.transcripts, judged.scores
+            *(made.items, splits, made.ratings, made.elements, made.element_ratings),
+            *(judged.transcripts, schema.TRANSCRIPTS.empty(), judged.scores),
         )
 
     def supervised(self, start: str, seed: int) -> pd.DataFrame:
-        """The balanced examples of one start."""
+        """The balanced examples of one start; without the recipe's extraction of further prompts, which all rows lack."""
         values = dict(self.project.parameters["examples"])
         values |= {"tasks": ["subtasks", SCORE, REASON, REASON_PAIR], "prompt_fraction": FRACTION[start]}
-        levels = self.project.judging.options.levels(self.wording)
-        examples = build_examples(self.sources, self.phrases, levels, ExampleSettings.model_validate(values))
+        chosen = ExampleSettings.model_validate(values)
+        examples = build_examples(self.sources, self.phrases, self.project.judging.options, self.wording, chosen)
         settings = self.project.settings("rebalancing", RebalancingSettings)
-        balanced, _ = rebalance(examples, method=settings.method, seed=settings.seed + seed, repeats=settings.repeats)
+        balanced, _ = rebalance(examples, **settings.model_dump() | {"seed": settings.seed + seed})
         return balanced
 
     def start(self, name: str, seed: int) -> Path | None:

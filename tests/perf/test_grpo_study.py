@@ -24,7 +24,6 @@ SMALL = {
         "save_steps": 0,
         "min_distinct": 0,
     },
-    "rebalancing": {"repeats": {}},
 }
 
 

@@ -13,7 +13,9 @@ from t2i_eval_kedro.judging.protocols import EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.reasoning import IMAGES, Pairwise, Reasoning, ReasoningAspects, parse_reasoned
 from t2i_eval_kedro.shapes import truth
 from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.steps import REASONING
 from t2i_eval_kedro.training.critiques import critiques, pairs_of, reasoning_examples
+from t2i_eval_kedro.training.rebalancing import rebalance
 
 PHRASES = {name: name for name in ("appearance", "attributes", "overall", "relations")}
 MADE = make_shapes(n_prompts=12, seed=3)
@@ -74,7 +76,7 @@ def test_examples_are_what_the_protocols_ask_and_read(task: str, said, compact: 
         assert thoughts[a] in read.thought
         if task == "reason_pair":
             assert read.scores == (round(scores[a, "overall"]), round(scores[b, "overall"]))
-            assert row.score == pytest.approx(scores[a, "overall"] - scores[b, "overall"])
+            assert pd.isna(row.score)  # it states two, and is balanced over neither
         else:
             stated = read.scores[list(names).index("overall") if names else 0]
             assert stated == round(scores[a, "overall"])
@@ -92,3 +94,20 @@ def test_requests_alone_need_no_teacher(said, compact: Wording) -> None:
     made = reasoning_examples("reason", said.scores, MADE.items, folds, PHRASES, compact, None)
     assert len(made) == len(MADE.items)
     assert set(made["completion"]) == {""}
+    pairs = reasoning_examples("reason_pair", said.scores, MADE.items, folds, PHRASES, compact, None)
+    scores = said.scores[said.scores["dimension"] == "overall"].set_index("item_id")["score"]
+    a, b = zip(*(name.split("/")[0].split("|") for name in pairs["example_id"]), strict=True)
+    assert pairs["score"].tolist() == pytest.approx((scores[[*a]].to_numpy() - scores[[*b]].to_numpy()).tolist())
+
+
+def test_examples_of_every_kind_are_balanced_by_every_method(said, compact: Wording) -> None:
+    folds = dict.fromkeys(MADE.items["item_id"], "train")
+    thoughts = critiques(said.transcripts, compact)
+    made = pd.concat(
+        reasoning_examples(task, said.scores, MADE.items, folds, PHRASES, compact, thoughts) for task in REASONING
+    )
+    for method in ("weighted", "official", "oversample", "none"):
+        balanced, _ = rebalance(
+            made, method=method, shares={"reason": 0.5, "reason_pair": 0.5} if method == "weighted" else None
+        )
+        assert set(balanced["task"]) == set(REASONING)

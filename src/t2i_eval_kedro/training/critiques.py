@@ -104,8 +104,8 @@ def reasoning_examples(
             reinforcement learning takes them: the completion is then empty.
 
     Returns:
-        The table ``schema.EXAMPLES``. ``score`` is that of the main dimension; for a pair, that of the first image minus that of the
-        second, -10 to 10.
+        The table ``schema.EXAMPLES``. ``score`` is that of the main dimension. For a pair it is null where an answer is learned, which
+        states two, and else that of the first image minus that of the second, -10 to 10.
     """
     if task not in REASONING:
         raise ValueError(f"'{task}' is not a task of reasoning; those are {', '.join(REASONING)}")
@@ -175,11 +175,12 @@ def _pairs(
                 completion = write_reasoned(
                     wording, thought, dict(zip(IMAGES, (values[a][main], values[b][main]), strict=True))
                 )
-            example = _example(request, fold, completion, values[a][main] - values[b][main], protocol.label)
+            margin = None if thoughts is not None else values[a][main] - values[b][main]
+            example = _example(request, fold, completion, margin, protocol.label)
             yield example | {"item_id": a}
 
 
-def _example(request: Request, fold: str, completion: str, score: float, label: str) -> dict[str, object]:
+def _example(request: Request, fold: str, completion: str, score: float | None, label: str) -> dict[str, object]:
     return {
         "example_id": f"{request.item_id}/{request.step}",
         "item_id": request.item_id,

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -113,6 +114,11 @@ class Encoder:
 
     def __len__(self) -> int:
         return len(self._completions)
+
+    @property
+    def frequencies(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """How often each example is drawn beside the others."""
+        return np.array(self._frequencies)
 
     def dataset(self, rows: Sequence[int]) -> Dataset:
         """A dataset of references to ``rows``, with the length of each in characters to group batches by.

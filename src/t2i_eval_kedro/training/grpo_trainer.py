@@ -45,6 +45,7 @@ class PolicyTrainer(GRPOTrainer):
     def rehearse(self, encoder: Encoder, weight: float, examples: int) -> None:
         """Add ``weight`` times the mean loss per token of so many ``examples`` to each step."""
         self._encoder, self._weight, self._examples = encoder, weight, examples
+        self._chances = encoder.frequencies / encoder.frequencies.sum()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._rows = [row["row"] for row in inputs]
@@ -106,7 +107,9 @@ class PolicyTrainer(GRPOTrainer):
         share = self.accelerator.process_index * passes + self._step % passes
         every = self.accelerator.num_processes * passes
         rng = np.random.default_rng([self.args.seed, self.state.global_step])
-        rows = rng.choice(len(self._encoder), min(max(self._examples, every), len(self._encoder)), replace=False)
+        rows = rng.choice(
+            len(self._encoder), min(max(self._examples, every), len(self._encoder)), replace=False, p=self._chances
+        )
         chosen = np.array_split(rows, every)[share]
         if not len(chosen):
             return loss
