@@ -39,7 +39,7 @@ class WrongIn:
         for i, given in self.right.answer(requests):
             step, text = requests[i].step, given.text
             if self.stage == "extract" and step == "extract":
-                text = text.splitlines()[0]  # appearance alone
+                text = "\n".join(line for line in text.splitlines() if line.startswith("appearance"))
             scored = ("attributes", "relations") if self.stage == "evaluate" else ("summary",)
             if self.stage == "answer" and step.endswith("/answer"):
                 text = "no" if text == "yes" else "yes"

@@ -47,7 +47,7 @@ def check_image(data: bytes, limits: Limits = LIMITS) -> str:
     """Decode ``data`` whole and say why it must be written anew before it is stored; empty where it need not be.
 
     Raises:
-        BadImage: of no known format, damaged, too large or too small, more than one frame, or a kind of pixel
+        BadImage: the image is of no known format, damaged, too large or too small, more than one frame, or a kind of pixel
             that does not fit eight bits a channel.
     """
     return _decoded(data, limits)[0]

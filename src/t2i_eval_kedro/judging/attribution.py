@@ -110,14 +110,15 @@ class Truth:
         if not some:
             return None
         texts = {element.element_id: element.text for element in some}
-        lines = [question for question in parse_questions(given) if question.aspect == APPEARANCE]
-        out = [f"{line.aspect} | {', '.join(line.entities)} | {line.text}" for line in lines]
+        out = []
         for element in some:
             aspect = RELATIONS if element.skill.lower().startswith(_RELATIONS) else ATTRIBUTES
             names = [texts[parent] for parent in element.parents if parent in texts] or [element.text]
             entities = ", ".join(filter(None, map(entity_name, names))) or "it"
             question = question_text(element.question) or question_text(f"{element.question} ?")
             out.append(f"{aspect} | {entities} | {question}")
+        looks = [question for question in parse_questions(given) if question.aspect == APPEARANCE]
+        out += [f"{APPEARANCE} | {', '.join(question.entities)} | {question.text}" for question in looks]
         return "\n".join(out)
 
 

@@ -150,7 +150,7 @@ def encode(
         processor: what :func:`load_processor` returned.
         conversations: B requests, each ending before the answer.
         images: where their images are.
-        thoughts: of each request what stands in place of its closed block of thoughts: "" leaves it open.
+        thoughts: text in place of the closed block of thoughts, for each request; "" leaves it open.
 
     Returns:
         What the processor returns: ``input_ids`` and ``attention_mask`` of shape (B, T), and the images' tensors.
