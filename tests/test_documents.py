@@ -71,7 +71,8 @@ def test_a_documented_command_is_one_that_there_is(path: Path, command: str, mon
         assert {word for word in words if "=" not in word} <= set(targets)
     elif program == "python":
         if words[0] == "-m":
-            assert (ROOT / words[1].replace(".", "/")).exists() or words[1] in ("pytest", "perf", "venv")
+            module = ROOT / words[1].replace(".", "/")
+            assert module.exists() or module.with_suffix(".py").exists() or words[1] in ("pytest", "perf", "venv")
         else:
             assert (ROOT / words[0]).is_file()
     elif program in ("kedro", "t2i-eval") and words and words[0] not in KEDRO_S_OWN:
