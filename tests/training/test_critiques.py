@@ -111,3 +111,22 @@ def test_examples_of_every_kind_are_balanced_by_every_method(said, compact: Word
             made, method=method, shares={"reason": 0.5, "reason_pair": 0.5} if method == "weighted" else None
         )
         assert set(balanced["task"]) == set(REASONING)
+
+
+def test_the_tokens_of_the_tags_are_trained_where_answers_reason(said, compact: Wording) -> None:
+    from kedro_project import ROOT
+
+    from t2i_eval_kedro.models.loading import load_processor
+    from t2i_eval_kedro.training.sft import score_tokens
+
+    processor = load_processor(ROOT / "data/06_models/tiny_vlm")
+    folds = dict.fromkeys(MADE.items["item_id"], "train")
+    made = reasoning_examples(
+        "reason", said.scores, MADE.items, folds, PHRASES, compact, critiques(said.transcripts, compact)
+    )
+    trained = set(score_tokens(made, processor))
+    text = made["completion"].iloc[0]
+    used = processor.tokenizer.encode(text, add_special_tokens=False)
+    words = [processor.tokenizer.convert_ids_to_tokens(token) for token in used if token in trained]
+    assert "".join(words).replace("Ġ", "") == "<think></think><answer></answer>"
+    assert not score_tokens(made.assign(task="extract"), processor)

@@ -15,7 +15,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
 from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.steps import DIRECT, SCORE
+from t2i_eval_kedro.steps import DIRECT, REASONING, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
 from t2i_eval_kedro.training.rehearsal import WithFiles
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 logger = logging.getLogger(__name__)
+
+TAGS = "<think> </think> <answer> </answer>"
 
 CURVE = ("step", "loss", "token_accuracy", "validation_loss", "validation_token_accuracy", "learning_rate")
 
@@ -202,12 +204,16 @@ def lora_config(lora: LoraSettings, base: Any, tokens: list[int]) -> LoraConfig:
 def score_tokens(examples: pd.DataFrame, processor: Any) -> list[int]:
     """The tokens of the levels that examples are answered with, those of one token: the answers to direct score requests.
 
-    An answer to the request for everything at once begins with one.
+    An answer to the request for everything at once begins with one. Where answers reason, the tokens of their tags are among them: the
+    tiny model's pre-training never wrote them, and no low-rank update would make them likely.
     """
     words = set(examples.loc[examples["task"] == SCORE, "completion"])
     words |= {text.split()[0] for text in examples.loc[examples["task"] == DIRECT, "completion"]}
     ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in sorted(words)]
-    return [tokens[0] for tokens in ids if len(tokens) == 1]
+    trained = {tokens[0] for tokens in ids if len(tokens) == 1}
+    if examples["task"].isin(REASONING).any():
+        trained |= set(processor.tokenizer.encode(TAGS, add_special_tokens=False))
+    return sorted(trained)
 
 
 def _sample(examples: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
