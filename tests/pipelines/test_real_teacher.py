@@ -31,6 +31,7 @@ def openai(url: str, *more: str) -> list[str]:
         "teacher.kind=openai",
         f"teacher.openai.base_url={url}",
         "judging.wording=full",
+        "teacher.extra_prompts=0",
         "teacher.openai.requests_per_minute=null",
         "teacher.openai.tokens_per_minute=null",
         *more,
