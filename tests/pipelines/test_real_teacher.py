@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -109,45 +104,3 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     files = [path for path in project.rglob("*") if path.is_file()]
     assert {data / "teacher_answers.sqlite", project / "dvc.yaml", *cards} <= set(files)
     assert not [path for path in files if PLANTED.encode() in path.read_bytes()]
-
-
-@pytest.mark.slow
-def test_kedro_run_killed_at_random_moments_pays_for_nothing_twice(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``kill -9`` while answers come in, three times; then the same command ends, and what is on disk is what an undisturbed run writes."""
-    monkeypatch.setenv("OPENAI_API_KEY", PLANTED)
-    made = run_kedro(project, "run", "--env=test", "--pipelines=ingestion", f"--params={SAMPLE}")
-    assert made.returncode == 0, made.stderr
-    written = Path("data/03_primary/shapes/tiny_vlm/teacher_transcripts.parquet")
-    draw = random.Random(3)
-    with serving(tmp_path, 0.05) as server:
-        for _ in range(3):
-            before = server.counted("answered").total()
-            more = draw.randint(3, 25)
-            with subprocess.Popen(
-                [sys.executable, "-m", "kedro", *TEACHER, f"--params={','.join(openai(server.url))}"],
-                cwd=project,
-                env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            ) as process:
-                deadline = time.monotonic() + 300
-                while server.counted("answered").total() < before + more:
-                    assert process.poll() is None
-                    assert time.monotonic() < deadline
-                    time.sleep(0.01)
-                process.kill()
-            assert not (project / written).exists()  # whole or not at all
-        interrupted = server.counted("answered").total()
-        last = ask(project, server.url)
-        assert last.returncode == 0, last.stderr
-        answered = server.counted("answered")
-        assert interrupted < answered.total()
-        assert set(answered.values()) == {1}  # what was under way is asked again under its key, and not made again
-    again = pd.read_parquet(project / written)
-    (tmp_path / "again").mkdir()
-    with serving(tmp_path / "again", 0.0) as server:
-        shutil.rmtree(project / "data/03_primary")
-        assert ask(project, server.url).returncode == 0
-    pd.testing.assert_frame_equal(pd.read_parquet(project / written), again)
