@@ -43,7 +43,7 @@ class NetworkSettings(Settings):
         heat_size: pixels of a side of the heat map that is learned; for ``rahf`` its grid of patches times a power of 2.
         losses: weights of the losses.
         learning_rate: highest rate of AdamW.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         epochs: times that each training image is seen.
         batch_size: images of a forward pass in one process.
         gradient_accumulation_steps: passes per step.
@@ -121,7 +121,7 @@ class StructureSettings(Settings):
         overlap_levels: heat of a pixel that one, two, three annotators marked.
         flip: mirror half of the training images.
         features: folder of kept features of frozen networks.
-        precision: of the sums: float32, or bfloat16 or float16 mixed with float32.
+        precision: precision of the sums, float32, or bfloat16 or float16 mixed with float32.
         device: ``auto`` (a GPU where there is one) or ``cpu``.
         threads: torch's threads on the CPU; null for its own choice.
         warmup_steps: steps, or below 1 the share of all steps, until the highest rate; the rate then falls by a cosine.

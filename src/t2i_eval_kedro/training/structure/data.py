@@ -89,7 +89,7 @@ class Labels:
     Attributes:
         kind: see `StructureSettings.labels`.
         overlap_levels: see `StructureSettings.overlap_levels`.
-        seed: of what simulated annotators do.
+        seed: random seed of what simulated annotators do.
     """
 
     kind: LabelKind
