@@ -64,7 +64,7 @@ def test_the_memory_of_a_gpu_is_estimated_and_a_small_gpu_is_warned_of() -> None
     assert needed("--gpu=80") == (size, "")
     assert needed()[1] == ""
     assert needed("--params=model.quantize=4bit")[0] < size - 8
-    assert needed("--params=sft.lora.r=8")[0] < size - 4
+    assert needed("--params=sft.lora.r=8")[0] <= size - 3  # of 5.2 GB, three quarters
     assert needed("--params=sft.max_length=16384")[0] > size + 8
     assert needed("--params=launch.processes=128")[0] < size  # one example on each
 
