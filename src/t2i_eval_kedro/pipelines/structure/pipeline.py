@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline, node, pipeline
@@ -48,7 +49,10 @@ def create_pipeline() -> Pipeline:
 
 def _model(architecture: Architecture) -> list[Node]:
     """How one architecture is trained and asked."""
-    function = update_wrapper(partial(nodes.train, architecture), nodes.train)
+    function = partial(nodes.train, architecture)
+    signature = inspect.signature(function)
+    update_wrapper(function, nodes.train)
+    vars(function)["__signature__"] = signature  # Kedro types parameters by their position
     return [
         node(
             function,
