@@ -72,7 +72,7 @@ def test_one_image_gives_a_verdict_that_reads_well(judge: Judge) -> None:
     assert verdict.score == verdict.scores["overall"]
     assert 0 <= verdict.scores["overall"] <= 10  # type: ignore[operator]
     assert (verdict.judge, verdict.protocol) == ("tiny_vlm", "levels")
-    assert verdict.prompt_version.endswith("/compact@1")  # as the recipe of the embedded model says
+    assert verdict.prompt_version.endswith("/compact@2")  # as the recipe of the embedded model says
     text = repr(verdict)
     assert ITEMS["prompt"][0][:30] in text
     assert f"{verdict.score:.2f}" in text
@@ -222,7 +222,7 @@ def test_an_adapter_finds_its_base_model_and_judges_otherwise(adapter: Path, jud
     trained = load_judge(adapter, images=pictures)
     verdict = single(trained)
     assert verdict.judge == "shapes/tiny_vlm/full/seed_0/sft"
-    assert verdict.prompt_version.endswith("/compact@1")
+    assert verdict.prompt_version.endswith("/compact@2")
     assert verdict.scores != pytest.approx(single(judge).scores, abs=1e-3)
     moved = adapter.parents[4] / "elsewhere"
     shutil.copytree(adapter, moved)

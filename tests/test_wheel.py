@@ -129,7 +129,7 @@ def test_an_image_is_judged_with_the_model_of_a_clone(site: Path, tmp_path: Path
     assert done.stderr == ""  # no warning that a person could not act on
     verdict = json.loads(done.stdout)
     assert verdict["status"] == "ok"
-    assert verdict["prompt_version"].endswith("/compact@1")
+    assert verdict["prompt_version"].endswith("/compact@2")
 
 
 def test_help_and_recipe_work_outside_of_a_project(site: Path, tmp_path: Path) -> None:

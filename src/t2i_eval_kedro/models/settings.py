@@ -129,7 +129,7 @@ class ScorerSettings(Settings):
         processor: folder or hub name of tokenizer and image processor; null for the model's own.
         revision: branch, tag or commit of a hub name.
         text: what the network reads, with ``{prompt}`` in place of the prompt.
-        answer: of ``vqa_score``, the answer whose probability counts.
+        answer: answer whose probability counts, for ``vqa_score``.
         batch_size: images at once.
     """
 
