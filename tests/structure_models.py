@@ -13,6 +13,9 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.splits import only_tested, split_by_prompt
 from t2i_eval_kedro.config import load_config
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.models.loading import fingerprint
+from t2i_eval_kedro.models.structure.model import VERSION, Calibration, StructureConfig, StructureModel, save_structure
+from t2i_eval_kedro.models.structure.networks import backbones, build_network
 from t2i_eval_kedro.models.structure.settings import StructureSettings
 from t2i_eval_kedro.shapes.generators import HELD_OUT
 from t2i_eval_kedro.shapes.tiny_structure import _Students
@@ -48,6 +51,25 @@ def small_settings(backbones: Path, work: Path, **changes: Any) -> StructureSett
     return StructureSettings.model_validate(
         values | {"features": str(work / "features"), "save_steps": 0, "logging_steps": 1} | changes
     )
+
+
+def write_random_model(root: Path) -> Path:
+    """A ``hybrid`` whose weights are random: what it says is of no meaning, and always the same."""
+    settings = small_settings(write_backbones(root / "backbones"), root).hybrid
+    network = build_network("hybrid", settings)
+    config = StructureConfig(
+        version=VERSION,
+        architecture="hybrid",
+        settings=settings.model_dump(mode="json"),
+        fingerprints={field: fingerprint(name) for field, name in backbones(settings).items()},
+        dimension="structure",
+        scale_min=0,
+        scale_max=10,
+        calibration=Calibration(threshold=0.045, slope=1.0, offset=0.5),
+    )
+    (root / "model").mkdir()
+    save_structure(StructureModel(network, config, None), root / "model")
+    return root / "model"
 
 
 def little_benchmark(folder: Path, n_prompts: int = 6) -> tuple[pd.DataFrame, ImageStore, Any]:

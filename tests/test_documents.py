@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 from kedro_project import ROOT, make_project
+from structure_models import write_random_model
 
 from t2i_eval_kedro.cli import cli
 from t2i_eval_kedro.cli.standalone import main
@@ -131,8 +133,21 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ratings = pd.DataFrame(rows, columns=["item_id", "prompt_id", "generator", "rater_id", "dimension", "score"])
     ratings.to_csv(folder / "ratings.csv", index=False)
     scores = ratings.groupby("item_id", as_index=False)["score"].mean().assign(evaluator="mean")
-    scores.to_csv(folder / "scores.csv", index=False)
+    scores.to_csv(folder / "rated.csv", index=False)
+    (folder / "images").mkdir()
+    shutil.copy(folder / "a.png", folder / "images")
+    model = write_random_model(tmp_path_factory.mktemp("structure"))
+    for place in ("DIR", "data/06_models/shapes_structure/tiny_vlm/full/seed_0"):
+        shutil.copytree(model, folder / place / "structure_hybrid")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def rated_scores(request: pytest.FixtureRequest) -> None:
+    """``scores.csv`` of the desk is that of the rated images again, not what an earlier command wrote of others."""
+    if "desk" in request.fixturenames:
+        desk = request.getfixturevalue("desk")
+        shutil.copy(desk / "rated.csv", desk / "scores.csv")
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
@@ -162,7 +177,7 @@ def test_a_quick_command_does_what_it_says(desk: Path, path: Path, command: str)
         words = [{"ADAPTER": "data/06_models/tiny_vlm"}.get(word, word) for word in words] + ["--untrained"]
     if "pairwise" in words:  # an untrained model does not answer in that form
         words[words.index("pairwise")] = "levels"
-    if words[:2] == ["kedro", "judge"] and "--evaluator" not in words:
+    if words[:2] == ["kedro", "judge"] and not {"--evaluator", "--structure"} & set(words):
         words += ["--evaluator", "base"]
     if words[:2] == ["t2i-eval", "report"] and not (desk / "DIR" / "agreement.json").exists():
         run(desk, "t2i-eval", "agreement", "--ratings", "ratings.csv", "--scores", "scores.csv", "--out", "DIR")

@@ -9,35 +9,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from structure_models import small_settings, write_backbones
+from structure_models import write_random_model
 
 from t2i_eval_kedro import load_structure
 from t2i_eval_kedro.agreement.mask_folders import read_mask_folder
 from t2i_eval_kedro.cli.judge import judge_images
-from t2i_eval_kedro.models.loading import fingerprint
-from t2i_eval_kedro.models.structure.model import VERSION, Calibration, StructureConfig, StructureModel, save_structure
-from t2i_eval_kedro.models.structure.networks import backbones, build_network
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose weights are random: what it says is of no meaning, and always the same."""
-    root = tmp_path_factory.mktemp("structure")
-    settings = small_settings(write_backbones(root / "backbones"), root).hybrid
-    network = build_network("hybrid", settings)
-    config = StructureConfig(
-        version=VERSION,
-        architecture="hybrid",
-        settings=settings.model_dump(mode="json"),
-        fingerprints={field: fingerprint(name) for field, name in backbones(settings).items()},
-        dimension="structure",
-        scale_min=0,
-        scale_max=10,
-        calibration=Calibration(threshold=0.045, slope=1.0, offset=0.5),
-    )
-    (root / "model").mkdir()
-    save_structure(StructureModel(network, config, None), root / "model")
-    return root / "model"
+    return write_random_model(tmp_path_factory.mktemp("structure"))
 
 
 @pytest.fixture
