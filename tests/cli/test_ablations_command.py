@@ -42,7 +42,7 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
     for variant, readable in free_form["readable"].items():
         written = generated(project, variant)
         assert readable == round(float((written["status"] == "ok").mean()), 3)
-        several = written.loc[written["status"] == "ok", "score"].nunique() + (written["status"] != "ok").any() > 1
+        several = written["score"].nunique() > 1  # what cannot be read counts as the lowest of them
         assert (free_form["figures"][variant]["value"] is None) <= (not several)
     assert {"shorter", "longer", "untrained_generators"} <= set(result["slices"])
     assert 0 < result["slices"]["untrained_generators"]["n"] < request["figures"]["full"]["n"]

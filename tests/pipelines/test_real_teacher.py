@@ -81,7 +81,7 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     assert set(transcripts["item_id"]) == sampled  # what is in no fold is not asked about
     examples = pd.read_parquet(project / "data/04_feature/shapes/tiny_vlm/full/seed_0/examples.parquet")
     tasks = {f"{t}_{i}" for t in ("appearance", "attributes", "relations", "summary") for i in "12"}
-    assert set(examples["task"]) == tasks | {"extract", "score"}
+    assert set(examples["task"]) == tasks | {"extract", "score", "rehearsal"}
 
     settings = project / "conf/test/parameters.yml"
     short = yaml.safe_load(settings.read_text()) | {"judging": {"protocols": ["levels"], "batch_size": 64}}
