@@ -144,7 +144,7 @@ def test_a_prompt_cannot_write_a_turn_of_the_chat(tiny) -> None:
 @pytest.mark.parametrize("kind", STRANGE)
 def test_any_prompt_goes_through_every_protocol(tiny, full: Wording, compact: Wording, kind: str) -> None:
     prompt = STRANGE[kind]
-    item = EvaluationItem("i", prompt, "i", {"overall": "how good the image is"})
+    item = EvaluationItem("i", prompt, "i", {"overall": "how good the image is"}, comparison_image="j")
     for name in PROTOCOLS:
         for wording in (full, compact):
             with suppress(T2IEvalError) if wording is compact else nullcontext():  # full has every template

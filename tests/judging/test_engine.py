@@ -48,7 +48,7 @@ def test_the_same_request_is_asked_once(compact: Wording) -> None:
     assert len(backend.texts) == len(set(backend.texts))
     extractions = said.transcripts[said.transcripts["task"] == "extract"]
     assert len(extractions) == 12
-    assert sum("list questions" in text for text in backend.texts) == 3
+    assert sum("name the kinds and objects and questions" in text for text in backend.texts) == 3
 
 
 def test_results_do_not_depend_on_the_order_of_answers_or_items(compact: Wording) -> None:

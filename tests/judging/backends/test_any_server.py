@@ -13,7 +13,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ SLOTS = "Object: cat\nCount: none\nColor: none\nStyle: none\nSpatial: on the mat
 TEXTS = (  # what a request ends with or holds -> the answer
     ("[<naturalness>, <artifacts>]", '{"score": [7, 8], "reasoning": "fine"}'),
     ('{"score": [<score>]', '{"score": [7], "reasoning": "fine"}'),
+    ("give each of these a score", '<think>It is fine.</think><answer>{"overall": 7}</answer>'),
+    ("Compare two images", '<think>They are alike.</think><answer>{"A": 7, "B": 7}</answer>'),
     ("<answer>the number alone</answer>", "<think>It is fine.</think><answer>7</answer>"),
     ('"score name"', "7 overall\nIt is fine."),
     ("Take the words from the prompt", SLOTS),
@@ -216,7 +218,8 @@ def test_every_protocol_gets_its_scores_from_every_kind_of_server(
     connect: Callable[..., tuple[Server, OpenAIBackend]], full: Wording, kind: str, name: str
 ) -> None:
     server, backend = connect(kind)
-    judged = judge(ITEMS, build(name, full), backend, name="m")
+    items = [replace(item, comparison_image="other.png") for item in ITEMS] if name == "pairwise" else ITEMS
+    judged = judge(items, build(name, full), backend, name="m")
     assert set(judged.scores["status"]) == {OK}, judged.scores.loc[judged.scores["status"] != OK, "explanation"].iloc[0]
     assert set(judged.transcripts["status"]) == {OK}
     means = judged.scores.groupby("dimension")["score"].mean()
@@ -227,7 +230,7 @@ def test_every_protocol_gets_its_scores_from_every_kind_of_server(
         assert means["alignment"] == 5  # it says yes to the negative question as well
     elif name in ("levels", "direct", "direct_levels") or name.startswith("decomposed") or name == "conversation":
         assert means.tolist() == pytest.approx([sevenths] * len(means))
-    elif name in ("holistic", "reasoning"):
+    elif name in ("holistic", "reasoning", "reasoning_aspects"):
         assert means.min() == pytest.approx(7)
     assert all(count <= 4 for count in server.refused.values())  # learned once; what was in flight was refused too
 

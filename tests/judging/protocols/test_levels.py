@@ -61,8 +61,8 @@ def test_a_vocabulary_has_its_own_words_text_and_label(load_wording, name: str, 
 
 
 def test_a_vocabulary_that_the_wording_lacks_is_refused(compact: Wording) -> None:
-    with pytest.raises(T2IEvalError, match="no answer vocabulary 'letters'; it has digits, words, yes_no"):
-        Levels(compact, vocabulary="letters")
+    with pytest.raises(T2IEvalError, match="no answer vocabulary 'romans'; it has digits, words, letters, yes_no"):
+        Levels(compact, vocabulary="romans")
 
 
 def test_the_categories_of_the_elements_stand_before_the_request(wording: Wording) -> None:
