@@ -80,7 +80,7 @@ REWARDS: dict[str, dict[str, float]] = {
 REASONS = {"tasks": [REASON], "rehearsal_weight": 0.5}
 ROWS: dict[str, Row] = {
     UNTRAINED: Row(UNTRAINED, seeds=3),
-    "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base"}, seeds=3),
+    "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base", "rehearsal_weight": 0.0}, seeds=3),
     TENTH: Row(TENTH, seeds=3, chain=True),
     "grpo_from_tenth": Row(TENTH, REASONS, seeds=3, chain=True),
     FULL: Row(FULL, seeds=3, chain=True),

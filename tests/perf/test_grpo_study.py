@@ -31,7 +31,7 @@ SMALL = {
 def test_rows_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {
         UNTRAINED: Row(UNTRAINED),
-        "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base"}),
+        "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base", "rehearsal_weight": 0.0}),
         TENTH: Row(TENTH),
         "grpo_preferences": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR], "targets": "preferences"}),
     }
