@@ -188,7 +188,7 @@ def test_a_sliding_window_is_asked_plainly(processor, caplog) -> None:
     layers = config.text_config.num_hidden_layers
     config.text_config.layer_types = ["sliding_attention", *["full_attention"] * (layers - 1)]
     config.text_config.sliding_window = 8
-    model = AutoModelForImageTextToText.from_pretrained(TINY, config=config, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_pretrained(TINY, config=config, dtype="float32")
     check_falls_back(model, processor, caplog, "layers other than full causal attention")
 
 
