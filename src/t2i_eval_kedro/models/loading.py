@@ -352,7 +352,8 @@ def load_model(
         loaded = _with_adapter(loaded, adapter, model, trainable=trainable)
         if merge and not quantize:
             loaded = loaded.merge_and_unload()
-    for layer in loaded.modules() if trainable and quantize else ():
+    layers: Any = loaded.modules() if trainable and quantize else ()
+    for layer in layers:
         # On some processors bitsandbytes packs a layer's weights anew when it answers outside training, and cannot train it after that.
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
