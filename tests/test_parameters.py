@@ -171,7 +171,7 @@ def test_the_neutral_settings_are_those_of_t2i_eval(student: str) -> None:
 def test_the_recipe_of_the_embedded_model() -> None:
     valid = validate(load())
     assert (valid["sft"].max_steps, valid["sft"].batch_size, valid["sft"].learning_rate) == (800, 32, 3e-3)
-    assert (valid["grpo"].max_steps, valid["grpo"].learning_rate, valid["grpo"].rehearsal_weight) == (50, 1.5e-4, 0.5)
+    assert (valid["grpo"].max_steps, valid["grpo"].learning_rate, valid["grpo"].rehearsal_weight) == (40, 5e-5, 1.0)
     assert (valid["judging"].wording, valid["model"].dtype) == ("compact", "float32")
     assert validate(load(variant="short"))["sft"].max_steps == 150
     assert validate(load(variant="ablation/levels"))["sft"].max_steps == 450

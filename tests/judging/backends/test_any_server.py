@@ -46,7 +46,7 @@ TEXTS = (  # what a request ends with or holds -> the answer
     ("[<naturalness>, <artifacts>]", '{"score": [7, 8], "reasoning": "fine"}'),
     ('{"score": [<score>]', '{"score": [7], "reasoning": "fine"}'),
     ("give each of these a score", '<think>It is fine.</think><answer>{"overall": 7}</answer>'),
-    ("Compare two images", '<think>They are alike.</think><answer>{"A": 7, "B": 7}</answer>'),
+    ("Compare two images", '<think>The first is better.</think><answer>{"A": 7, "B": 5}</answer>'),
     ("<answer>the number alone</answer>", "<think>It is fine.</think><answer>7</answer>"),
     ('"score name"', "7 overall\nIt is fine."),
     ("Take the words from the prompt", SLOTS),
@@ -232,6 +232,8 @@ def test_every_protocol_gets_its_scores_from_every_kind_of_server(
         assert means.tolist() == pytest.approx([sevenths] * len(means))
     elif name in ("holistic", "reasoning", "reasoning_aspects"):
         assert means.min() == pytest.approx(7)
+    elif name == "pairwise":
+        assert means["overall"] == pytest.approx(6)  # the first is given 7, then 5 as the second
     assert all(count <= 4 for count in server.refused.values())  # learned once; what was in flight was refused too
 
 
