@@ -93,6 +93,24 @@ def test_holm_decides_where_it_was_computed(make_summary: MakeSummary, make_pair
     assert "cannot be tested together: with 50 random permutations" in unsupported(ReportInputs(summary=given))
 
 
+def test_a_difference_without_an_interval_is_neither_decided_nor_tested(
+    make_summary: MakeSummary, make_pair: MakePair
+) -> None:
+    given = make_summary(a=0.7, b=0.5, c=0.1)
+    bare = make_pair("b", "c", 0.4, 0.1) | {"low": None, "high": None, "p": None, "p_holm": None}
+    given["significance"] = [
+        make_pair("a", "b", 0.2, 0.1, p_holm=0.01),
+        make_pair("a", "c", 0.6, 0.1, p_holm=0.01),
+        bare,
+    ]
+    given["settings"] = {"n_resamples": 50, "confidence": 0.95}  # enough for two tests, too few for three
+    inputs = ReportInputs(summary=given)
+    assert "2 of 2 paired differences" in supported(inputs)
+    assert "include zero" not in unsupported(inputs)
+    assert "cannot be tested together" not in unsupported(inputs)
+    assert "stand behind 1 paired difference;" in unsupported(inputs)
+
+
 def test_few_prompts_and_wide_intervals_are_said(make_summary: MakeSummary) -> None:
     given = make_summary(sft=0.5)
     assert "only" not in unsupported(ReportInputs(summary={**given, "data": {"overall": {"n_prompts": 100}}}))

@@ -144,10 +144,18 @@ class ReportContext:
         return next((name for name in (*_TRAINED, *comparable, *cells) if name in cells), None)
 
     def pairs(self) -> pd.DataFrame:
-        """The defined paired differences in the headline's dimension and statistic, the followed evaluator first."""
+        """The paired differences with an interval in the headline's dimension and statistic, the followed evaluator first."""
+        frame = self._main_differences()
+        return tables.oriented(frame[frame["low"].notna()], self.lead())
+
+    def pairs_without_interval(self) -> int:
+        """How many paired differences in the headline's dimension and statistic have a figure, and too few prompts for an interval."""
+        return int(self._main_differences()["low"].isna().sum())
+
+    def _main_differences(self) -> pd.DataFrame:
         frame = self.differences
         main = (frame["statistic"] == self.statistic) & (frame["dimension"] == self.dimension)
-        return tables.oriented(frame[main & frame["difference"].notna()], self.lead())
+        return frame[main & frame["difference"].notna()]
 
 
 def dimensions(inputs: ReportInputs) -> list[str]:
@@ -393,6 +401,11 @@ def _limits_of_differences(about: ReportContext) -> list[str]:
         if len(undecided) > 1:
             what = f"{len(undecided)} paired differences include"
         sentences.append(f"{what} zero, so neither evaluator is shown to be better{_some_pairs(undecided, lead)}.")
+    without = about.pairs_without_interval()
+    if without:
+        sentences.append(
+            f"Too few prompts for an interval stand behind {_count(without, 'paired difference')}; nothing follows from their figures."
+        )
     if about.resamples and len(pairs) / (about.resamples + 1) >= 1 - about.level:
         sentences.append(
             f"The {len(pairs)} differences cannot be tested together: with {_count(about.resamples, 'random permutation')} no "
