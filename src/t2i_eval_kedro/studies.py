@@ -106,8 +106,9 @@ class Study:
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Every variant with every seed of it."""
-        return [(variant, seed) for variant in self.variants for seed in self.seeds[variant]]
+        """Every variant with every seed of it; one seed of all variants before the next, so that a study that is cut off compares them all."""
+        seeds = sorted({seed for some in self.seeds.values() for seed in some})
+        return [(variant, seed) for seed in seeds for variant in self.variants if seed in self.seeds[variant]]
 
     def missing(self) -> list[tuple[str, int]]:
         """The runs that are not complete."""
@@ -159,13 +160,19 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     """The result that :func:`~t2i_eval_kedro.reporting.ablations.build_ablations` draws.
 
     Raises:
-        T2IEvalError: fewer than two variants have all their runs.
+        T2IEvalError: fewer than two variants have a run with the same seed.
     """
     missing = study.missing()
-    variants = [variant for variant in study.variants if variant not in {variant for variant, _ in missing}]
-    if len(variants) < 2 or variants[0] != study.variants[0]:
+    first_seeds = {seed for seed in study.seeds[study.variants[0]] if (study.variants[0], seed) not in missing}
+    seeds = {
+        variant: done
+        for variant in study.variants
+        if first_seeds.intersection(done := [seed for seed in study.seeds[variant] if (variant, seed) not in missing])
+    }
+    variants = list(seeds)
+    if len(variants) < 2:
         raise T2IEvalError(
-            f"Study '{study.name}' needs every seed of '{study.variants[0]}' and of another variant; make the runs with "
+            f"Study '{study.name}' needs a run of '{study.variants[0]}' and one of another variant with the same seed; make the runs with "
             "kedro ablations --jobs 2, or with dvc repro."
         )
     first = variants[0]
@@ -177,11 +184,9 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     dimensions = [entry["name"] for entry in card["dimensions"]]
     dimension = "overall" if "overall" in dimensions else dimensions[0]
     ratings = tables["ratings"][tables["ratings"]["dimension"] == dimension]
-    judges = {variant: {seed: f"{variant}/{seed}" for seed in study.seeds[variant]} for variant in variants}
+    judges = {variant: {seed: f"{variant}/{seed}" for seed in seeds[variant]} for variant in variants}
     scores = _scores_of_runs(study, judges)
-    left_out = {
-        variant: study.parameters(variant, study.seeds[variant][0])["examples"]["leave_out"] for variant in variants
-    }
+    left_out = {variant: study.parameters(variant, seeds[variant][0])["examples"]["leave_out"] for variant in variants}
     chosen = {"n_resamples": n_resamples or meta["n_resamples"], "confidence": meta["confidence"], "seed": meta["seed"]}
     columns: dict[str, Any] = {}
     samples: dict[str, RatedItems] = {}
@@ -219,8 +224,8 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "level": chosen["confidence"],
         "n_resamples": chosen["n_resamples"],
         "first": first,
-        "seeds": {variant: list(study.seeds[variant]) for variant in variants},
-        "variants": {variant: _facts(study, variant, left_out[variant]) for variant in variants},
+        "seeds": seeds,
+        "variants": {variant: _facts(study, variant, seeds[variant], left_out[variant]) for variant in variants},
         "scores": columns,
         "slices": slices,
         "claims": judge_claims({kind: column["differences"] for kind, column in columns.items()}),
@@ -272,10 +277,10 @@ def _compared(
     return {"figures": figures, "differences": differences}
 
 
-def _facts(study: Study, variant: str, left_out: Sequence[str]) -> dict[str, Any]:
+def _facts(study: Study, variant: str, seeds: Sequence[int], left_out: Sequence[str]) -> dict[str, Any]:
     """What the training of a variant took, the mean over its seeds, and what it is measured on where not on all."""
     took = pd.DataFrame(
-        json.loads(study.files(variant, seed)["sft_time"].read_text(encoding="utf-8")) for seed in study.seeds[variant]
+        json.loads(study.files(variant, seed)["sft_time"].read_text(encoding="utf-8")) for seed in seeds
     ).mean()
     facts: dict[str, Any] = {name: round(float(took[name])) for name in ("steps", "examples", "distinct")}
     return facts | {"seconds": round(float(took["seconds"]), 1), "measured_on": ", ".join(left_out)}

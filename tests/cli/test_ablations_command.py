@@ -47,3 +47,12 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
     assert {"shorter", "longer", "untrained_generators"} <= set(result["slices"])
     assert 0 < result["slices"]["untrained_generators"]["n"] < request["figures"]["full"]["n"]
     assert (folder / "ablations.html").read_text().count("no_decomposition") > 3
+
+    parameters["studies"]["ablation"]["seeds"] = [0, 1]
+    file.write_text(yaml.safe_dump(parameters))
+    done = run_kedro(project, "ablations", "--env=test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    part = json.loads((folder / "ablations.json").read_text())  # of a study that was cut off: the seed that is there
+    assert part["missing"] == ["full/seed_1", "no_decomposition/seed_1"]
+    assert part["seeds"] == {"full": [0], "no_decomposition": [0]}
+    assert part["scores"] == result["scores"]
