@@ -1,6 +1,6 @@
 """Mutation testing: how many small wrong changes of the code that decides figures does a test notice?
 
-    python -m perf.mutants [--sample 400] [--seed 0] [--out perf/results/mutants.jsonl] [--again]
+    T2I_EVAL_SHARED_DATA=... python -m perf.mutants [--sample 400] [--seed 0] [--out perf/results/mutants.jsonl] [--again]
 
 A mutant is one module with one change (an operator, a comparison, a constant, a condition, an argument's default). It is killed when
 one of the tests in the files that reach the changed line fails, or when they take many times the processor time that they take without the change.
@@ -44,8 +44,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "t2i_eval_kedro"
 STATISTICS = ("tests/statistics", "tests/agreement", "tests/cli/test_agreement.py")
 COVERED: dict[str, tuple[str, ...]] = {
-    "statistics": STATISTICS,
-    "agreement": ("tests/agreement", "tests/tables/test_reading.py", "tests/statistics", "tests/cli/test_agreement.py"),
+    "statistics": (*STATISTICS, "tests/cli/test_plan.py"),
+    "agreement": (
+        *STATISTICS, "tests/tables/test_reading.py", "tests/tables/test_cases.py", "tests/cli/test_check.py", "tests/cli/test_plan.py",
+        "tests/judging/test_attribution.py", "tests/reporting/test_structure_page.py",
+    ),
     "answers.py": ("tests/test_answers.py", "tests/judging/protocols"),
     "judging/protocols/parsing.py": ("tests/judging/protocols",),
     "benchmarks/splits.py": ("tests/benchmarks/test_splits.py", "tests/benchmarks/test_checks.py"),
@@ -226,8 +229,7 @@ def place_of(path: Path, index: int) -> Place:
     if function is None:  # run on import
         return Place((), compiled="numba" in path.read_text(encoding="utf-8"))
     if any("jit" in ast.unparse(decorator) for decorator in function.decorator_list):
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == function.name]
-        return Place(tuple(node.lineno for node in calls), compiled=True)
+        return Place((), compiled=True)  # which lines run is not seen
     if function is statement:  # a default: whatever runs the function
         return Place(tuple(range(function.body[0].lineno, (function.end_lineno or 0) + 1)), compiled=False)
     body = getattr(statement, "body", None)
@@ -249,6 +251,36 @@ def tests_for(path: Path, place: Place, covering: tuple[str, ...], known: dict[s
     others = {test for test in seconds if test.partition("::")[0] in files} - chosen
     mirrored = f"/test_{path.stem}.py::"
     return sorted(chosen | others, key=lambda test: (mirrored not in test, test in others, seconds[test]))
+
+
+def compiled_with(module: Path) -> list[str]:
+    """The patterns of numba's cache that a change of ``module`` makes stale: its own and those of all that import it, whose
+    compiled functions hold a copy of its."""
+    stale, new = set(), {module}
+    while new:
+        stale |= new
+        names = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in new}
+        new = {path for path in PACKAGE.rglob("*.py") if any(_imports(path, name) for name in names)} - stale
+    return [f"{path.stem}.*" for path in stale]
+
+
+@functools.cache
+def _imports(path: Path, name: str) -> bool:
+    package, _, module = f"t2i_eval_kedro.{name}".rpartition(".")
+    return any(
+        (isinstance(node, ast.ImportFrom) and node.module == f"{package}.{module}")
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == package
+            and module in {alias.name for alias in node.names}
+        )
+        for node in ast.walk(_parsed(path))
+    )
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def killed(path: Path, source: str, tests: list[str], seconds: float, numba_cache: Path) -> bool:
@@ -319,7 +351,9 @@ def main() -> None:
         seconds = sum(reached["seconds"][test] for test in tests)
         with tempfile.TemporaryDirectory() as cache:
             if place.compiled:  # numba's cache goes by file, so it would run the code that was not changed
-                shutil.copytree(compiled, cache, ignore=shutil.ignore_patterns(f"{module.stem}.*"), dirs_exist_ok=True)
+                shutil.copytree(
+                    compiled, cache, ignore=shutil.ignore_patterns(*compiled_with(module)), dirs_exist_ok=True
+                )
             numba_cache = Path(cache) if place.compiled else compiled
             known[name] = bool(tests) and killed(module, mutated(module, index, number), tests, seconds, numba_cache)
         entry = {"mutant": name, "killed": known[name], "tests": len(tests), "seconds": round(time.monotonic() - start)}

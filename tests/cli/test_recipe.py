@@ -30,7 +30,7 @@ def test_the_settings_are_printed_with_their_layers() -> None:
         line.split(":")[0].strip(): line.partition("  # ")[2] for line in reversed(text.splitlines())
     }  # sft stands before heads
     assert layers["method"] == "variant no_rebalancing"
-    assert layers["epochs"] == "neutral, times 0.5625 (study ablation)"
+    assert layers["epochs"] == "neutral, times 1.75 (study ablation)"
     assert layers["r"] == "--params"
     assert list(settings["judging"]["wordings"]) == ["full"]
 
