@@ -130,7 +130,14 @@ def test_a_damaged_yes_is_never_a_no() -> None:
 def test_a_damaged_option_is_the_number_it_begins_with() -> None:
     with mostly_reached() as reached:
 
-        @given(text=damaged(st.sampled_from(["2", "-1", "(1)", "0: all wrong", "1, some of them."]), most=1))
+        @given(
+            text=damaged(
+                st.sampled_from(
+                    ["2", "-1: the cat is missing", "(1) most of it is right", "0: all is wrong", "1, some of them."]
+                ),
+                most=1,
+            )
+        )
         def check(text: str) -> None:
             option = chosen_option(text, (-1, 0, 1, 2))
             first = re.match(r"\s*\(?(-?\d+)", text)
@@ -221,3 +228,16 @@ def test_reading_words_never_fails(text: str) -> None:
 @pytest.mark.parametrize("raw", [True, None, "8/10", "1_0", float("nan"), 10.01, -0.1, [8]])
 def test_what_is_no_number_on_the_scale(raw: object) -> None:
     assert number_on_scale(raw, 0, 10) is None
+
+
+def test_a_field_named_scores_is_mended_and_two_fields_of_one_meaning_are_not_read() -> None:
+    assert parse_score_list('{"score": [7], "reasoning": "a"}', 1).repairs == ()
+    assert parse_score_list('{"scores": [7], "reasoning": "a"}', 1).repairs == ("the field is not called score",)
+    assert parse_score_list('{"scores": [7], "score": [7]}', 1).scores is None
+
+
+@pytest.mark.parametrize(
+    ("text", "score"), [("1", 1), ("5", 5), ("0", None), ("6", None), ('{"score": [4]} is mine', 4)]
+)
+def test_a_bare_number_is_read_to_both_ends_of_the_scale(text: str, score: float | None) -> None:
+    assert parse_score_list(text, 1, 1, 5).scores == (None if score is None else (score,))

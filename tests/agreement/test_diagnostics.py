@@ -33,6 +33,9 @@ def test_scores_that_are_all_alike_are_said_to_be() -> None:
     assert rows["base"]["alike"]
     assert (rows["base"]["fewest_values"], rows["base"]["dimension"]) == (3, "appearance")
     assert rows["sft"]["one_score_for_all"] == 0
+    four = {"overall": varied, "appearance": [1.0, 2.0, 3.0, 4.0] * 2 + [1.0, 2.0]}
+    (row,) = score_variety(schema.SCORES.frame(scores("base", four)))
+    assert (row["fewest_values"], row["few"]) == (4, False)
 
 
 def test_expected_scores_that_hardly_differ_are_alike() -> None:

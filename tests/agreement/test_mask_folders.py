@@ -62,6 +62,7 @@ def test_values_and_sizes_of_masks_make_no_difference(tmp_path: Path, truth: Pat
     (changed / "scores.csv").write_text("image,score\n" + "".join(f"im{k}.jpg,{k + k % 3}\n" for k in range(N)))
     read = read_mask_folder(changed)
     assert read.values[values] >= N - 1
+    assert sum(read.sizes.values()) == N
     assert read.n_empty == 1
     (changed / "scores.csv").unlink()
     (changed / "scores.json").write_text((truth / "scores.json").read_text())

@@ -158,3 +158,14 @@ def test_runs_are_kept_beside_their_mean():
     ]
     np.testing.assert_array_equal(found.runs["e"][:2], [[1, 2], [5, np.nan]])
     assert sample([score("i0", 1.0)])["overall"].runs == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "known"), [((2.0, 3.0, 4.0, 2.5), True), ((2.0, 3.0, 4.0, 5.5), False), ((0.5, 3.0, 4.0, 2.0), False)]
+)
+def test_the_error_of_scores_off_the_ratings_scale_is_unknown(values: tuple[float, ...], known: bool) -> None:
+    rated = sample([score(f"i{k}", v) for k, v in enumerate(values)])["overall"]
+    weights = Weights(np.ones((2, rated.prompts), dtype=np.int64))
+    found = JudgeAgreement.of(rated, "e", weights).overall(0.95)["rmse"]
+    assert (found["value"] is not None) is known
+    assert known or "not on the ratings' scale of 1 to 5" in found["reason"]

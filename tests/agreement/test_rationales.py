@@ -138,3 +138,14 @@ def test_critiques_of_a_teacher_that_never_errs_name_all_faults_and_nothing_else
     assert record["named_true"]["value"] > 0.97
     assert record["false"]["value"] < 0.03
     assert record["contradictions"]["value"] < 0.05
+
+
+def test_a_plural_names_what_its_singular_does_and_short_words_stay() -> None:
+    elements = {"b": "boxes", "d": "dress", "g": "gas"}
+    assert named_faults("there is no box", elements) == {"b"}
+    assert named_faults("there is no dress", elements) == {"d"}
+    assert named_faults("there is no ga", elements) == set()
+
+
+def test_a_parent_without_a_label_excuses_nothing() -> None:
+    assert true_faults({"c.color": False}, {"c.color": {"c"}}) == {"c.color"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,10 @@ def test_best_hits_worst_misses_and_false_alarms(judged) -> None:
 
     faulty = sorted(iou(image) for image in judged["bad"] if image.mask.any())
     assert [iou(image) for image in chosen["worst misses"]] == faulty[:3]
+    missed = [(iou(image), int(image.mask.sum())) for image in judged["bad"] if image.mask.any()]
+    in_order = sorted(missed, key=lambda one: (one[0], -one[1]))  # of faults missed alike the larger first
+    every = pick_cases(judged["bad"], len(missed))["worst misses"]
+    assert [(iou(image), int(image.mask.sum())) for image in every] == in_order
     assert [iou(image) for image in chosen["best hits"]] == faulty[::-1][:3]
     assert all(not image.mask.any() and image.predicted_mask.any() for image in chosen["false alarms"])
 
@@ -136,3 +142,9 @@ def test_a_model_that_marks_nothing_has_no_official_score_and_a_reason(judged) -
     model = summarise_structure({"silent": silent}, 20, 0.95, 0)["models"]["silent"]
     assert "no region at all" in model["official"]["reason"]
     assert model["strata"]["all"]["figures"]["F1_Score"]["value"] == 0
+
+
+def test_heat_maps_have_figures_where_a_model_draws_them(judged, summary) -> None:
+    assert summary["models"]["good"]["heat_maps"] is not None
+    plain = [replace(image, heat=None) for image in judged["good"]]
+    assert summarise_structure({"good": plain}, 50, 0.95, 0)["models"]["good"]["heat_maps"] is None

@@ -370,3 +370,21 @@ def test_a_statistic_is_added_by_a_function_and_its_name_and_then_has_an_interva
     low, high = bootstrap(wide, "prompt", lambda table: concordance(table["good"], table["gold"]))
     assert cell["concordance"]["value"] == pytest.approx(concordance(wide["good"], wide["gold"]), abs=1e-6)
     assert (cell["concordance"]["low"], cell["concordance"]["high"]) == pytest.approx((low, high), abs=0.02)
+
+
+def test_items_of_no_generator_do_not_count_for_new_generators(wide):
+    items, ratings, scores = FRAMES
+    nobody = items["prompt_id"].isin(["p1", "p2", "p3"])
+    without = items.assign(generator=items["generator"].where(~nobody, ""))
+    found = entry(summarise(without, ratings, scores, n_resamples=B), "fair", "fair2")["generators"]["p"]
+    assert found == pytest.approx(
+        permutation_p(wide[~wide.index.isin(items.loc[nobody, "item_id"])], "generator", "fair", "fair2"), abs=0.06
+    )
+
+
+@pytest.mark.parametrize("generators", [7, 8])
+def test_eight_generators_are_enough_for_an_interval_over_them(generators):
+    items, ratings, scores = FRAMES
+    some = items[items["generator"].isin([f"g{k}" for k in range(generators)])]
+    found = summarise(some, ratings, scores, n_resamples=50)["intervals"]["fair"]["overall"]["spearman"]["generators"]
+    assert (found["low"] is not None) is (generators == 8)

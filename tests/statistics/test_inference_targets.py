@@ -153,3 +153,18 @@ def test_an_interval_never_excludes_its_own_estimate():
     assert low == percentile_interval(values, 0.95, 30)[0]
     assert high == 0.98
     assert percentile_interval(values, 0.95, 30, 0.95) == percentile_interval(values, 0.95, 30)
+
+
+def test_the_degrees_of_freedom_are_those_of_welch_and_satterthwaite():
+    rng = np.random.default_rng(0)
+    z, groups = 0.6, 10
+    prompts, generators, items = (np.tanh(z + spread * rng.normal(size=50_000)) for spread in (0.2, 0.2, 0.05))
+    low, high = inference_targets.over_prompts_and_generators(
+        np.r_[np.tanh(z), prompts], generators, items, groups, groups, 0.95
+    )
+    one = 0.2**2 * 10 / 9
+    variance = 2 * one - 0.05**2 * 100 / 99
+    freedom = variance**2 / (2 * one**2 / 9)
+    assert freedom > 16  # and not the 9 of the fewest groups, whose interval is .05 wider
+    reach = stats.t.isf(0.025, freedom) * np.sqrt(variance)
+    assert np.arctanh(high) - np.arctanh(low) == pytest.approx(2 * reach, rel=0.01)

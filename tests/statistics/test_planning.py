@@ -10,6 +10,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.statistics.planning import (
     Assumptions,
     StudyDesign,
+    VarianceComponents,
     expected_precision,
     larger_designs,
     variance_components,
@@ -108,6 +109,7 @@ def test_below_the_least_number_of_prompts_there_is_no_width_and_no_power():
         (lambda: StudyDesign(0, 1, 1), "number of prompts is 0"),
         (lambda: Assumptions(0.0, 0.5), "assumed reliability is 0.0"),
         (lambda: Assumptions(0.5, 0.1, 1.5), "below -1"),
+        (lambda: Assumptions(0.5, 1.5), "assumed correlation is 1.5"),
     ],
 )
 def test_sizes_and_assumptions_that_cannot_be_are_refused(build, match):
@@ -119,3 +121,13 @@ def test_two_images_are_the_smallest_study():
     assert StudyDesign(1, 2, 1).images == StudyDesign(2, 1, 1).prompts == 2
     with pytest.raises(T2IEvalError, match="at least 2 images"):
         StudyDesign(1, 1, 1)
+
+
+def test_images_that_people_cannot_tell_apart_have_no_share_between_prompts():
+    assert VarianceComponents(prompt=0.0, image=0.0, rating=1.0).prompt_fraction == 0
+    assert VarianceComponents(prompt=1.0, image=3.0, rating=1.0).prompt_fraction == 0.25
+
+
+def test_two_prompts_of_two_images_are_a_pilot():
+    table = np.array([[1.0, 2.0], [3.0, 3.0], [4.0, 5.0], [5.0, 4.0]])
+    assert variance_components(table, np.array([0, 0, 1, 1])).prompt > 0

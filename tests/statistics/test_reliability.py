@@ -190,3 +190,33 @@ def test_reliability_under_weights_equals_the_items_written_out():
     found = reliability.single_reliability(table, "pearson", True, row, Weights(counts))
     for k, weights in enumerate(counts):
         assert found[k] == pytest.approx(reliability.icc(np.repeat(table, weights[row], axis=0)).one, abs=1e-9)
+
+
+def test_a_panel_of_two_has_fleiss_kappa_and_items_nobody_rated_do_not_count():
+    pairs = np.array([[1, 1], [1, 2], [2, 2], [2, 2], [1, 1.0]])
+    # Scott's pi, which Fleiss' kappa of two raters is: observed 4/5, expected .5^2 + .5^2.
+    assert reliability.fleiss(pairs) == pytest.approx((0.8 - 0.5) / (1 - 0.5))
+    unrated = np.full((20, 2), np.nan)
+    assert reliability.fleiss(np.vstack([pairs, unrated])) == reliability.fleiss(pairs)
+
+
+@pytest.mark.parametrize("missing", ["a rating of an item with others", "an item with one rating"])
+def test_where_a_rating_is_missing_only_the_first_icc_is_defined(missing):
+    table = likert(30, 3, seed=1)
+    table[0, 2] = np.nan
+    if missing == "an item with one rating":
+        table[0, 1] = np.nan
+    found = reliability.icc(table)
+    assert np.isfinite(found.one)
+    assert np.isnan([found.agreement, found.consistency]).all()
+
+
+def test_items_without_a_score_are_left_out_of_both_leave_one_out_figures():
+    table = likert(50, 4, seed=5)
+    judge = np.random.default_rng(6).normal(size=50) + table.mean(axis=1)
+    judge[::3] = np.nan
+    scored = np.isfinite(judge)
+    found = reliability.leave_one_rater_out(table, "spearman", judge)
+    expected = reliability.leave_one_rater_out(table[scored], "spearman", judge[scored])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other)

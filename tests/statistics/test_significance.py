@@ -123,3 +123,17 @@ def test_the_test_does_not_depend_on_the_unit_of_the_scores():
     plain, scaled = (permutation.pooled(a * unit, b, y, np.repeat(np.arange(12), 5)) for unit in (1.0, 1e160))
     for name, values in plain.items():
         np.testing.assert_allclose(scaled[name], values, atol=1e-12, err_msg=name)
+
+
+def test_williams_test_equals_its_formula_for_few_items():
+    r_ay, r_by, r_ab, n = 0.8, 0.4, 0.5, 12
+    correlations = np.array([[1, r_ay, r_by], [r_ay, 1, r_ab], [r_by, r_ab, 1]])
+    both = (r_ay + r_by) ** 2 / 4 * (1 - r_ab) ** 3
+    t = (r_ay - r_by) * np.sqrt((n - 1) * (1 + r_ab) / (2 * (n - 1) / (n - 3) * np.linalg.det(correlations) + both))
+    assert tests.williams(r_ay, r_by, r_ab, n) == pytest.approx(2 * stats.t.sf(t, n - 3), rel=1e-9)
+
+
+def test_a_p_value_at_the_level_itself_opens_no_rank():
+    values = {"a": 0.9, "b": 0.8}
+    assert tests.rank_clusters(values, {("a", "b"): 0.05}) == {"a": 1, "b": 1}
+    assert tests.rank_clusters(values, {("a", "b"): 0.0499}) == {"a": 1, "b": 2}

@@ -115,3 +115,10 @@ def test_every_prompt_weighs_the_same_in_the_choice_of_the_threshold():
             for number in np.flatnonzero(fold == k):
                 members = prompts[number]
                 assert calibrated.by_prompt[number] == pytest.approx(accuracy(x[members], y[members], threshold))
+
+
+def test_the_limit_is_of_pairs():
+    groups = tuple(np.arange(10) + 10 * k for k in range(100))
+    limited, most = limited_groups(groups, 0, pairs=1499)  # of six items each there would be 1,500
+    assert most == 5
+    assert sum(len(m) * (len(m) - 1) // 2 for m in limited) == 1000

@@ -108,7 +108,7 @@ def test_only_the_training_fold_is_resampled_and_repeated() -> None:
     rows = scored("score", dict.fromkeys(BINS, 2), aspect="overall")
     held_out = [r | {"example_id": "v" + r["example_id"], "fold": "validation"} for r in rows]
     extract = [row("e", "extract", None)]
-    balanced, table = rebalance(EXAMPLES.frame(rows + extract + held_out), repeats={"extract": 8})
+    balanced, table = rebalance(EXAMPLES.frame(rows + extract + held_out), repeats={"extract": 8, "score": 1})
     assert (balanced["fold"] == "validation").sum() == len(held_out)
     assert sorted(balanced.loc[balanced["task"] == "extract", "example_id"]) == sorted(
         ["e", *(f"e#{n}" for n in range(2, 9))]

@@ -73,6 +73,7 @@ def test_the_conversation_is_what_the_protocol_asks(
     build: Callable[..., pd.DataFrame], tables: Sources, wording: Wording
 ) -> None:
     example = build(tasks=["conversation"]).iloc[0]
+    assert example["weight"] == 1
     said = tables.transcripts[tables.transcripts["item_id"] == example["item_id"]]
     item = tables.items.set_index("item_id").loc[example["item_id"]]
     evaluation_item = EvaluationItem(str(example["item_id"]), item["prompt"], item["image"])

@@ -13,6 +13,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.training.rewards import (
     Answers,
     best_constant_reward,
+    binary_reward,
     diversity_rewards,
     gaussian_reward,
     length_rewards,
@@ -338,3 +339,7 @@ def test_the_best_constant_of_pairs_is_a_difference() -> None:
     assert margin == 10
     value, margin = best_constant_reward([5, -5, 0], chosen, compared=True)
     assert (value, margin) == (pytest.approx(2 / 3), 0)
+
+
+def test_the_binary_reward_is_of_a_scale_to_ten_unless_told_otherwise() -> None:
+    assert [binary_reward(score, 5.0) for score in (5.99, 6.01, 3.99)] == [1, 0, 0]
