@@ -16,7 +16,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,14 @@ from t2i_eval_kedro.benchmarks.splits import split_by_prompt
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+from t2i_eval_kedro.judging.engine import Judgement
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.pairs import judge_pairs
 from t2i_eval_kedro.judging.project import Project
 from t2i_eval_kedro.judging.protocols.reasoning import PairRule
 from t2i_eval_kedro.judging.protocols.registry import build
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.statistics.bootstrap import resample_counts
 from t2i_eval_kedro.statistics.estimates import bootstrap_estimate
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
@@ -62,11 +64,14 @@ log = logging.getLogger(__name__)
 
 UNTRAINED, TENTH, FULL = "untrained", "sft_tenth", "sft"
 FRACTION = {TENTH: 0.1, FULL: 1.0}
+FOLDS = {"train": 0.5, "validation": 0.1, "test": 0.4}
+"""Many prompts are held out, so that the intervals are narrow; half of the prompts are far more than the recipe's demo has."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: where training starts, what GRPO changes (None: no GRPO), and over how many seeds."""
+    """One row of the table: where training starts, what GRPO changes (None: no GRPO), over how many seeds, and whether its decomposed
+    chain is asked, too."""
 
     start: str
     grpo: Mapping[str, Any] | None = None
@@ -77,18 +82,34 @@ class Row:
 REWARDS: dict[str, dict[str, float]] = {
     name: {"gaussian": 0.0, "pairwise": 0.0, "format": 0.1, name: 1.0} for name in ("gaussian", "rank", "binary")
 }
-REASONS = {"tasks": [REASON], "rehearsal_weight": 0.5}
+SETTINGS: dict[str, Any] = {
+    "max_steps": 20,
+    "learning_rate": 2.0e-4,
+    "eval_steps": 10,
+    "eval_examples": 256,
+    "save_steps": 5,
+}
+"""Of every GRPO row, in place of the recipe's: few steps at a higher rate, so that a row takes minutes; the adapter is chosen on more validation
+prompts."""
+REASONS: dict[str, Any] = {**SETTINGS, "tasks": [REASON]}
+PAIRS: dict[str, Any] = {
+    **SETTINGS,
+    "tasks": [REASON_PAIR],
+    "max_completion_length": 144,
+}  # two thoughts and two scores
+CHAIN_IMAGES = 4
+"""Images of a held-out prompt whose decomposed chain is asked, which takes as long as all else."""
 ROWS: dict[str, Row] = {
     UNTRAINED: Row(UNTRAINED, seeds=3),
-    "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base", "rehearsal_weight": 0.0}, seeds=3),
-    TENTH: Row(TENTH, seeds=3, chain=True),
-    "grpo_from_tenth": Row(TENTH, REASONS, seeds=3, chain=True),
+    "grpo_from_untrained": Row(UNTRAINED, {**SETTINGS, "tasks": [SCORE], "start": "base"}, seeds=3),
+    TENTH: Row(TENTH, seeds=3),
+    "grpo_from_tenth": Row(TENTH, REASONS, seeds=3),
     FULL: Row(FULL, seeds=3, chain=True),
     "grpo": Row(FULL, REASONS, seeds=3, chain=True),
     "grpo_rank": Row(TENTH, {**REASONS, "rewards": REWARDS["rank"]}),
     "grpo_binary": Row(TENTH, {**REASONS, "rewards": REWARDS["binary"]}),
-    "grpo_scores_of_pairs": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR]}),
-    "grpo_preferences": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR], "targets": "preferences"}),
+    "grpo_scores_of_pairs": Row(TENTH, PAIRS),
+    "grpo_preferences": Row(TENTH, {**PAIRS, "targets": "preferences"}),
     "grpo_without_rehearsal": Row(FULL, {**REASONS, "rehearsal_weight": 0.0}, chain=True),
 }
 DIFFERENCES = (
@@ -141,15 +162,26 @@ class Study:
         self.items, self.ratings, self.elements = made.items, made.ratings, made.elements
         self.truth = made.element_ratings
         self.pictures = Pictures(dict(made.images))
-        splits = split_by_prompt(made.items)
+        splits = split_by_prompt(made.items, FOLDS)
         self.folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
         self.held_out = made.items[made.items["item_id"].map(self.folds) == "test"]
-        teacher = SimulatedBackend(made.items, self.wording, seed=0, error_rate=0.02, score_noise=0.3)
-        judged = judge_items(made.items, teacher, self.wording, self.phrases, ["decomposed"], name="teacher")
+        self.chained = self.held_out.sample(frac=1, random_state=0).groupby("prompt_id").head(CHAIN_IMAGES).sort_index()
         self.sources = Sources(
             *(made.items, splits, made.ratings, made.elements, made.element_ratings),
-            *(judged.transcripts, schema.TRANSCRIPTS.empty(), judged.scores),
+            *self.teacher(made.items[made.items["item_id"].map(self.folds) == "train"]),
         )
+
+    def teacher(self, items: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """What the simulated teacher says of ``items``, asked once: its transcripts, none about text alone, and its scores."""
+        kept = [self.folder / f"teacher_{name}.parquet" for name in ("transcripts", "scores")]
+        if not all(path.is_file() for path in kept):
+            teacher = SimulatedBackend(items, self.wording, seed=0, error_rate=0.02, score_noise=0.3)
+            judged = judge_items(items, teacher, self.wording, self.phrases, ["decomposed"], name="teacher")
+            for table, path in zip((judged.transcripts, judged.scores), kept, strict=True):
+                with atomic_file(path) as temporary:
+                    table.to_parquet(temporary)
+        transcripts, scores = map(pd.read_parquet, kept)
+        return schema.TRANSCRIPTS.check(transcripts), schema.TRANSCRIPTS.empty(), schema.SCORES.check(scores)
 
     def supervised(self, start: str, seed: int) -> pd.DataFrame:
         """The balanced examples of one start; without the recipe's extraction of further prompts, which all rows lack."""
@@ -198,7 +230,7 @@ class Study:
             for task in settings.tasks
             if task != SCORE
         ]
-        if settings.rehearsal_weight:
+        if settings.rehearses:
             taught = self.supervised(row.start, seed)
             taught = taught[taught["fold"] == "train"]
             parts.append(taught.assign(fold=REHEARSAL, example_id=f"{REHEARSAL}/" + taught["example_id"]))
@@ -233,13 +265,12 @@ class Study:
         adapter, took = self.train(row, seed, folder)
         model, processor = self.model.load(adapter=adapter), self.model.load_processor()
         backend = TransformersBackend(model, processor, self.pictures, batch_size=self.project.judging.batch_size)
-        protocols = [
-            "levels",
-            *(["reasoning"] if row.start != UNTRAINED else []),
-            *(["decomposed"] if row.chain else []),
-        ]
         asked = {OVERALL: self.phrases[OVERALL]}
+        protocols = ["levels", *(["reasoning"] if row.start != UNTRAINED else [])]
         judged = judge_items(self.held_out, backend, self.wording, asked, protocols, name=name)
+        if row.chain:
+            chain = judge_items(self.chained, backend, self.wording, asked, ["decomposed"], name=name)
+            judged = Judgement.join([judged, chain])
         judged.scores.to_parquet(folder / "scores.parquet")
         judged.transcripts.to_parquet(folder / "transcripts.parquet")
         if row.start != UNTRAINED and row.grpo is not None and REASON_PAIR in row.grpo["tasks"]:
@@ -278,7 +309,8 @@ class Study:
             }
             for protocol in sorted(set(scores[0]["protocol"])):
                 values = [_overall(one, protocol, self.held_out["item_id"]) for one in scores]
-                read = float(np.mean([np.isfinite(one).mean() for one in values]))
+                asked_of = _asked(scores, protocol)
+                read = float(np.sum([np.isfinite(one).sum() for one in values]) / asked_of)
                 points = np.mean([_points(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
                 within = np.mean([_within(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
                 draws[name, protocol] = points
@@ -290,7 +322,7 @@ class Study:
                 )
             asked = [folder / "preferences.parquet" for folder in folders if (folder / "preferences.parquet").is_file()]
             if asked:
-                figures[name]["pairs"] = self._pairs(pd.concat(map(pd.read_parquet, asked)), means)
+                figures[name]["pairs"] = self._pairs(map(pd.read_parquet, asked), means)
         differences = {
             f"{a} - {b}": {
                 protocol: figure(draws[a, protocol] - draws[b, protocol])
@@ -302,7 +334,8 @@ class Study:
         }
         return {"held_out_prompts": len(names), "rows": figures, "differences": differences}
 
-    def _pairs(self, table: pd.DataFrame, means: pd.DataFrame) -> dict[str, float]:
+    def _pairs(self, tables: Iterable[pd.DataFrame], means: pd.DataFrame) -> dict[str, float]:
+        table = pd.concat(tables)
         score = means[means["dimension"] == OVERALL].set_index("item_id")["score"]
         gap = table["item_a"].map(score) - table["item_b"].map(score)
         answered = table["status"] == schema.OK
@@ -319,6 +352,11 @@ def _overall(scores: pd.DataFrame, protocol: str, order: pd.Series) -> np.ndarra
     """A judge's overall scores in the order of the items; NaN where there is none."""
     some = scores[(scores["protocol"] == protocol) & (scores["dimension"] == OVERALL)]
     return some.set_index("item_id")["score"].reindex(order).to_numpy(dtype=float)
+
+
+def _asked(scores: Sequence[pd.DataFrame], protocol: str) -> int:
+    """How many items the runs of a judge were asked about, in sum; of the chain, fewer than are held out."""
+    return sum(len(one[(one["protocol"] == protocol) & (one["dimension"] == OVERALL)]) for one in scores)
 
 
 def _points(values: np.ndarray, gold: np.ndarray, prompt: np.ndarray, weights: Weights) -> np.ndarray:
@@ -356,10 +394,11 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
     """Run the study, or some rows of it, and print its table."""
     parser = argparse.ArgumentParser(prog="python -m perf.grpo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("data/perf_grpo"), help="where rows are kept")
-    parser.add_argument("--prompts", type=int, default=2000, help="a fifth of them is held out")
+    parser.add_argument("--prompts", type=int, default=1000, help="two fifths of them are held out")
     parser.add_argument(
         "--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
     )
+    parser.add_argument("--out", type=Path, help="also write the table as JSON")
     parser.add_argument("--seeds", type=int, help="at most so many seeds for a row")
     given = parser.parse_args(list(arguments))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -375,6 +414,17 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
     for name, by_protocol in result["differences"].items():
         for protocol, estimate in by_protocol.items():
             print(f"{name:44s} {protocol:10s} {_text(estimate)}")
+    for name, row in result["rows"].items():
+        for quality in row.get("rationales", []):
+            if quality["evaluator"].endswith("_reasoning"):
+                shares = ", ".join(f"{key} {_text(quality[key])}" for key in ("named_true", "false", "contradictions"))
+                print(f"{name:24s} rationales: {shares}")
+        if "pairs" in row:
+            print(f"{name:24s} pairs: " + ", ".join(f"{key} {value:.3f}" for key, value in row["pairs"].items()))
+    if given.out is not None:
+        document = {"commit": commit(), "synthetic": True, "prompts": given.prompts, "result": result}
+        with atomic_file(given.out) as path:
+            path.write_text(json.dumps(document, indent=1, default=float) + "\n", encoding="utf-8")
     return result
 
 

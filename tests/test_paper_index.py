@@ -63,6 +63,11 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
         entry = difference(file, *re.findall(r"`(\w+)`", shown))
         assert shown.partition(": ")[2] == estimate(entry)
         assert follows == verdict(entry)
+    elif file.name == "grpo.json":
+        a, b, protocol = re.findall(r"`(\w+)`", shown)
+        found = json.loads(file.read_text(encoding="utf-8"))["result"]["differences"][f"{a} - {b}"][protocol]
+        assert shown.partition(": ")[2] == estimate(found | {"difference": found["value"]})
+        assert follows == ("holds" if found["low"] > 0 else "fails" if found["high"] < 0 else "open")
     elif file.name == "reannotation.json":
         found = json.loads(file.read_text(encoding="utf-8"))["result"]
         figures = [found[name]["rmse_to_truth"] for name in ("first", "second")]

@@ -107,3 +107,9 @@ def test_a_manifest_cannot_reach_outside(tmp_path: Path) -> None:
 def test_an_absent_folder_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
     with refused("does not exist"):
         AdapterFolder(filepath=str(tmp_path / "none")).load()
+    folder = tmp_path / "sft"
+    optional = AdapterFolder(filepath=str(folder), optional=True)
+    assert optional.load() == folder
+    folder.mkdir()
+    with refused("does not contain"):  # it is there, and is not whole
+        optional.load()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.agreement.label_agreement import preference_accuracy
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.comparisons import COMPARISON_COLUMNS
 from t2i_eval_kedro.judging.judge import GivenImages, Judge
@@ -58,6 +59,25 @@ def test_a_judge_of_pairs_is_asked_in_both_orders_and_says_whether_they_agree(fu
     assert table["margin"].tolist() == pytest.approx([2, 1])
     assert table["consistent"].tolist() == [0, 0]  # 3.6 and .4; 2.6 and -.6
     assert all(table["probability"] > 0.5)
+
+
+def test_what_a_judge_of_pairs_says_is_compared_with_people(full: Wording) -> None:
+    table = compared(Scores({"i.png": "8", "j.png": "6", "k.png": "4"}, first=1.6), full, "pairwise")
+    table.loc[0, "consistent"] = 1.0
+    people = schema.PREFERENCES.frame(
+        {"prompt_id": "p", "item_a": a, "item_b": b, "rater_id": "r", "label": "a"} for a, b in ("ij", "kj")
+    )
+    found = preference_accuracy(
+        ITEMS, people, schema.SCORES.empty(), schema.PREFERENCE_SCORES.check(table), 100, 0.95, 0
+    )
+    cell = found["m_pairwise"][""]
+    assert cell["accuracy"]["value"] == 0.5  # of j and k it prefers the other
+    assert (cell["order_consistency"]["value"], cell["order_consistency"]["n"]) == (0.5, 2)
+    one_order = table.assign(consistent=np.nan)
+    found = preference_accuracy(
+        ITEMS, people, schema.SCORES.empty(), schema.PREFERENCE_SCORES.check(one_order), 100, 0.95, 0
+    )
+    assert "order_consistency" not in found["m_pairwise"][""]
 
 
 def test_scores_of_single_images_give_preferences_too(full: Wording) -> None:

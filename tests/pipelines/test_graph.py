@@ -25,9 +25,9 @@ def test_every_node_is_in_the_namespace_of_its_pipeline_or_of_its_judge() -> Non
 def test_all_judges_are_asked_and_diagnosed_by_the_same_nodes() -> None:
     judging = [node for node in pipelines["__default__"].nodes if "judging" in node.tags]
     judges = ("base", "sft", "grpo")
-    names = {f"{judge}.{verb}_{judge}" for judge in judges for verb in ("judge", "attribute")}
+    names = {f"{judge}.{verb}_{judge}" for judge in judges for verb in ("judge", "attribute", "compare_pairs")}
     assert {node.name for node in judging} == {*names, "base.choose_base_protocol"}
-    assert len({node.func for node in judging}) == 3
+    assert len({node.func for node in judging}) == 4
     for node in judging:
         adapters = [name for name in node.inputs if name.endswith("_adapter")]
         assert adapters == ([] if node.namespace == "base" else [f"{node.namespace}_adapter"])

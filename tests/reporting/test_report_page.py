@@ -11,6 +11,7 @@ import pytest
 from pages import outside, resources
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.reporting.agreement import agreement_tables
 from t2i_eval_kedro.reporting.inputs import ReportInputs
 from t2i_eval_kedro.reporting.report import build_report
 
@@ -222,7 +223,49 @@ def test_labels_of_elements_and_preferences_have_their_tables(make_summary: Call
     assert "sft_pn_vqa2163" in words
     assert "silent" not in words
     assert "sftoverall21620.812 [0.710, 0.900]0.934" in words
+    assert "Same in both orders" not in words
     assert "Labels of single" not in Page(build_report(ReportInputs(make_summary(sft=0.5)))).words()
+
+
+def test_a_judge_of_pairs_shows_how_often_both_orders_agree(make_summary: Callable[..., dict[str, Any]]) -> None:
+    figure = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40}
+    cell = {"n_unscored": 1, "accuracy": figure, "accuracy_without_ties": figure}
+    summary = make_summary(sft=0.5) | {
+        "preferences": {
+            "sft": {"overall": cell},
+            "sft_pairwise": {"": cell | {"order_consistency": figure | {"value": 0.95}}},
+        }
+    }
+    words = Page(build_report(ReportInputs(summary))).words()
+    assert "Same in both orders" in words
+    assert "sft_pairwiseany4010.800 [0.700, 0.900]0.800 [0.700, 0.900]0.950 [0.700, 0.900]" in words
+    nothing: dict[str, Any] = {
+        "evaluators": {},
+        "within_group": {},
+        "counts": {},
+        "noise_ceiling": {},
+        "significance": [],
+    }
+    alone = nothing | {"settings": {"confidence": 0.95}, "preferences": summary["preferences"]}
+    (table,) = [one.frame for one in agreement_tables(alone) if "people's preferences" in one.title]
+    assert dict(zip(table["evaluator"], table["same in both orders"], strict=True)) == {
+        "sft": "-",
+        "sft_pairwise": "0.950 [0.700, 0.900]",
+    }
+
+
+def test_rationales_and_the_time_of_a_step_are_shown(inputs: ReportInputs) -> None:
+    estimate = {"value": 0.91, "low": 0.88, "high": 0.94, "n": 40}
+    row = {"evaluator": "grpo_reasoning", "items": 40, "true_faults": 70, "named": 1.5, "named_true": estimate}
+    given = replace(
+        inputs,
+        diagnostics={"rationales": [row | {"false": estimate, "contradictions": estimate | {"value": 0.04}}]},
+        grpo_seconds={"generation": 1.5712, "reward": 0.004, "update": 3.23},
+    )
+    words = Page(build_report(given)).words()
+    assert "grpo_reasoning40701.5000.910 [0.880, 0.940]0.910 [0.880, 0.940]0.040 [0.880, 0.940]" in words
+    assert "A step of GRPO took 1.57 s for generation, 0.00 s for reward and 3.23 s for update." in words
+    assert "A step of GRPO" not in Page(build_report(inputs)).words()
 
 
 TEACHER = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,13 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
+from t2i_eval_kedro.models.adapters import tasks_taught
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
+from t2i_eval_kedro.training.validation import readouts
 
 SETTINGS = settings_of(
     GRPOSettings,
@@ -257,6 +260,49 @@ def test_agreement_is_measured_by_both_readouts_and_the_best_adapter_is_kept(
     assert curve["step"].max() < 6
     assert "GRPO was stopped at step" in caplog.text
     assert "agreement fell from" in caplog.text
+
+
+def test_a_readout_that_the_adapter_was_never_taught_is_measured_and_decides_nothing(
+    sft_adapter: Path, examples, trained: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    assert tasks_taught(sft_adapter) == ["score"]
+    assert tasks_taught(trained[0]) == ["score"]  # what it went on from is remembered
+    assert tasks_taught(tmp_path) is None
+    validation = with_validation(examples).query("fold == 'validation'")
+    validation = pd.concat([validation, validation.assign(task="reason", example_id="r/" + validation["example_id"])])
+    thinking = SETTINGS.model_copy(update={"tasks": ["reason"]})
+    parsers = {**PARSERS, "reason": parse}
+
+    def decides(settings: GRPOSettings, taught: list[str] | None) -> dict[str, bool]:
+        return {one.name: one.decides for one in readouts(validation, settings, parsers, VOCABULARY, taught)}
+
+    assert decides(thinking, ["reason"]) == {"generated": True, "expected": False}
+    assert decides(thinking, ["reason", "score"]) == {"generated": True, "expected": True}
+    assert decides(thinking, None) == {"generated": True, "expected": True}  # an adapter from elsewhere may know all
+    assert decides(SETTINGS, []) == {"generated": True, "expected": True}  # it is being taught the score
+
+
+def test_the_adapter_is_kept_by_the_readout_that_it_was_taught(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path
+) -> None:
+    scores = with_validation(examples)
+    thoughts = scores.assign(
+        example_id="r/" + scores["example_id"], task=scores["task"].where(scores["task"] != "score", "reason")
+    )
+    direct = scores[scores["fold"] == "validation"]
+    start = tmp_path / "start"
+    shutil.copytree(sft_adapter, start)
+    recorded = json.loads((start / "settings.json").read_text())
+    recorded["data"]["examples"] = {"reason": 1}
+    (start / "settings.json").write_text(json.dumps(recorded))
+    given = {"max_steps": 4, "eval_steps": 1, "learning_rate": 5e-3, "tasks": ["reason"], "max_drop": 9}
+    curve = train(
+        pd.concat([thoughts, direct]), pictures, base_model, start, tmp_path / "a", parsers={"reason": parse}, **given
+    )
+    measured = curve[["step", "agreement_generated", "agreement_expected"]].dropna()
+    recorded = json.loads((tmp_path / "a" / "settings.json").read_text())["settings"]
+    assert recorded["kept_step"] == measured["step"].iloc[measured["agreement_generated"].argmax()]
+    assert recorded["taught"] == ["reason"]
 
 
 def test_a_group_of_answers_that_are_all_alike_stops_the_training(

@@ -65,7 +65,8 @@ def preference_accuracy(
         items: which items count.
         preferences: table ``preferences``; every rater's label counts.
         scores: table ``scores``: the judge prefers the item with the higher score.
-        answers: table ``preference_scores`` of judges asked for a preference; they stand under the dimension "".
+        answers: table ``preference_scores`` of judges asked for a preference; they stand under the dimension "", with
+            ``order_consistency`` beside where they were asked in both orders: the fraction of pairs whose label is the same in both.
         resamples: number of bootstrap resamples of prompts.
         confidence: confidence level of the intervals, such as 0.95.
         seed: random seed of the resamples.
@@ -92,7 +93,13 @@ def preference_accuracy(
             both = pd.concat([asked, turned]).drop_duplicates(key)  # raters may have seen a pair in either order
             predicted = both.set_index(key)["label"]
             gap = np.asarray(predicted.reindex(pd.MultiIndex.from_frame(pairs[key])), dtype=np.float64)
-            out.setdefault(str(name), {})[""] = _hits(gap, label, row, weights, confidence, strength)
+            figures = _hits(gap, label, row, weights, confidence, strength)
+            asked_twice = rows[rows["consistent"].notna() & rows["item_a"].isin(known)]
+            if len(asked_twice):
+                own_row, own_weights = prompt_weights(items, pd.Index(asked_twice["item_a"]), resamples, seed)
+                same = asked_twice["consistent"].to_numpy(dtype=float)
+                figures["order_consistency"] = _mean(same, own_row, own_weights, confidence, "no pair in both orders")
+            out.setdefault(str(name), {})[""] = figures
     return out
 
 

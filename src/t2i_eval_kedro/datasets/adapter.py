@@ -57,7 +57,8 @@ class AdapterFolder(AbstractDataset[Path, Path]):
     """A folder that holds a trained adapter.
 
     Saving takes over a finished folder: it is moved into place in one step and is no longer where it was. Loading checks
-    that the folder is complete and returns its path.
+    that the folder is complete and returns its path. One that is ``optional`` and not there loads as its path, too, for a node
+    that needs it only with some settings, and calls :func:`check_folder` then.
 
     Example:
         ::
@@ -68,19 +69,22 @@ class AdapterFolder(AbstractDataset[Path, Path]):
 
     Args:
         filepath: the folder.
+        optional: whether a folder that is not there may be loaded.
         metadata: kept for whoever reads the catalog.
     """
 
     needed: tuple[str, ...] = _NEEDED
     """The files that such a folder has beside its manifest."""
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
+        self._optional = optional
         self.metadata = metadata
 
     def load(self) -> Path:
         """The folder."""
-        check_folder(self._folder, self.needed)
+        if self._folder.exists() or not self._optional:
+            check_folder(self._folder, self.needed)
         return self._folder
 
     def save(self, data: Path) -> None:

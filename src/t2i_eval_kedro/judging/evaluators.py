@@ -52,6 +52,8 @@ class JudgingSettings(BaseModel):
         baseline_items: validation items, drawn at random, that it is chosen on.
         attribution_items: held-out items, drawn at random, that the decomposed chain is asked about again with one stage made true
             at a time (:mod:`t2i_eval_kedro.judging.attribution`), about two chains each; 0 for none.
+        pairs: pairs of held-out images that people compared, drawn at random, that judges compare, too, in both orders (the protocol
+            ``pairwise``, whose answers a student must be taught); 0 for none.
         max_out_of_vocabulary: share of probability that a judge may give to other words than the levels, or than yes and no; with more,
             the score is null with that reason.
         batch_size: requests that a local model answers at once, and items that go through a protocol together.
@@ -75,6 +77,7 @@ class JudgingSettings(BaseModel):
     baseline_protocols: list[Annotated[str, AfterValidator(known)]]
     baseline_items: int = Field(ge=1)
     attribution_items: int = Field(ge=0)
+    pairs: int = Field(default=0, ge=0)
     max_out_of_vocabulary: float = Field(ge=0, le=1)
     batch_size: int = Field(ge=1)
     answers: str | None

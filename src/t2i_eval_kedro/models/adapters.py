@@ -146,6 +146,15 @@ def save_adapter(
     return out_dir
 
 
+def tasks_taught(folder: Path) -> list[str] | None:
+    """The tasks that the adapter of ``folder`` was taught, with those of the adapter that it started from; None where it does not say."""
+    path = folder / "settings.json"
+    resolved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "taught" in resolved.get("settings", {}):  # of GRPO, whose examples are not all that it knows
+        return list(resolved["settings"]["taught"])
+    return None if resolved.get("method") == "GRPO" or "data" not in resolved else list(resolved["data"]["examples"])
+
+
 def words_of(text: str) -> list[str]:
     """The words of ``text`` in lower case: runs of letters of any script."""
     return re.findall(r"[^\W\d_]+", text.casefold())

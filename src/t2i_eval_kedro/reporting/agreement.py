@@ -148,14 +148,17 @@ def _ceiling(summary: Mapping[str, Any]) -> PrintedTable:
 
 
 def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
+    measured = summary.get("preferences", {})
+    twice = any("order_consistency" in cell for dimensions in measured.values() for cell in dimensions.values())
     return PrintedTable(
         "Agreement with people's preferences",
         _frame(
             [
                 {"evaluator": name, "dimension": dimension or "(any)"}
                 | {plain(kind): _estimate(cell[kind]) for kind in ("accuracy", "accuracy_without_ties")}
+                | ({"same in both orders": _estimate(cell.get("order_consistency"))} if twice else {})
                 | {"n": cell["accuracy"]["n"], "without score": cell["n_unscored"]}
-                for name, dimensions in summary.get("preferences", {}).items()
+                for name, dimensions in measured.items()
                 for dimension, cell in dimensions.items()
             ]
         ),

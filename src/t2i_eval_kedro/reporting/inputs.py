@@ -30,7 +30,7 @@ class ReportInputs:
             ``dimensions`` and ``data_issues`` are known.
         items: canonical table of the items that the figures are measured on.
         ratings: canonical table of people's ratings of those items.
-        diagnostics: ``chain`` (name -> list of records), ``kept_or_forgotten`` and ``score_variety`` (lists of records), as the
+        diagnostics: ``chain`` (name -> list of records), ``kept_or_forgotten``, ``rationales`` and ``score_variety`` (lists of records), as the
             pipeline meta_evaluation gives them.
         scores: canonical table of the evaluators' scores of those items.
         transcripts: canonical table of what was asked and answered; may be empty.
@@ -39,6 +39,7 @@ class ReportInputs:
         sft_curve: columns ``step``, ``loss`` and, where measured, ``validation_loss``.
         grpo_curve: columns ``step``, ``reward`` and, where measured, ``reward_std``, ``best_constant_reward``,
             ``zero_variance_groups`` and ``unparsed``.
+        grpo_seconds: seconds that a step of GRPO took, by part: ``generation``, ``reward``, ``update``.
         rebalancing: columns ``task``, ``aspect``, ``bin``, ``before``, ``after`` (numbers of training examples).
         teacher: ``costs`` (the account of the teacher), ``checks`` (name -> list of records) and ``break_even`` (figures), each
             empty where there is none.
@@ -57,6 +58,7 @@ class ReportInputs:
     image: Callable[[str], bytes] | None = None
     sft_curve: pd.DataFrame | None = None
     grpo_curve: pd.DataFrame | None = None
+    grpo_seconds: Mapping[str, float] = field(default_factory=dict)
     rebalancing: pd.DataFrame | None = None
     teacher: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

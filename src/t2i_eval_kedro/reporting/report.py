@@ -53,6 +53,7 @@ def build_report(inputs: ReportInputs) -> str:
         "differences": views.differences(about),
         "scatters": _scatters(inputs, about, evaluators, dimensions),
         "curves": _curves(inputs),
+        "grpo_seconds": inputs.grpo_seconds,
         "rebalancing": views.rebalancing(inputs.rebalancing),
         "teacher": views.teacher(inputs.teacher),
         "diagnostics": views.diagnostics(inputs.diagnostics),

@@ -51,6 +51,7 @@ _BREAKDOWN = {
 
 _ON_ELEMENTS = ("accuracy", "precision", "recall", "f1")
 _ON_PREFERENCES = ("accuracy", "accuracy_without_ties")
+_IN_BOTH_ORDERS = "order_consistency"
 
 
 def text(value: object) -> str:
@@ -153,6 +154,11 @@ _DIAGNOSTICS = {
         "Kept or forgotten",
         "Sub-tasks before and after a training: the share of answers about elements that is right, by protocol and skill, and its change with an "
         "interval over prompts.",
+    ),
+    "rationales": (
+        "Rationales",
+        "What an evaluator says is wrong, against people's labels of the prompt's elements, with intervals over prompts: the share of true faults that "
+        "it names, of named faults that are none, and of rationales that contradict their own score.",
     ),
     "score_variety": (
         "Variety of scores",
@@ -483,15 +489,18 @@ def labels(summary: Mapping[str, Any]) -> dict[str, Any]:
         evaluator: ([cells.get(key) for key in _ON_ELEMENTS], cells["n_unscored"])
         for evaluator, cells in (summary.get("elements") or {}).items()
     }
+    compared = summary.get("preferences") or {}
+    twice = any(_IN_BOTH_ORDERS in cells for dimensions in compared.values() for cells in dimensions.values())
+    columns = (*_ON_PREFERENCES, *([_IN_BOTH_ORDERS] if twice else []))
     preferences = {
-        (evaluator, dimension): ([cells.get(key) for key in _ON_PREFERENCES], cells["n_unscored"])
-        for evaluator, dimensions in (summary.get("preferences") or {}).items()
+        (evaluator, dimension): ([cells.get(key) for key in columns], cells["n_unscored"])
+        for evaluator, dimensions in compared.items()
         for dimension, cells in dimensions.items()
     }
     return {
         "element_columns": _ON_ELEMENTS,
         "elements": _label_rows(elements),
-        "preference_columns": _ON_PREFERENCES,
+        "preference_columns": columns,
         "preferences": _label_rows(preferences),
     }
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
-from t2i_eval_kedro.models.adapters import save_adapter
+from t2i_eval_kedro.models.adapters import save_adapter, tasks_taught
 from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import UNPARSED
@@ -135,12 +135,13 @@ def train_grpo(
     state = PartialState()
     batch_size, passes = per_process(settings.batch_size, answers // settings.batch_size, state.num_processes)
     rehearsed = examples[examples["fold"] == REHEARSAL]
-    if settings.rehearsal_weight and rehearsed.empty:
+    if settings.rehearses and rehearsed.empty:
         raise T2IEvalError(
             "grpo.rehearsal_weight asks for supervised examples, and there are none; make them with "
             "--pipelines=teacher_distillation,rebalancing, or set it to 0."
         )
-    asked = readouts(examples[examples["fold"] == "validation"], settings, parsers, vocabulary)
+    taught = tasks_taught(start) if isinstance(start, Path) else []
+    asked = readouts(examples[examples["fold"] == "validation"], settings, parsers, vocabulary, taught)
     with checkpoints as work:
         arguments = GRPOConfig(
             **common_arguments(settings, model, work)
@@ -178,7 +179,7 @@ def train_grpo(
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         if settings.share_prefixes and not sharded:
             trainer.share_prefixes(requests_of(train, settings.max_completion_length), images)
-        if settings.rehearsal_weight:
+        if settings.rehearses:
             encoder = Encoder(rehearsed, processor, images, cache_mb=512, seed=settings.seed)
             trainer.rehearse(encoder, settings.rehearsal_weight, settings.rehearsal_examples)
         if settings.eval_steps and asked and sharded:
@@ -217,7 +218,8 @@ def train_grpo(
         method="GRPO",
         base=model,
         settings=settings.model_dump(mode="json")
-        | {"start_adapter_sha256": start_weights, "kept_step": watcher.best_step, "stopped": watcher.stopped},
+        | {"start_adapter_sha256": start_weights, "kept_step": watcher.best_step, "stopped": watcher.stopped}
+        | ({} if taught is None else {"taught": sorted({*taught, *settings.tasks})}),
         examples=train,
         data_hash=hashed,
         curve=curve,

@@ -195,7 +195,8 @@ class GRPOSettings(_Optimisation):
     """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300) of an adapter on people's scores or preferences.
 
     Attributes:
-        start: ``sft`` goes on from that adapter; ``base`` begins with a new one on the untrained model.
+        start: ``sft`` goes on from that adapter; ``base`` begins with a new one on the untrained model, which needs no adapter and
+            rehearses nothing.
         tasks: what is asked: ``score`` (the score alone), ``reason`` (a thought, then the score), ``reason_pair`` (a thought, then
             the scores of two images of one prompt).
         targets: what ``reason_pair`` learns from: ``scores`` (the difference of people's means) or ``preferences`` (which of two
@@ -256,6 +257,11 @@ class GRPOSettings(_Optimisation):
     patience: int | None = Field(ge=1)
     max_drop: float = Field(ge=0)
     min_distinct: float = Field(ge=0)
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether supervised examples are gone over: there is nothing to keep of an untrained model."""
+        return self.rehearsal_weight > 0 and self.start == "sft"
 
     @model_validator(mode="after")
     def _known_rewards(self) -> GRPOSettings:

@@ -82,7 +82,10 @@ def train_sft(
         settings = settings.model_copy(update={"save_steps": settings.eval_steps})
     train = examples[examples["fold"] == "train"]
     if train.empty:
-        raise T2IEvalError("There are no training examples in the fold 'train'; check the splits and the teacher.")
+        raise T2IEvalError(
+            "There are no training examples in the fold 'train'; make some with --pipelines=teacher_distillation,rebalancing, or check "
+            "the splits and the teacher."
+        )
     processor, images = model.load_processor(), model.limit(WithFiles(images))
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(

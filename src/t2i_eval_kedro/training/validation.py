@@ -2,7 +2,7 @@
 
 It is read out in two ways: ``generated`` (what it writes, greedily, to the requests that it is trained on) and ``expected`` (the
 probability-weighted score of the direct request, in one forward pass). Both matter: reinforcement learning sharpens the first and may
-ruin the second.
+ruin the second. An adapter that was never taught the direct request is measured by both, and judged by the first alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,12 +61,14 @@ class Readout:
 
     Attributes:
         name: ``generated`` or ``expected``.
+        decides: whether it counts for which adapter is kept and when training stops: not where the judge was never taught to be asked so.
         requests: what it is asked.
         targets: people's score of each, or the difference of the two for a pair.
         read: score that an answer states, or None.
     """
 
     name: str
+    decides: bool
     requests: Sequence[Request]
     targets: Sequence[float]
     read: Callable[[Request, Answer], float | None]
@@ -77,6 +79,7 @@ def readouts(
     settings: GRPOSettings,
     parsers: Mapping[str, Callable[[str], float | None]],
     vocabulary: AnswerVocabulary | None,
+    taught: Collection[str] | None = None,
 ) -> list[Readout]:
     """The readouts that ``validation`` (examples of that fold) has requests for.
 
@@ -85,7 +88,9 @@ def readouts(
         settings: settings of the training.
         parsers: by task, how the score is read from an answer.
         vocabulary: the levels of the direct score request; None for no ``expected`` readout.
+        taught: the tasks that the adapter at the start was taught; None where that is not known, which is taken for all.
     """
+    known_score = taught is None or SCORE in taught or SCORE in settings.tasks
 
     def parsed(request: Request, answer: Answer) -> float | None:
         return parsers[request.task](answer.text) if answer.status == OK else None
@@ -95,9 +100,9 @@ def readouts(
 
     rated = validation[validation["score"].notna()]
     made = []
-    for name, tasks, levels, read in (
-        (GENERATED, settings.tasks, (), parsed),
-        (EXPECTED, (SCORE,) if vocabulary else (), vocabulary.levels if vocabulary else (), expected),
+    for name, decides, tasks, levels, read in (
+        (GENERATED, True, settings.tasks, (), parsed),
+        (EXPECTED, known_score, (SCORE,) if vocabulary else (), vocabulary.levels if vocabulary else (), expected),
     ):
         rows = rated[rated["task"].isin(tasks)]
         if len(rows) > settings.eval_examples:
@@ -105,7 +110,7 @@ def readouts(
             rows = rows.iloc[np.sort(chosen)]
         if len(rows) > 1:
             requests = requests_of(rows, settings.max_completion_length, levels)
-            made.append(Readout(name, requests, [float(score) for score in rows["score"]], read))
+            made.append(Readout(name, decides, requests, [float(score) for score in rows["score"]], read))
     return made
 
 
@@ -130,7 +135,7 @@ def agreement(scores: Sequence[float | None], targets: Sequence[float]) -> float
 def measure(
     asked: Sequence[Readout], model: Any, processor: Any, images: ImageSource, batch_size: int
 ) -> dict[str, float]:
-    """The agreement of ``model`` as it is now by each readout, and the mean of all, as entries of a training log."""
+    """The agreement of ``model`` as it is now by each readout, and the mean of those that decide, as entries of a training log."""
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 
     training = model.training
@@ -142,7 +147,8 @@ def measure(
             scores[place] = readout.read(readout.requests[place], answer)
         values[f"{AGREEMENT}_{readout.name}"] = agreement(scores, readout.targets)
     model.train(training)
-    return values | {AGREEMENT: float(np.mean(list(values.values())))}
+    deciding = [values[f"{AGREEMENT}_{readout.name}"] for readout in asked if readout.decides]
+    return values | {AGREEMENT: float(np.mean(deciding or list(values.values())))}
 
 
 class Watcher:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
@@ -61,7 +62,7 @@ def build_examples(
                     "(reason), or choose another benchmark."
                 )
             parts.append(made)
-    if settings.rehearsal_weight:
+    if settings.rehearses:
         taught = supervised[supervised["fold"] == "train"]
         parts.append(taught.assign(fold=REHEARSAL, example_id=f"{REHEARSAL}/" + taught["example_id"]))
     return require_training_fold(schema.EXAMPLES.check(pd.concat(parts, ignore_index=True)))
@@ -82,8 +83,14 @@ def train(
     folder: Path,
     parameters: Mapping[str, Any],
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
-    """The adapter's folder (moved into place by its dataset), the training curve, and the seconds that training and its steps took."""
+    """The adapter's folder (moved into place by its dataset), the training curve, and the seconds that training and its steps took.
+
+    Raises:
+        T2IEvalError: ``start``, the adapter of supervised fine-tuning, is needed (``grpo.start``) and not there.
+    """
     began = time.monotonic()
+    if settings.start == SFT:
+        check_folder(start)
     job = GRPOJob(
         model=model,
         settings=settings.model_copy(update={"seed": settings.seed + seed}),

@@ -26,11 +26,13 @@ from t2i_eval_kedro.judging.evaluators import (
     teacher_kind,
 )
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
+from t2i_eval_kedro.judging.pairs import judge_pairs
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of, resolved
+from t2i_eval_kedro.judging.protocols.registry import build, candidate_tokens_of, resolved
 from t2i_eval_kedro.judging.selection import choose_protocol
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import BASE
+from t2i_eval_kedro.training.critiques import main_dimension
 from t2i_eval_kedro.training.settings import Task, taught_tasks
 
 log = logging.getLogger(__name__)
@@ -183,6 +185,43 @@ def attribute(
         options=judging.options,
         chunk_size=judging.batch_size,
     )
+
+
+def compare_pairs(
+    items: pd.DataFrame,
+    splits: pd.DataFrame,
+    preferences: pd.DataFrame,
+    images: ImageStore,
+    data_card: Mapping[str, Any],
+    prompts: Mapping[str, Callable[[], str]],
+    model: ModelSettings,
+    judging: JudgingSettings,
+    adapter: Path | None = None,
+) -> pd.DataFrame:
+    """The canonical table ``preference_scores`` of the model, with ``adapter`` on it where one is given, on ``judging.pairs`` held-out
+    pairs that people compared; empty where that is 0, nobody compared any, or nobody rated a dimension to ask for."""
+    held_out = in_fold(items, splits, judging.fold)
+    shown = held_out.loc[held_out["image"].notna(), "item_id"]
+    pairs = preferences[preferences["item_a"].isin(shown) & preferences["item_b"].isin(shown)]
+    pairs = pairs.drop_duplicates(["prompt_id", "item_a", "item_b"])
+    phrases = phrases_of(data_card)
+    if not judging.pairs or pairs.empty or not phrases:
+        return schema.PREFERENCE_SCORES.empty()
+    pairs = pairs.sample(min(judging.pairs, len(pairs)), random_state=0).sort_index()
+    wording = judging.load_wording(load_templates(prompts))
+    dimension = main_dimension(phrases)
+    table, _ = judge_pairs(
+        pairs,
+        items,
+        _open(["pairwise"], images, wording, model, judging, adapter),
+        build("pairwise", wording, judging.options),
+        judging.options.pair_rule,
+        {dimension: phrases[dimension]},
+        dimension,
+        name=BASE if adapter is None else adapter.name,
+        chunk_size=judging.batch_size,
+    )
+    return table
 
 
 def data_note(card: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ from t2i_eval_kedro.pipelines.naming import by_name
 
 _SHARED = ("items", "elements", "splits", "images", "data_card", "prompts")
 _PEOPLE = ("ratings", "element_ratings")
+_PAIRS = ("items", "splits", "preferences", "images", "data_card", "prompts")
 
 
 def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
-    """The held-out items -> ``<judge>_scores``, ``<judge>_transcripts``, ``<judge>_element_scores`` and ``<judge>_attribution``.
+    """The held-out items -> ``<judge>_scores``, ``<judge>_transcripts``, ``<judge>_element_scores``, ``<judge>_attribution`` and
+    ``<judge>_preference_scores``.
 
     The base model's best protocol is chosen first: ``base_protocol``.
 
@@ -38,6 +40,12 @@ def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
             outputs="attribution",
             name=f"attribute_{judge}",
         ),
+        node(
+            nodes.compare_pairs,
+            inputs=by_name(*_PAIRS, *(["adapter"] if adapter else []), *settings),
+            outputs="preference_scores",
+            name=f"compare_pairs_{judge}",
+        ),
     ]
     if not adapter:
         nodes_of_judge.append(
@@ -48,11 +56,11 @@ def create_pipeline(judge: str, *, adapter: bool) -> Pipeline:
                 name="choose_base_protocol",
             )
         )
-    made = [*outputs, "attribution", *chosen.values()]
+    made = [*outputs, "attribution", "preference_scores", *chosen.values()]
     return pipeline(
         nodes_of_judge,
         namespace=judge,
-        inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in (*inputs, *_PEOPLE)},
+        inputs={name: f"{judge}_{name}" if name == "adapter" else name for name in (*inputs, *_PEOPLE, "preferences")},
         outputs={name: f"{judge}_{name}" for name in made},
         parameters={"model", "judging", "examples.tasks", "teacher.kind"},
         tags="judging",

@@ -109,8 +109,11 @@ def measure(
     base_protocol: Mapping[str, Any],
     settings: MetaEvaluationSettings,
     parameters: Mapping[str, Any],
+    **compared: pd.DataFrame,
 ) -> dict[str, Any]:
     """The content of ``summary.json``: agreement of each evaluator with people on held-out items, with intervals.
+
+    ``compared`` are the tables ``<judge>_preference_scores`` of judges that were asked to compare images.
 
     Raises:
         T2IEvalError: the fold has no item.
@@ -134,6 +137,7 @@ def measure(
         element_ratings=element_ratings,
         element_scores=element_scores,
         preferences=preferences,
+        preference_scores=schema.PREFERENCE_SCORES.check(pd.concat(compared.values(), ignore_index=True)),
         unidentified_raters=True if card.get("unidentified_raters") else None,
     )
     chosen = base_protocol.get("protocol")
@@ -168,7 +172,7 @@ def diagnose(
     **by_judge: pd.DataFrame,
 ) -> dict[str, Any]:
     """What figures of agreement do not show: the chain step by step and which stage costs how much, what training kept or forgot,
-    scores that are all alike.
+    whether rationales are true, scores that are all alike.
 
     ``by_judge`` are the tables ``<judge>_transcripts`` and ``<judge>_attribution``. Where people answered EvalAlign's questions about skills, its
     study is there too. A sub-task that training made worse, and a judge that hardly tells images apart, are warned of.
@@ -179,6 +183,7 @@ def diagnose(
         out_of_vocabulary,
         score_variety,
     )
+    from t2i_eval_kedro.agreement.rationales import rationale_quality
     from t2i_eval_kedro.agreement.skills_study import skills_study
 
     held_out = in_fold(items, splits, settings.fold)
@@ -232,6 +237,15 @@ def diagnose(
                 "%s gives %.1f%% of the probability to other words than the answers: it was not taught to answer so.",
                 *(row["evaluator"], 100 * row["mean"]),
             )
+    rationales = rationale_quality(
+        held_out,
+        elements,
+        element_ratings,
+        scores[judged],
+        settings.n_resamples,
+        settings.confidence,
+        settings.seed,
+    )
     study = skills_study(
         held_out,
         ratings,
@@ -243,6 +257,7 @@ def diagnose(
     return {
         "chain": chain | {"attribution": attributed},
         "kept_or_forgotten": kept,
+        "rationales": rationales,
         "score_variety": variety,
         "out_of_vocabulary": vocabulary,
         **study,

@@ -16,6 +16,8 @@ from t2i_eval_kedro.provenance import provenance
 from t2i_eval_kedro.reporting.inputs import ReportInputs
 from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
+_STEP = "seconds_per_step_"
+
 
 def write_report(
     summary: Mapping[str, Any],
@@ -59,6 +61,9 @@ def write_report(
             image=images.read if len(images) else None,
             sft_curve=sft_curve if trained else None,
             grpo_curve=grpo_curve if len(grpo_curve) else None,
+            grpo_seconds={
+                name.removeprefix(_STEP): seconds for name, seconds in grpo_time.items() if name.startswith(_STEP)
+            },
             rebalancing=rebalancing if len(rebalancing) else None,
             provenance=provenance(model) | ({"teacher": costs["teacher"]} if costs else {}),
             teacher={
