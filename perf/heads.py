@@ -1,9 +1,11 @@
 """What judges that predict numbers learn on the embedded benchmark, over seeds; written to ``perf/results/heads.json``.
 
-Needs an ingested benchmark (``kedro run --pipelines=ingestion``). A frozen student's states are computed once for all rows:
+Needs an ingested benchmark (``kedro run --pipelines=ingestion``), and for ``fga_blip2`` and ``blip2_score`` the networks of
+``kedro build-towers``. A row is a judge, or a variant of the pipeline that changes one. What a row says after a training is kept in ``--work``
+and not trained again, so that rows and seeds can be added, and a study that was cut off goes on:
 
-    python -m perf.heads                     # the score head: seeds, few labels, pseudo-labels, and between kinds of prompts
-    python -m perf.heads --judges level_tokens fga_blip2
+    python -m perf.heads                                                  # judges without towers, ensembles, pseudo-labels, transfer
+    python -m perf.heads --rows fga_blip2 blip2_score heads_variance_weight
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,145 +24,277 @@ import torch
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.label_agreement import prompt_weights
 from t2i_eval_kedro.config import load_config
+from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.datasets.image_store import ImageStoreDataset
-from t2i_eval_kedro.judging.evaluators import JudgingSettings
+from t2i_eval_kedro.judging.ensembles import EnsembleSettings, ensemble_scores
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, phrases_of
 from t2i_eval_kedro.judging.protocols import Wording
+from t2i_eval_kedro.models.image_text import open_scorer, score
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.heads.nodes import HeadsSettings
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.statistics.estimates import bootstrap_estimate
 from t2i_eval_kedro.statistics.pooled import pooled_statistics
-from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, head_data
+from t2i_eval_kedro.training.heads.data import VALIDATION, HeadItem, head_data
 from t2i_eval_kedro.training.heads.fga import FGAJudge
-from t2i_eval_kedro.training.heads.judges import HeadJudge, Predictions, pseudo_labelled
-from t2i_eval_kedro.training.heads.results import element_summary, tables
+from t2i_eval_kedro.training.heads.judges import HeadJudge, Predictions, trained
+from t2i_eval_kedro.training.heads.results import element_summary, score_table, tables
 from t2i_eval_kedro.training.heads.score_head import ScoreHeadJudge
 
-OUT = Path("perf/results/heads.json")
+OUT, WORK = Path("perf/results/heads.json"), Path("data/07_model_output/heads_study")
 RESAMPLES, CONFIDENCE = 1000, 0.95
-SEEDS = (0, 1, 2)
+ROWS = ("score_head", "level_tokens", "vqa_score", "heads_few_labels", "heads_pseudo_labels")
+COMPARED = {
+    "score_head": "level_tokens",
+    "heads_pseudo_labels": "heads_few_labels",
+    "heads_variance_weight": "fga_blip2",
+    "heads_shared_tokens": "fga_blip2",
+    "heads_letters": "level_tokens",
+    "heads_categories": "level_tokens",
+    "heads_prompt_kind": "level_tokens",
+    "heads_perturbed": "level_tokens",
+    "heads_augmented": "level_tokens",
+    "heads_token_focus": "level_tokens",
+}
+"""What each row is compared with, seed by seed, where both are measured."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("data/02_intermediate/shapes"), help="Ingested benchmark.")
-    parser.add_argument("--judges", nargs="*", default=["score_head"])
+    parser.add_argument("--rows", nargs="*", default=ROWS, help="Judges, published scores, and variants.")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--transfer", action="store_true", help="Train the score head on parts of the images.")
+    parser.add_argument("--work", type=Path, default=WORK, help="Folder that keeps what each row says.")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    parameters = load_config(Path("conf"), "base").resolved.parameters
-    settings = HeadsSettings.model_validate(parameters["heads"])
-    frames = {
-        name: schema.TABLES[name].check(pd.read_parquet(arguments.folder / f"{name}.parquet"))
-        for name in ("items", "splits", "ratings", "elements", "element_ratings")
+    study = Study(arguments.folder, arguments.work)
+    content: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    rows: dict[str, Any] = content.get("rows", {})
+    for name in arguments.rows:
+        rows[name] = study.row(name, arguments.seeds)
+        print(name, json.dumps(rows[name]), flush=True)
+    if arguments.transfer:
+        content["transfer"] = study.transfer() | {"command": "python -m perf.heads --transfer", "commit": commit()}
+    content |= {
+        "synthetic": True,
+        "items": len(study.data.items),
+        "held_out": len(study.held_out),
+        "rows": rows,
+        "differences": study.differences(rows),
+        "ensembles": study.ensembles(rows),
     }
-    data = head_data(*frames.values(), settings.dimension)
-    images = ImageStoreDataset(filepath=str(arguments.folder / "images")).load()
-    measure = Measure(data, frames["items"])
-    rows: dict[str, Any] = json.loads(arguments.out.read_text())["rows"] if arguments.out.is_file() else {}
+    with atomic_file(arguments.out) as path:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps({name: content[name] for name in ("differences", "ensembles")}, indent=1))
 
-    def keep(name: str, row: dict[str, Any]) -> None:
-        rows[name] = row
-        content = {"commit": commit(), "synthetic": True, "items": len(data.items), "rows": rows}
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
-        print(name, json.dumps(row), flush=True)
 
-    for name in arguments.judges:
-        judge = make(name, settings, parameters, data, images)
-        known, _ = data.training_items(1.0, 0)
+class Study:
+    """What the rows say of the validation and the test fold, and how well that agrees with people.
+
+    Args:
+        folder: ingested benchmark.
+        work: folder that keeps what each row says.
+    """
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.folder, self.work = folder, work
+        self.parameters, self.settings = settings_of(None)
+        frames = {
+            name: schema.TABLES[name].check(pd.read_parquet(folder / f"{name}.parquet"))
+            for name in ("items", "splits", "ratings", "elements", "element_ratings")
+        }
+        self.items = frames["items"]
+        self.data = head_data(*frames.values(), self.settings.dimension)
+        self.images = ImageStoreDataset(filepath=str(folder / "images")).load()
+        self.held_out = [item for item in self.data.fold("test") if item.rating is not None]
+        self.asked = self.data.fold(VALIDATION, "test")
+        self._frozen: dict[str, HeadJudge] = {}
+
+    def said(self, name: str, seed: int) -> tuple[Predictions, dict[str, Any]]:
+        """What the row ``name`` says with the training seed ``seed``, and how it came about: ``seconds`` of processor, ``commit``."""
+        kept = self.work / f"{name}_{seed}.json"
+        if not kept.is_file():
+            said, seconds = self._asked(name, seed)
+            content = {"scores": said.scores, "elements": said.elements, "seconds": seconds, "commit": commit()}
+            self.work.mkdir(parents=True, exist_ok=True)
+            with atomic_file(kept) as path:
+                path.write_text(json.dumps(content))
+        content = json.loads(kept.read_text())
+        return Predictions(content.pop("scores"), content.pop("elements")), content
+
+    def _asked(self, name: str, seed: int) -> tuple[Predictions, dict[str, float]]:
         start = time.process_time()
-        said = over_seeds(judge, known, data, settings, measure.held_out)
-        keep(name, measure.row(said) | {"processor_seconds": round(time.process_time() - start, 1)})
-        if name != "score_head":
-            continue
-        few, unknown = data.training_items(0.3, 0)
-        said_few = over_seeds(judge, few, data, settings, measure.held_out)
-        keep("heads_few_labels", measure.row(said_few))
-        bound = settings.data.pseudo_labels.model_copy(update={"max_spread": 0.05, "versions": 2})
-        more = []
-        for seed in SEEDS:
-            judge.fit(few, settings.data, seed)
-            added = pseudo_labelled(judge, unknown, bound, 0)
-            judge.fit([*few, *added], settings.data, seed)
-            more.append(judge.predict(measure.held_out))
-        keep(
-            "heads_pseudo_labels", measure.row(more) | {"added": len(added), "gain": measure.difference(more, said_few)}
-        )
-        kinds = sorted({item.kind for item in known})
-        for trained_on in kinds:
-            some = [item for item in known if item.kind == trained_on]
-            judge.fit(some, settings.data, 0)
-            said_of = judge.predict(measure.held_out)
-            for tested_on in kinds:
-                chosen = [item for item in measure.held_out if item.kind == tested_on]
-                keep(
-                    f"trained on {trained_on}, tested on {tested_on}",
-                    measure.row([said_of], chosen) | {"trained_on": len(some)},
-                )
+        seconds: dict[str, float] = {}
+        if name in self.settings.baselines:
+            chosen = self.settings.baselines[name]
+            scores = score(open_scorer(chosen), chosen, self.images, [(i.image, i.prompt) for i in self.asked])
+            said = Predictions(dict(zip((i.item_id for i in self.asked), scores, strict=True)))
+        else:
+            variant = None if name in self.settings.judges or name == "fga_blip2" else name
+            parameters, settings = settings_of(variant)
+            kind = settings.judges[0] if variant else name
+            judge, _, counts = trained(lambda: self.judge(kind, parameters, settings), self.data, settings.data, seed)
+            seconds = {"training": round(time.process_time() - start, 1)} | counts
+            start = time.process_time()
+            said = judge.predict(self.asked)
+        return said, seconds | {"an_image": round((time.process_time() - start) / len(self.asked), 5)}
 
+    def judge(self, kind: str, parameters: Mapping[str, Any], settings: HeadsSettings) -> HeadJudge:
+        """An untrained judge; that of a frozen student is used again, as its states are the same."""
+        if kind == "fga_blip2":
+            return FGAJudge(settings.fga_blip2, self.data, self.images)
+        chosen = settings.score_head if kind == "score_head" else settings.level_tokens
+        key = chosen.model_dump_json()
+        if key not in self._frozen or chosen.lora is not None:
+            judging = JudgingSettings.model_validate(parameters["judging"])
+            wording = Wording.load(Path("conf/base/prompts"), judging.wording, judging.wordings[judging.wording])
+            phrase = phrases_of(json.loads((self.folder / "data_card.json").read_text()))[self.data.dimension]
+            model = ModelSettings.model_validate(parameters["model"])
+            self._frozen[key] = ScoreHeadJudge(chosen, model, wording, phrase, self.data, self.images)
+        return self._frozen[key]
 
-def make(name: str, settings: HeadsSettings, parameters: dict[str, Any], data: HeadData, images: Any) -> HeadJudge:
-    """The judge ``name`` of the pipeline, untrained."""
-    if name == "fga_blip2":
-        return FGAJudge(settings.fga_blip2, data, images)
-    judging = JudgingSettings.model_validate(parameters["judging"])
-    wording = Wording.load(Path("conf/base/prompts"), judging.wording, judging.wordings[judging.wording])
-    model = ModelSettings.model_validate(parameters["model"])
-    chosen = settings.score_head if name == "score_head" else settings.level_tokens
-    return ScoreHeadJudge(chosen, model, wording, data.dimension, data, images)
-
-
-def over_seeds(
-    judge: HeadJudge, items: list[HeadItem], data: HeadData, settings: HeadsSettings, held_out: list[HeadItem]
-) -> list[Predictions]:
-    """What the judge says of ``held_out`` after a training with each seed."""
-    said = []
-    for seed in SEEDS:
-        judge.fit(items, settings.data, seed)
-        said.append(judge.predict(held_out))
-    return said
-
-
-class Measure:
-    """Agreement with people on the test fold, mean over seeds; intervals over prompts and seeds."""
-
-    def __init__(self, data: HeadData, items: pd.DataFrame) -> None:
-        self.data, self.items = data, items
-        self.held_out = [item for item in data.fold("test") if item.rating is not None]
-
-    def spearman(self, said: Predictions, items: list[HeadItem]) -> np.ndarray:
-        row, weights = prompt_weights(self.items, pd.Index([item.item_id for item in items]), RESAMPLES, 0)
-        scores = np.array([said.scores[item.item_id] for item in items])
-        gold = np.array([item.rating for item in items], dtype=float)
-        return pooled_statistics(scores, gold, row, weights, ("spearman",))["spearman"]
-
-    def row(self, said: list[Predictions], items: list[HeadItem] | None = None) -> dict[str, Any]:
-        chosen = items or self.held_out
-        values = np.stack([self.spearman(one, chosen) for one in said])
-        prompts = len({item.prompt_id for item in chosen})
-        out = {"spearman": self.estimate(values, prompts), "by_seed": [round(float(v), 4) for v in values[:, 0]]}
+    def row(self, name: str, seeds: Sequence[int]) -> dict[str, Any]:
+        """Agreement and element accuracy on the test fold, mean over seeds; intervals over prompts and seeds."""
+        answers = [self.said(name, seed) for seed in seeds]
+        said = [one for one, _ in answers]
+        out = {"command": f"python -m perf.heads --rows {name} --seeds {' '.join(map(str, seeds))}"} | answers[0][1]
+        out |= {"seeds": list(seeds)} | self.agreement(said, self.held_out)
         if said[0].elements:
-            part = replace(self.data, items=tuple(chosen))
             found = []
             for one in said:
-                _, elements = tables("judge", one, chosen, self.data.dimension)
-                found.append(element_summary(part, self.items, "test", elements, RESAMPLES, CONFIDENCE, 0)["judge"])
-            out["elements"] = found[0] | {"balanced_by_seed": [entry["balanced_accuracy"]["value"] for entry in found]}
+                _, elements = tables("judge", one, self.held_out, self.data.dimension)
+                found.append(
+                    element_summary(self.data, self.items, "test", elements, RESAMPLES, CONFIDENCE, 0)["judge"]
+                )
+            balanced = [round(entry["balanced_accuracy"]["value"], 4) for entry in found]
+            out["elements"] = found[0] | {"balanced_by_seed": balanced}  # with the interval of the first seed
         return out
 
-    def difference(self, a: list[Predictions], b: list[Predictions]) -> dict[str, Any]:
-        values = np.stack(
-            [self.spearman(x, self.held_out) - self.spearman(y, self.held_out) for x, y in zip(a, b, strict=True)]
-        )
-        return self.estimate(values, len({item.prompt_id for item in self.held_out}))
+    def agreement(self, said: Sequence[Predictions], items: Sequence[HeadItem]) -> dict[str, Any]:
+        """Spearman over ``items``, mean over the trainings ``said``."""
+        values = np.stack([self.spearman(one.scores, items) for one in said])
+        prompts = len({item.prompt_id for item in items})
+        return {"spearman": estimate(values, prompts), "by_seed": [round(float(v), 4) for v in values[:, 0]]}
 
-    @staticmethod
-    def estimate(values: np.ndarray, prompts: int) -> dict[str, Any]:
-        """``(seeds, 1 + B)`` to the mean over seeds, and over each resample's seeds."""
-        rng = np.random.default_rng(0)
-        picked = rng.integers(len(values), size=(values.shape[1] - 1, len(values)))
-        resampled = values[picked, np.arange(1, values.shape[1])[:, None]].mean(axis=1)
-        return bootstrap_estimate(np.concatenate([[values[:, 0].mean()], resampled]), CONFIDENCE, prompts)
+    def spearman(
+        self, scores: Mapping[str, float], items: Sequence[HeadItem], resamples: int = RESAMPLES
+    ) -> np.ndarray:
+        """Spearman over ``items`` and over ``resamples`` of their prompts, (1 + resamples,)."""
+        row, weights = prompt_weights(self.items, pd.Index([item.item_id for item in items]), resamples, 0)
+        gold = np.array([item.rating for item in items], dtype=float)
+        given = np.array([scores[item.item_id] for item in items])
+        return np.asarray(pooled_statistics(given, gold, row, weights, ("spearman",))["spearman"])
+
+    def difference(self, pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any]:
+        """Paired difference in Spearman of the scores of each pair, mean over pairs (one a seed)."""
+        values = np.stack([self.spearman(a, self.held_out) - self.spearman(b, self.held_out) for a, b in pairs])
+        found = estimate(values, len({item.prompt_id for item in self.held_out}))
+        verdict = "helps" if found["low"] > 0 else "hurts" if found["high"] < 0 else "open"
+        return found | {"verdict": verdict, "by_seed": [round(float(v), 4) for v in values[:, 0]]}
+
+    def differences(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Each row of :data:`COMPARED` against its other, over the seeds that both have."""
+        found = {}
+        for a, b in COMPARED.items():
+            if a in rows and b in rows:
+                seeds = sorted({*rows[a]["seeds"]} & {*rows[b]["seeds"]})
+                pairs = [(self.said(a, seed)[0].scores, self.said(b, seed)[0].scores) for seed in seeds]
+                found[f"{a} - {b}"] = self.difference(pairs) | {"seeds": seeds}
+        return found
+
+    def ensembles(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """What the ensembles of the measured rows gain over their best member, which is chosen on validation prompts."""
+        people = {i.item_id: i.rating for i in self.data.fold(VALIDATION) if i.rating is not None}
+        validation = [item for item in self.data.fold(VALIDATION) if item.rating is not None]
+        asked = [item.item_id for item in self.asked]
+        found = {}
+        for name, settings in self.settings.ensembles.items():
+            if not {*settings.members} <= {*rows}:
+                continue
+            seeds = sorted(set.intersection(*({*rows[member]["seeds"]} for member in settings.members)))
+            pairs, best, combined = [], [], []
+            for seed in seeds:
+                said = {member: self.said(member, seed)[0].scores for member in settings.members}
+                checked = {member: self.spearman(said[member], validation, 1)[0] for member in said}
+                best.append(max(checked, key=checked.__getitem__))
+                combined.append(self.combined(said, settings, people, asked))
+                pairs.append((combined[-1], said[best[-1]]))
+            found[name] = self.agreement([Predictions(one) for one in combined], self.held_out) | {
+                "method": settings.method,
+                "members": list(settings.members),
+                "best_member": best,
+                "gain": self.difference(pairs),
+                "seeds": seeds,
+                "seconds_an_image": sum(rows[member]["seconds"]["an_image"] for member in settings.members),
+            }
+        return found
+
+    def combined(
+        self,
+        said: Mapping[str, Mapping[str, float]],
+        settings: EnsembleSettings,
+        people: Mapping[str, float],
+        asked: Sequence[str],
+    ) -> dict[str, float]:
+        """Scores of one ensemble of ``said`` by item."""
+        known = pd.concat([score_table(name, scores, self.data.dimension) for name, scores in said.items()])
+        scores, _ = ensemble_scores(known, {"ensemble": settings}, people, self.data.dimension, asked)
+        return dict(zip(scores["item_id"], scores["score"].astype(float), strict=True))
+
+    def transfer(self) -> dict[str, Any]:
+        """The score head trained on one kind of prompts, or without one fault, and tested on each kind or on images with that fault."""
+        judge = self.judge("score_head", self.parameters, self.settings)
+        known, _ = self.data.training_items(1.0, 0)
+
+        def after(items: Sequence[HeadItem]) -> Predictions:
+            judge.fit(items, self.settings.data, 0)
+            return judge.predict(self.held_out)
+
+        kinds = sorted({item.kind for item in known})
+        by_kind: dict[str, Any] = {}
+        for kind in ["all", *kinds]:
+            some = [item for item in known if kind in ("all", item.kind)]
+            said = after(some)
+            by_kind[kind] = {"trained_on": len(some)} | {
+                other: self.agreement([said], [i for i in self.held_out if i.kind == other]) for other in kinds
+            }
+        faults = {
+            str(row.item_id): frozenset(json.loads(row.attributes)["faults"])  # type: ignore[arg-type]
+            for row in self.items.itertuples()
+        }
+        everything = after(known)
+        by_fault: dict[str, Any] = {}
+        for fault in sorted(frozenset().union(*faults.values())):
+            has: Callable[[HeadItem], bool] = lambda item, fault=fault: fault in faults[item.item_id]  # noqa: E731
+            tested = [item for item in self.held_out if has(item) or not faults[item.item_id]]
+            some = [item for item in known if not has(item)]
+            said = after(some)
+            prompts = len({item.prompt_id for item in tested})
+            change = self.spearman(said.scores, tested) - self.spearman(everything.scores, tested)
+            by_fault[fault] = {
+                "trained_on": len(some),
+                "with_fault": sum(map(has, tested)),
+                "unseen": self.agreement([said], tested)["spearman"],
+                "seen": self.agreement([everything], tested)["spearman"],
+                "difference": estimate(change[None], prompts),
+            }
+        return {"prompt_kinds": by_kind, "faults": by_fault}
+
+
+def settings_of(variant: str | None) -> tuple[dict[str, Any], HeadsSettings]:
+    """All parameters of the embedded benchmark with the variant ``variant``, and those of the pipeline ``heads``."""
+    parameters = load_config(Path("conf"), "base", {"variant": variant} if variant else None).resolved.parameters
+    return parameters, HeadsSettings.model_validate(parameters["heads"])
+
+
+def estimate(values: np.ndarray, prompts: int) -> dict[str, Any]:
+    """``(seeds, 1 + B)`` to the mean over seeds, and over each resample's seeds."""
+    rng = np.random.default_rng(0)
+    picked = rng.integers(len(values), size=(values.shape[1] - 1, len(values)))
+    resampled = values[picked, np.arange(1, values.shape[1])[:, None]].mean(axis=1)
+    return bootstrap_estimate(np.concatenate([[values[:, 0].mean()], resampled]), CONFIDENCE, prompts)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from t2i_eval_kedro.models.fga_blip2 import PromptTokens
 from t2i_eval_kedro.shapes.pretrain import scaled
 from t2i_eval_kedro.shapes.prompts import elements, prompt_text, sample_prompts
 from t2i_eval_kedro.training.heads.towers import (
+    ANSWERS,
     CURRICULUM,
     MAX_TOKENS,
     TowerRecipe,
+    answer_head,
     build_blip,
     build_tokenizer,
     caption_batches,
@@ -57,7 +59,7 @@ def test_words_are_labelled_by_what_they_say(tokenizer) -> None:
     for _ in range(40):
         one = sample_captioned(rng, 2, 0.0, 2, frozenset())
         tokens = PromptTokens(tokenizer, prompt_text(one.prompt), MAX_TOKENS)
-        checked, held = token_labels(tokens, one)
+        checked, held, answers = token_labels(tokens, one)
         words = tokenizer.convert_ids_to_tokens(tokens.ids)
         for part in elements(one.prompt):
             color = part.text.split()[0]
@@ -65,6 +67,8 @@ def test_words_are_labelled_by_what_they_say(tokenizer) -> None:
                 at = words.index(color)
                 assert checked[at] == 1
                 assert held[at] == one.held[part.element_id]
+                # a right word is the answer itself, and a wrong one is not
+                assert (ANSWERS[answers[at]] == color) == one.held[part.element_id]
         assert held[checked == 0].max(initial=0) == 0
 
 
@@ -110,13 +114,16 @@ def test_a_few_steps_teach_which_words_hold(tokenizer) -> None:
     model = build_blip(len(tokenizer), 0).train()
     start_from_tiny(model, tokenizer, TINY)
     batch = next(caption_batches(TowerRecipe(batch_size=12), tokenizer, 4, frozenset(), 3))
-    optimizer = torch.optim.Adam([p for n, p in model.named_parameters() if "vision" not in n], lr=1e-3)
-    first = matching_losses(model, batch)
+    answers = answer_head(model, tokenizer)
+    trained = [p for n, p in model.named_parameters() if "vision" not in n]
+    optimizer = torch.optim.Adam([*trained, *answers.parameters()], lr=1e-3)
+    first = matching_losses(model, answers, batch)
     for _ in range(12):
-        loss = sum(matching_losses(model, batch).values())
+        loss = sum(matching_losses(model, answers, batch).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    last = matching_losses(model, batch)
+    last = matching_losses(model, answers, batch)
     assert last["words"] < 0.7 * first["words"]
     assert last["caption"] < 0.9 * first["caption"]
+    assert last["answers"] < 0.7 * first["answers"]

@@ -1,0 +1,107 @@
+"""The study of judges that predict numbers: what is kept is not asked again, and is compared seed by seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import perf.heads
+import pytest
+from perf.heads import Study
+
+from t2i_eval_kedro import schema
+from t2i_eval_kedro.datasets.image_store import ImageStoreDataset
+from t2i_eval_kedro.training.heads.data import HeadItem
+from t2i_eval_kedro.training.heads.judges import Predictions
+
+PROMPTS, IMAGES = 24, 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An ingested benchmark: the rating of image n of prompt p is (p + 2 n) mod 10, and its one element is there from 5 on."""
+    names = [(f"p{p}", f"p{p}-{n}", (p + 2 * n) % 10) for p in range(PROMPTS) for n in range(IMAGES)]
+    folds = {f"p{p}": "validation" if p < 8 else "test" if p < 20 else "train" for p in range(PROMPTS)}
+    attributes = json.dumps({"prompt_kind": {"negated": False}, "faults": []})
+    items = schema.ITEMS.frame(
+        {"item_id": item, "benchmark": "shapes", "prompt_id": prompt, "prompt": "a cat", "generator": "g"}
+        | {"image": f"{item}.png", "attributes": attributes}
+        for prompt, item, _ in names
+    )
+    splits = schema.SPLITS.frame({"item_id": i, "split_name": "split", "fold": folds[p]} for p, i, _ in names)
+    ratings = schema.RATINGS.frame(
+        {"item_id": item, "rater_id": "r", "dimension": "overall", "score": float(rating), "off_scale": False}
+        | {"scale_min": 0.0, "scale_max": 10.0}
+        for _, item, rating in names
+    )
+    elements = schema.ELEMENTS.frame(
+        {"prompt_id": prompt, "element_id": "cat", "text": "cat", "skill": "object"} for prompt in folds
+    )
+    labels = schema.ELEMENT_RATINGS.frame(
+        {"item_id": item, "element_id": "cat", "rater_id": "r", "label": float(rating > 4)} for _, item, rating in names
+    )
+    tables = {"items": items, "splits": splits, "ratings": ratings, "elements": elements, "element_ratings": labels}
+    for name, table in tables.items():
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    ImageStoreDataset(filepath=str(tmp_path / "images")).save([])
+    return tmp_path
+
+
+@pytest.fixture
+def study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study whose judges say people's rating with noise of their own, a third as much in the better one."""
+    monkeypatch.setattr(perf.heads, "RESAMPLES", 50)
+    made = Study(folder, folder / "work")
+    noise = {"score_head": 0.1, "level_tokens": 0.3, "vqa_score": 0.3}
+
+    def answer(name: str, seed: int) -> tuple[Predictions, dict[str, float]]:
+        rng = np.random.default_rng([len(name), seed])
+
+        def said(item: HeadItem) -> float:
+            return float(item.rating or 0) + noise[name] * rng.standard_normal()
+
+        scores = {item.item_id: said(item) for item in made.asked}
+        elements = {item: {"cat": score} for item, score in scores.items()} if name == "score_head" else {}
+        return Predictions(scores, elements), {"an_image": 0.5}
+
+    monkeypatch.setattr(made, "_asked", answer)
+    return made
+
+
+def test_what_a_row_says_is_kept_and_its_agreement_is_of_the_test_fold(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = study.row("score_head", [0, 1])
+    assert row["spearman"]["low"] < np.mean(row["by_seed"]) < row["spearman"]["high"]
+    assert row["spearman"]["value"] == pytest.approx(np.mean(row["by_seed"]), abs=1e-3)
+    assert row["elements"]["balanced_accuracy"]["value"] > 0.8
+    assert row["elements"]["accuracy"]["n"] == 12 * IMAGES
+
+    def asked_again(*_: object) -> None:
+        raise AssertionError("a row that is kept was asked again")
+
+    monkeypatch.setattr(study, "_asked", asked_again)
+    assert study.row("score_head", [0, 1]) == row
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(study: Study) -> None:
+    rows = {"score_head": study.row("score_head", [0, 1, 2]), "level_tokens": study.row("level_tokens", [1, 2])}
+    found = study.differences(rows)
+    assert set(found) == {"score_head - level_tokens"}
+    difference = found["score_head - level_tokens"]
+    assert difference["seeds"] == [1, 2]
+    assert difference["verdict"] == "helps"
+    ours, theirs = rows["score_head"]["by_seed"][1:], rows["level_tokens"]["by_seed"]
+    assert difference["value"] == pytest.approx(np.mean(np.subtract(ours, theirs)), abs=2e-4)
+
+
+def test_an_ensemble_is_compared_with_the_member_that_is_best_on_validation_prompts(study: Study) -> None:
+    rows = {name: study.row(name, [0]) for name in ("score_head", "level_tokens", "vqa_score")}
+    found = study.ensembles(rows)
+    assert set(found) == {"ensemble_mean", "ensemble_rank_mean", "ensemble_stacking"}
+    for entry in found.values():
+        assert entry["best_member"] == ["score_head"]
+        gain = entry["spearman"]["value"] - rows["score_head"]["spearman"]["value"]
+        assert entry["gain"]["value"] == pytest.approx(gain, abs=2e-6)
+        assert entry["seconds_an_image"] == 1.5
