@@ -69,6 +69,14 @@ def test_what_stops_a_measurement_stops_the_check_after_what_was_understood(tmp_
     assert settings.rater_scales == {"r2": (0, 100)}
 
 
+def test_a_benchmark_that_ingestion_would_refuse_ends_with_status_1() -> None:
+    out = run(CASES / "benchmarks" / "mixed_scale", code=1)
+    assert "Scale of 'overall': 1 to 5" in out
+    assert "160 of 480 ratings of benchmark 'mixed_scale' are off the scale" in out
+    assert "ratings.csv:4" in out.split("Error:")[1]
+    run(CASES / "benchmarks" / "mixed_scale", "--max-unreadable", "0.5")
+
+
 def test_a_benchmarks_folder(tmp_path: Path) -> None:
     out = run(CASES / "benchmarks" / "text_trailing")
     assert "Items: 160" in out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -139,6 +141,50 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert file.read_text() == "old"
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     assert found == ["file", "folder", "folder/old"]
+
+
+WRITE_AND_WAIT = """
+import sys
+from pathlib import Path
+from t2i_eval_kedro.datasets.atomic import atomic_file, atomic_folder
+file, folder = Path(sys.argv[1], "file"), Path(sys.argv[1], "folder")
+with atomic_file(file) as temporary, atomic_folder(folder) as new:
+    temporary.write_text("half")
+    (new / "half").write_text("half")
+    if sys.argv[2] == "between":
+        folder.rename(new.parent / "old0")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "between"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_a_live_one_s_is_not(
+    tmp_path: Path, when: str
+) -> None:
+    """``between``: killed after the old folder was moved aside, before the new one took its place."""
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("old")
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    command = [sys.executable, "-c", WRITE_AND_WAIT, str(tmp_path), when]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        assert len(list(tmp_path.glob(".*"))) == 2
+        with pytest.raises(KeyboardInterrupt):
+            half_a_file(file)
+        with pytest.raises(KeyboardInterrupt):
+            half_a_folder(folder)
+        assert len(list(tmp_path.glob(".*"))) == 2  # of a writer that is at work
+        writer.kill()
+    with pytest.raises(KeyboardInterrupt):
+        half_a_file(file)
+    with pytest.raises(KeyboardInterrupt):
+        half_a_folder(folder)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert found == ["file", "folder", "folder/old"]
+    assert file.read_text() == "old"
 
 
 def test_tables_of_the_last_release_are_read(tmp_path: Path) -> None:

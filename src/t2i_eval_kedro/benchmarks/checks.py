@@ -16,6 +16,7 @@ import pandas as pd
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.files import DataIssues
 from t2i_eval_kedro.benchmarks.splits import UNUSED, near_form, normalised
+from t2i_eval_kedro.errors import T2IEvalError
 
 WARNING = "warning"
 MEAN_RATER = "mean"
@@ -71,6 +72,28 @@ def count_excluded(issues: pd.DataFrame) -> int:
     """How many items, rows and ratings were excluded: the counts of all issues whose action says so."""
     gone = issues["action"].str.contains("excluded", regex=False)
     return int(issues.loc[gone, "count"].sum())
+
+
+def refuse_bad_rows(benchmark: Benchmark, limit: float) -> None:
+    """Check that at most the fraction ``limit`` of the ratings, scores and preferences that are there was excluded.
+
+    Raises:
+        T2IEvalError: more was; the sentence counts it and quotes the first place.
+    """
+    used = {
+        "ratings": int(benchmark.ratings["score"].notna().sum()),
+        "scores": int(benchmark.scores["score"].notna().sum()),
+        "preferences": len(benchmark.preferences),
+    }
+    for table, kept in used.items():
+        bad = benchmark.excluded.get(table, 0)
+        if bad > limit * (bad + kept):
+            listed = benchmark.issues[benchmark.issues["action"].str.contains("excluded|null", regex=True)]
+            example = f", the first at {listed['where'].iloc[0]}: {listed['detail'].iloc[0]}" if len(listed) else ""
+            raise T2IEvalError(
+                f"{bad} of {bad + kept} {table} of benchmark '{benchmark.name}' are off the scale, unreadable or of no item{example}; "
+                f"correct them, or raise ingestion.max_bad_ratings above {bad / (bad + kept):.3f}."
+            )
 
 
 def _several(

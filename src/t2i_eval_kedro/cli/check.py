@@ -41,6 +41,7 @@ def check(
     """
     if folder is not None and (folder / "items.csv").is_file():
         from t2i_eval_kedro.benchmarks import read_benchmark  # Kedro and Pillow are slow to import
+        from t2i_eval_kedro.benchmarks.checks import refuse_bad_rows
 
         made = read_benchmark(folder.resolve().name, folder.resolve().parent)
         sizes = {"items": made.items, "ratings": made.ratings, "preferences": made.preferences, "scores": made.scores}
@@ -48,6 +49,7 @@ def check(
         for dimension in made.dimensions:
             click.echo(f"Scale of '{dimension.name}': {dimension.scale_min:g} to {dimension.scale_max:g}")
         click.echo("\n".join(issue_lines(made.issues)) or "Nothing to report.")
+        refuse_bad_rows(made, reading_settings(reading).max_unreadable)
         return
     if folder is not None:
         result = check_folder_tables(folder)

@@ -1,8 +1,13 @@
-"""Writes that are either whole or not there: to a temporary sibling first, then moved into place."""
+"""Writes that are either whole or not there: to a temporary sibling first, then moved into place.
+
+A writer holds a lock on its temporary sibling. What a killed process left behind has none; the next writer of the same path removes it.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -12,6 +17,8 @@ from itertools import count
 from pathlib import Path
 
 from t2i_eval_kedro.errors import T2IEvalError
+
+UNFINISHED = ".unfinished-"
 
 
 def require_writable(out: Path) -> None:
@@ -30,16 +37,14 @@ def require_writable(out: Path) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to write to; it replaces ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary, lock = _sibling(path, folder=False)
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
 
 
 @contextmanager
@@ -49,12 +54,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder cannot replace a full one in one step, so the old one is moved aside first; whoever opens ``path``
     between the two moves finds no folder, never half of one. Of several writers the last one's folder stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary, lock = _sibling(path, folder=True)
     new = temporary / "new"
-    new.mkdir()
     old = temporary / "old"
     try:
+        new.mkdir()
         yield new
         for attempt in count():
             old = temporary / f"old{attempt}"
@@ -71,3 +75,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if not path.exists() and old.exists():
             os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def _sibling(path: Path, folder: bool) -> tuple[Path, int]:
+    """A new temporary sibling of ``path``, and the open file that holds its lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}{UNFINISHED}"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        _remove_if_left(left, path)
+    while True:
+        if folder:
+            name = tempfile.mkdtemp(prefix=prefix, dir=path.parent)
+        else:
+            handle, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+            os.close(handle)
+        lock = os.open(name, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: then nobody takes it for one that was left, either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if Path(name).exists():
+            return Path(name), lock
+        os.close(lock)  # another writer was faster, and took it for one that was left
+
+
+def _remove_if_left(sibling: Path, path: Path) -> None:
+    """Remove ``sibling`` if the process that wrote it is gone; the folder that it had moved aside goes back to ``path``."""
+    with suppress(OSError):  # its writer is at work and holds the lock, or another one has just removed it
+        lock = os.open(sibling, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sibling.is_dir():
+                for old in sibling.glob("old*"):
+                    if not path.exists():
+                        os.replace(old, path)
+                shutil.rmtree(sibling)
+            else:
+                sibling.unlink()
+        finally:
+            os.close(lock)

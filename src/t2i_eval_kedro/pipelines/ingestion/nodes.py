@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
-from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded
+from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded, refuse_bad_rows
 from t2i_eval_kedro.benchmarks.splits import (
     leave_generators_out,
     only_tested,
@@ -189,17 +189,4 @@ def _stop_if_too_bad(read: Benchmark, settings: IngestionSettings) -> None:
             f"{len(bad_images)} images of benchmark '{read.name}' cannot be used, the first {first['where']}: "
             f"{first['detail']}; repair them, or exclude them with ingestion.max_bad_images={len(bad_images)}."
         )
-    used = {
-        "ratings": int(read.ratings["score"].notna().sum()),
-        "scores": int(read.scores["score"].notna().sum()),
-        "preferences": len(read.preferences),
-    }
-    for table, kept in used.items():
-        bad = read.excluded.get(table, 0)
-        if bad > settings.max_bad_ratings * (bad + kept):
-            listed = read.issues[read.issues["action"].str.contains("excluded|null", regex=True)]
-            example = f", the first at {listed['where'].iloc[0]}: {listed['detail'].iloc[0]}" if len(listed) else ""
-            raise T2IEvalError(
-                f"{bad} of {bad + kept} {table} of benchmark '{read.name}' are off the scale, unreadable or of no item{example}; "
-                f"correct them, or raise ingestion.max_bad_ratings above {bad / (bad + kept):.3f}."
-            )
+    refuse_bad_rows(read, settings.max_bad_ratings)
