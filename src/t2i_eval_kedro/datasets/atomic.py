@@ -71,9 +71,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise
             else:
                 break  # otherwise another writer was faster: its folder is moved aside in turn
+    except BaseException:
+        with suppress(OSError):  # there was none, or another writer's folder is in place
+            if not path.exists():
+                os.replace(old, path)
+        raise
     finally:
-        if not path.exists() and old.exists():
-            os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
 
@@ -90,12 +93,15 @@ def _sibling(path: Path, folder: bool) -> tuple[Path, int]:
         else:
             handle, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
             os.close(handle)
-        lock = os.open(name, os.O_RDONLY)
+        try:
+            lock = os.open(name, os.O_RDONLY)
+        except FileNotFoundError:  # another writer was faster, and took it for one that was left
+            continue
         with suppress(OSError):  # a file system without locks: then nobody takes it for one that was left, either
             fcntl.flock(lock, fcntl.LOCK_EX)
         if Path(name).exists():
             return Path(name), lock
-        os.close(lock)  # another writer was faster, and took it for one that was left
+        os.close(lock)
 
 
 def _remove_if_left(sibling: Path, path: Path) -> None:
