@@ -236,9 +236,9 @@ def _attend_to_the_like(model: FGABlip2, tiny: Mapping[str, torch.Tensor]) -> No
     rng = np.random.default_rng(0)
     pixels = scaled(torch.from_numpy(np.stack([picture(sample_picture(rng), rng).pixels for _ in range(64)])))
     features = model.image_features(pixels)[:, 1:]
-    said = _projected(model, pixels, tiny)
+    projected = _projected(model, pixels, tiny)
     flat = torch.cat([features.flatten(0, 1), torch.ones(features.shape[0] * features.shape[1], 1)], dim=1)
-    to_words = torch.linalg.lstsq(flat, said.flatten(0, 1) / said.std()).solution.T
+    to_words = torch.linalg.lstsq(flat, projected.flatten(0, 1) / projected.std()).solution.T
     typical = features.mean(dim=0)
     model.blip.query_tokens.copy_(4 * (typical - typical.mean(dim=0)) / features.std())
     for layer in model.blip.qformer.encoder.layer:
