@@ -77,7 +77,7 @@ class JudgingSettings(BaseModel):
     baseline_protocols: list[Annotated[str, AfterValidator(known)]]
     baseline_items: int = Field(ge=1)
     attribution_items: int = Field(ge=0)
-    pairs: int = Field(default=0, ge=0)
+    pairs: int = Field(ge=0)
     max_out_of_vocabulary: float = Field(ge=0, le=1)
     batch_size: int = Field(ge=1)
     answers: str | None
