@@ -65,6 +65,12 @@ def test_the_notebook_ends_in_an_agreement_that_scipy_confirms(executed: list[nb
     assert float(cell.split()[0]) == pytest.approx(expected, abs=1e-3)
 
 
+def test_the_notebook_shows_no_warning_of_a_library(executed: list[nbformat.NotebookNode]) -> None:
+    texts = [output["text"] for cell in executed for output in cell["outputs"] if output["output_type"] == "stream"]
+    assert texts  # the progress of the judge and what was printed
+    assert not [text for text in texts if "Warning" in text]
+
+
 def test_no_outputs_are_committed() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells)

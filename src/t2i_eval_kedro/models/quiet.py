@@ -8,8 +8,10 @@ from typing import Any
 
 
 def quiet_libraries() -> None:
-    """Silence deprecations between transformers, peft and trl, the bar over loaded weights, and missing optional kernels."""
+    """Silence deprecations between transformers, peft and trl, the bar over loaded weights, missing optional kernels, and the
+    hint of tqdm at widgets in notebooks."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl)(\.|$)")
+    warnings.filterwarnings("ignore", message="IProgress not found")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging  # slow to import, and imported next anyway
 
