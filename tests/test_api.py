@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -237,6 +238,15 @@ def test_an_adapter_away_from_its_base_model_asks_for_it(adapter: Path, tmp_path
     (tmp_path / "sft" / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(T2IEvalError, match="not as it was written"):
         load_judge(tmp_path / "sft", base=TINY)
+
+
+@pytest.mark.parametrize("name", ["nobody", "nobody/nothing"])
+def test_a_name_that_cannot_be_looked_up_without_a_network_is_refused_in_one_sentence(name: str) -> None:
+    code = f"from t2i_eval_kedro import load_judge\nload_judge({name!r})"
+    nowhere = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}  # nothing listens there
+    done = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=False)
+    assert "T2IEvalError: " in done.stderr.splitlines()[-1]
+    assert repr(name) in done.stderr.splitlines()[-1]
 
 
 def test_what_is_judged_can_be_measured_at_once(judge: Judge) -> None:

@@ -203,7 +203,9 @@ def _adapter(model: str | Path) -> Path | None:
     if model_folder(model) is not None:
         return None
     from huggingface_hub import file_exists, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    from t2i_eval_kedro.benchmarks.fetch import network_errors
 
     try:
         if not file_exists(str(model), "adapter_config.json"):
@@ -214,7 +216,7 @@ def _adapter(model: str | Path) -> Path | None:
         raise T2IEvalError(
             f"'{model}' is neither a folder here nor a repository on the Hugging Face hub; correct the path or the name."
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+    except network_errors():
         return None  # a model in the local cache may still load
 
 
