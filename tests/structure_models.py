@@ -46,6 +46,7 @@ def small_settings(backbones: Path, work: Path, **changes: Any) -> StructureSett
             "heat_size": 16 if network == "rahf" else 32,
             "epochs": 1.0,
             "batch_size": 8,
+            "gradient_accumulation_steps": 1,
         }
         values[network] |= changes.pop(network, {})
     return StructureSettings.model_validate(

@@ -20,6 +20,7 @@ ROWS = [
     if line.startswith("| ") and not line.startswith("| claim")
 ]
 ABLATIONS = json.loads((ROOT / "perf/results/ablations.json").read_text(encoding="utf-8"))
+STRUCTURE_SUMMARY = ROOT / "perf/results/summaries/shapes_structure-tiny_vlm-full-seed_0.json"
 MEASURED = {claim["text"]: claim for claim in ABLATIONS["claims"]}
 
 
@@ -59,6 +60,11 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
     if file.name == "ablations.json":
         entry = MEASURED[claim]
         assert (shown, follows) == (estimate(entry), verdict(entry))
+    elif file.name.startswith("shapes_structure"):
+        a, b, name = re.findall(r"`(\w+)`", shown)
+        entry = structure_difference(file, a, b, name)
+        assert shown.partition(": ")[2] == estimate(entry)
+        assert follows == ("holds" if entry["low"] > 0 else "fails" if entry["high"] < 0 else "open")
     elif file.parent.name == "summaries":
         entry = difference(file, *re.findall(r"`(\w+)`", shown))
         assert shown.partition(": ")[2] == estimate(entry)
@@ -92,3 +98,33 @@ def difference(file: Path, a: str, b: str) -> dict:
                 return entry
             return entry | {"difference": -entry["difference"], "low": -entry["high"], "high": -entry["low"]}
     raise AssertionError(f"{file.name} does not compare {a} with {b}")
+
+
+def structure_difference(file: Path, a: str, b: str, figure: str) -> dict:
+    """The paired difference of two models of structure on families of faults that were seen in training."""
+    for entry in json.loads(file.read_text(encoding="utf-8"))["differences"]:
+        if entry["stratum"] == "seen" and {entry["a"], entry["b"]} == {a, b}:
+            value, low, high = (entry[figure][part] for part in ("value", "low", "high"))
+            if entry["a"] == a:
+                return {"difference": value, "low": low, "high": high}
+            return {"difference": -value, "low": -high, "high": -low}
+    raise AssertionError(f"{file.name} does not compare {a} with {b}")
+
+
+STRUCTURE = ROOT / "docs" / "structure.md"
+MEASURED_STRUCTURE = re.findall(
+    r"^\| `(\w+)` \| (seen|unseen) \| (.+?) \|$", STRUCTURE.read_text(encoding="utf-8"), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("row", MEASURED_STRUCTURE, ids=["-".join(row[:2]) for row in MEASURED_STRUCTURE])
+def test_the_figures_of_the_page_on_structure_are_those_of_the_summary(row: tuple[str, str, str]) -> None:
+    name, stratum, cells = row
+    summary = json.loads(STRUCTURE_SUMMARY.read_text(encoding="utf-8"))
+    figures = summary["models"][name]["strata"][stratum]["figures"]
+    expected = [figures[figure] for figure in ("F1_Score", "SRCC", "PLCC", "Final_Score")]
+    assert cells.split(" | ") == [f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for one in expected]
+
+
+def test_the_page_on_structure_shows_every_network_on_seen_and_unseen_faults() -> None:
+    assert len(MEASURED_STRUCTURE) == 6

@@ -26,7 +26,7 @@ from t2i_eval_kedro.models.structure.settings import (
     RahfSettings,
 )
 
-VERSION = 1  # raised whenever the same folder gives other masks or scores
+VERSION = 2  # raised whenever the same folder gives other masks or scores
 CONFIG, WEIGHTS = "structure_config.json", "model.safetensors"
 _SETTINGS: dict[str, type[NetworkSettings]] = {
     "rahf": RahfSettings,

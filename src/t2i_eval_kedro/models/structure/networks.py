@@ -6,6 +6,7 @@ Each takes pixels (batch, 3, side, side) from 0 to 1 and normalises them as its 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from t2i_eval_kedro.models.structure.settings import (
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
+FAULT_SUM = 64.0  # brings a sum over faults of a few percent of the picture to about 1
 TRUE_FAULT = 0.25  # heat from which a pixel of the target belongs to an instance: one annotator of three marked it
 
 
@@ -172,7 +174,7 @@ class Hybrid(Network):
     """A frozen vision transformer into whose blocks features of a frozen CNN are injected; a score head and a mask decoder.
 
     The score model is LoDa's (Xu et al., CVPR 2024) as the challenge's winner used it. The mask decoder is ours: the transformer's tokens
-    and the CNN's stages, from coarse to fine. The score head also sees the decoder's features, so that the mask can help the score.
+    and a trained copy of the CNN, from coarse to fine. The score head also sees the decoder's features, so that the mask can help the score.
     """
 
     frozen = ("vit.", "cnn.")
@@ -193,9 +195,9 @@ class Hybrid(Network):
         self.inject = nn.ModuleList(
             _Injection(width, settings.latent, settings.attention_heads) for _ in range(len(self.blocks[0]))
         )
-        self.decoder = _PyramidDecoder(width, channels, settings.decoder_width, settings.heat_size)
+        self.decoder = _PyramidDecoder(width, cnn, channels, settings.decoder_width, settings.heat_size)
         self.score = nn.Sequential(
-            nn.Linear(2 * width + 2 * settings.decoder_width + 1, width), nn.GELU(), nn.Linear(width, 1)
+            nn.Linear(2 * width + 3 * settings.decoder_width + 1, width), nn.GELU(), nn.Linear(width, 1)
         )
 
     def predict(
@@ -220,9 +222,13 @@ class Hybrid(Network):
                 hook.remove()
         patches = hidden[:, -(self.grid**2) :]
         grid = patches.transpose(1, 2).reshape(len(hidden), -1, self.grid, self.grid)
-        fine, logits = self.decoder(grid, stages)
-        area = torch.logit(logits.sigmoid().mean(dim=(1, 2)).clamp(1e-4, 1 - 1e-4))[:, None]
-        seen = torch.cat([hidden[:, 0], patches.mean(dim=1), fine.mean(dim=(2, 3)), fine.amax(dim=(2, 3)), area], dim=1)
+        fine, logits = self.decoder(pixels, grid)
+        heat = logits.sigmoid()[:, None]
+        area = torch.logit(heat.mean(dim=(2, 3)).clamp(1e-4, 1 - 1e-4))
+        # Sums over the faults, as each takes something off the score; a mean over the picture loses small ones.
+        faults = FAULT_SUM * (fine * functional.interpolate(heat, fine.shape[-2:], mode="bilinear")).mean(dim=(2, 3))
+        pooled_fine = [fine.mean(dim=(2, 3)), fine.amax(dim=(2, 3)), faults]
+        seen = torch.cat([hidden[:, 0], patches.mean(dim=1), *pooled_fine, area], dim=1)
         score = self.score(seen).squeeze(1)
         return Prediction(logits, score), score.new_zeros(())
 
@@ -337,27 +343,46 @@ class _UpDecoder(nn.Module):
 
 
 class _PyramidDecoder(nn.Module):
-    """A heat map from tokens and the stages of a CNN, coarse to fine."""
+    """A heat map from a trained copy of the CNN and from tokens, coarse to fine.
 
-    def __init__(self, width: int, channels: Sequence[int], inner: int, side: int) -> None:
+    What is frozen knows what a picture shows, and not which of its edges are wrong: a mask decoder of frozen features alone marked whole
+    objects. The copy begins as the CNN and is trained (as in ControlNet, Zhang et al., ICCV 2023).
+    """
+
+    def __init__(self, width: int, cnn: nn.Module, channels: Sequence[int], inner: int, side: int) -> None:
         super().__init__()
         self.side = side
+        self.cnn = copy.deepcopy(cnn)
+        _require_grad(self.cnn, True)
         self.tokens_in = nn.Conv2d(width, inner, 1)
         self.stages_in = nn.ModuleList(nn.Conv2d(c, inner, 1) for c in channels)
-        self.mix = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inner, inner, 3, padding=1), nn.GroupNorm(1, inner), nn.GELU()) for _ in channels
-        )
-        self.fine = nn.Sequential(nn.Conv2d(inner, inner, 3, padding=1), nn.GroupNorm(1, inner), nn.GELU())
+        self.mix = nn.ModuleList(_Residual(inner) for _ in channels)
         self.out = nn.Conv2d(inner, 1, 1)
         nn.init.constant_(self.out.bias, -3.0)  # type: ignore[arg-type]  # most pixels are sound
 
-    def forward(self, grid: Tensor, stages: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        cnn: Any = self.cnn
+        stages = cnn(pixel_values=pixels, output_hidden_states=True).hidden_states[-4:]
         x = self.tokens_in(grid)
         for stage, into, mix in zip(reversed(stages), reversed(self.stages_in), reversed(self.mix), strict=True):
             x = mix(functional.interpolate(x, stage.shape[-2:], mode="bilinear") + into(stage))
-        x = self.fine(x)
         logits: Tensor = self.out(x)
         return x, functional.interpolate(logits, (self.side, self.side), mode="bilinear").squeeze(1)
+
+
+class _Residual(nn.Module):
+    """Two convolutions whose result is added to what they read."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for _ in range(2):
+            parts += [nn.GroupNorm(1, width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = x + self.parts(x)
+        return changed
 
 
 def _blocks(vit: nn.Module) -> tuple[nn.ModuleList]:

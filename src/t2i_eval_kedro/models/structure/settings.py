@@ -84,7 +84,8 @@ class HybridSettings(NetworkSettings):
 
     Attributes:
         vit: folder or hub name of a vision transformer, which stays as it is.
-        cnn: folder or hub name of a convolutional network with four stages, which stays as it is; its features are kept.
+        cnn: folder or hub name of a convolutional network with four stages; it stays as it is and its features are kept, and the mask decoder
+            trains a copy of it.
         latent: width of the cross-attention that injects the features into each block.
         attention_heads: heads of it.
         pooled: side of the grid that each of the four stages is pooled to.

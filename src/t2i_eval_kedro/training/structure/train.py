@@ -20,7 +20,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import fingerprint
 from t2i_eval_kedro.models.structure.settings import Architecture, StructureSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints
-from t2i_eval_kedro.training.trainers import watch
+from t2i_eval_kedro.training.trainers import per_process, watch
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def train_structure(
         torch.set_num_threads(settings.threads)
     chosen = settings.network(architecture)
     state = PartialState()
+    batch_size, passes = per_process(chosen.batch_size, chosen.gradient_accumulation_steps, state.num_processes)
     set_seed(settings.seed)
     network = build_network(architecture, chosen)
     on_cpu = settings.device == "cpu" or not torch.cuda.is_available()
@@ -105,9 +106,9 @@ def train_structure(
                 lr_scheduler_type="cosine",
                 warmup_steps=settings.warmup_steps,
                 num_train_epochs=chosen.epochs,
-                per_device_train_batch_size=chosen.batch_size,
-                gradient_accumulation_steps=chosen.gradient_accumulation_steps,
-                dataloader_drop_last=len(data) >= chosen.batch_size,
+                per_device_train_batch_size=batch_size,
+                gradient_accumulation_steps=passes,
+                dataloader_drop_last=len(data) >= batch_size,
                 logging_steps=settings.logging_steps,
                 logging_nan_inf_filter=False,
                 save_strategy="steps" if settings.save_steps else "no",
