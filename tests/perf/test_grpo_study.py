@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from perf.grpo import FULL, REASONS, ROWS, TENTH, UNTRAINED, Row, Study, run
+from perf.grpo import FULL, ROWS, TENTH, UNTRAINED, Row, Study, run
 
 from t2i_eval_kedro.steps import REASON_PAIR, SCORE
 from t2i_eval_kedro.training.settings import GRPOSettings
@@ -33,7 +33,7 @@ def test_rows_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest.
         UNTRAINED: Row(UNTRAINED),
         "grpo_from_untrained": Row(UNTRAINED, {"tasks": [SCORE], "start": "base", "rehearsal_weight": 0.0}),
         TENTH: Row(TENTH),
-        "grpo_preferences": Row(TENTH, {**REASONS, "tasks": [REASON_PAIR], "targets": "preferences"}),
+        "grpo_preferences": Row(TENTH, {"tasks": [REASON_PAIR], "targets": "preferences"}),
     }
     study = Study(tmp_path, 12, SMALL, resamples=20)
     result = run(study, rows)
