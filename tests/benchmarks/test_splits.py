@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.splits import leave_generators_out, normalised, prompt_groups, split_by_prompt
+from t2i_eval_kedro.benchmarks.splits import (
+    leave_generators_out,
+    normalised,
+    only_tested,
+    prompt_groups,
+    split_by_prompt,
+)
 from t2i_eval_kedro.errors import T2IEvalError
 
 
@@ -108,3 +114,16 @@ def test_left_out_generators_stand_in_test_alone_with_prompts_of_their_own() -> 
 def test_generators_to_leave_out_must_be_some_of_those_there(left_out: list[str]) -> None:
     with pytest.raises(T2IEvalError, match="some, not all, of g1, g2, g3"):
         leave_generators_out(numbered(10), left_out)
+
+
+def test_items_of_a_generator_that_is_held_out_are_for_testing_alone() -> None:
+    table = numbered(20)
+    splits = split_by_prompt(table, {"train": 0.6, "validation": 0.2, "test": 0.2}, 0)
+    folds = only_tested(splits, table, ["g1"]).set_index("item_id")["fold"]
+    of_g1 = folds.index.str.startswith("g1/")
+    assert set(folds[of_g1]) == {"test", "unused"}
+    assert set(folds[~of_g1]) == {"train", "validation", "test"}
+    with pytest.raises(T2IEvalError, match="There is no generator 'g9'"):
+        only_tested(splits, table, ["g9"])
+    with pytest.raises(T2IEvalError, match="got none"):
+        leave_generators_out(table, [], {"train": 0.6, "validation": 0.2, "test": 0.2})

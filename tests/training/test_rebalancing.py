@@ -234,3 +234,9 @@ def test_bins_are_evened_out_part_of_the_way_and_no_example_is_drawn_too_often()
 def test_the_sampler_has_no_use_for_repeats() -> None:
     with pytest.raises(T2IEvalError, match="copies nothing"):
         rebalance(EXAMPLES.frame([row("e", "extract", None)]), method="weighted", repeats={"extract": 2})
+
+
+def test_the_table_counts_what_the_sampler_draws() -> None:
+    rows = [example(n, "score", f"s{n}", 9.5, "overall") for n in range(30)] + [row("e", "extract", None)]
+    balanced, table = rebalance(EXAMPLES.frame(rows), method="weighted")
+    assert table["after"].sum() == pytest.approx(balanced["frequency"].sum())

@@ -332,6 +332,10 @@ def test_the_length_reward_is_bounded_falls_and_needs_a_score(
         assert value == pytest.approx(0 if score is None else 1 + max(-1.0, overlong))
 
 
+def test_without_a_limit_every_answer_with_a_score_has_the_whole_length_reward() -> None:
+    assert length_rewards(Answers([5, None, 7], [5.0] * 3, [""] * 3, 3, lengths=[10, 20, 30], longest=0)) == [1, 0, 1]
+
+
 def test_the_best_constant_of_pairs_is_a_difference() -> None:
     chosen = weighted(pairwise=1.0)
     value, margin = best_constant_reward([5, 5, 5, -5], chosen, compared=True)
