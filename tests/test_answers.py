@@ -237,7 +237,21 @@ def test_a_field_named_scores_is_mended_and_two_fields_of_one_meaning_are_not_re
 
 
 @pytest.mark.parametrize(
-    ("text", "score"), [("1", 1), ("5", 5), ("0", None), ("6", None), ('{"score": [4]} is mine', 4)]
+    ("text", "score"),
+    [
+        ("1", 1),
+        ("5", 5),
+        ("0", None),
+        ("6", None),
+        ("**1**", 1),
+        ("**5**", 5),
+        ("**6**", None),
+        ('{"score": [4]} is mine', 4),
+    ],
 )
 def test_a_bare_number_is_read_to_both_ends_of_the_scale(text: str, score: float | None) -> None:
     assert parse_score_list(text, 1, 1, 5).scores == (None if score is None else (score,))
+
+
+def test_an_object_with_words_behind_it_is_read_from_its_first_brace() -> None:
+    assert parse_score_list('{"score": [4]} is mine', 1).repairs == ("text around the object",)

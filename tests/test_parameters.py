@@ -111,12 +111,12 @@ def test_every_student_has_a_sane_recipe_in_every_variant(student: str, variant:
     assert (sft.max_steps is None) == (full["sft"].max_steps is None)
     assert ("steps" in student_kind(full)) == (sft.max_steps is not None)
     if sft.max_steps is not None:
-        assert sft.warmup_steps < sft.max_steps <= full["sft"].max_steps
+        assert sft.warmup_steps < sft.max_steps <= 2 * full["sft"].max_steps
     else:
         assert 0 < sft.warmup_steps < 0.1
-        assert 0.03 < sft.epochs <= full["sft"].epochs
-    shortened = name == "short" or variant.startswith("ablation/")
-    assert shortened == ((sft.max_steps, sft.epochs) != (full["sft"].max_steps, full["sft"].epochs))
+        assert 0.03 < sft.epochs <= 2 * full["sft"].epochs
+    another_length = name == "short" or variant.startswith("ablation/")
+    assert another_length == ((sft.max_steps, sft.epochs) != (full["sft"].max_steps, full["sft"].epochs))
     if (
         variant not in ("full", "paper") and "/" not in variant
     ):  # one factor: exactly one group differs, or training and judging of one task
@@ -174,7 +174,7 @@ def test_the_recipe_of_the_embedded_model() -> None:
     assert (valid["grpo"].max_steps, valid["grpo"].learning_rate, valid["grpo"].rehearsal_weight) == (40, 5e-5, 1.0)
     assert (valid["judging"].wording, valid["model"].dtype) == ("compact", "float32")
     assert validate(load(variant="short"))["sft"].max_steps == 150
-    assert validate(load(variant="ablation/levels"))["sft"].max_steps == 450
+    assert validate(load(variant="ablation/levels"))["sft"].max_steps == 1400
 
 
 def test_a_study_has_the_variants_that_it_compares_and_their_equal_steps() -> None:

@@ -82,3 +82,26 @@ def test_a_benchmarks_folder(tmp_path: Path) -> None:
     assert "Items: 160" in out
     assert "prompt_spelling" not in out  # blanks are taken off before
     assert "blanks at their ends" in out
+
+
+def test_every_rater_has_a_line_up_to_fifty_and_seeds_are_named(tmp_path: Path) -> None:
+    rows = [
+        {"item_id": f"p{p}g{g}s{s}", "prompt_id": f"p{p}", "generator": f"g{g}", "rater_id": f"r{r}", "score": 1 + (p + g + s + r) % 5}
+        for p in range(8) for g in range(2) for s in range(2) for r in range(51)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.to_csv(tmp_path / "many.csv", index=False)
+    table[table["rater_id"] != "r50"].to_csv(tmp_path / "fifty.csv", index=False)
+    items = table[["item_id"]].drop_duplicates()
+    items.assign(evaluator="e", score=range(len(items))).to_csv(tmp_path / "scores.csv", index=False)
+    scores = ("--scores", tmp_path / "scores.csv")
+    many, fifty = (
+        run("--ratings", tmp_path / f"{name}.csv", *scores, "--out", tmp_path / f"{name}.yml")
+        for name in ("many", "fifty")
+    )
+    assert "Images per prompt and generator: 2 to 2" in many
+    assert ("Raters: 51" in many, "Rater 'r7' on" in many) == (True, False)
+    assert ("Raters: 50" in fifty, "Rater 'r7' on" in fifty) == (False, True)
+    one = table.drop_duplicates(["prompt_id", "generator", "rater_id"])
+    one.to_csv(tmp_path / "one.csv", index=False)
+    assert "Images per prompt" not in run("--ratings", tmp_path / "one.csv", *scores, "--out", tmp_path / "one.yml")

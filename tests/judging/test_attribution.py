@@ -67,6 +67,7 @@ def test_agreement_comes_back_where_the_wrong_stage_is_made_true(compact: Wordin
     assert gain[wrong] > 0.15
     assert gain[wrong] == max(gain.values())
     assert rows[wrong]["spearman"]["value"] > 0.8
+    assert rows[wrong]["spearman_scored"] == pytest.approx(rows[wrong]["spearman"]["value"], abs=0.05)
     assert gain["extract"] == 0  # it was right before
     for later in STAGES[: STAGES.index(wrong)]:
         assert gain[later] < 0.05

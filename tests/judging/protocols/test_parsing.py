@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.judging.protocols.parsing import MAX_QUESTIONS, Question, parse_questions, parse_score
+from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.schema import FAILED, NOT_APPLICABLE, OK, STATUSES, UNPARSED
 from t2i_eval_kedro.steps import ASPECTS
 
@@ -70,6 +71,12 @@ def test_read_tolerantly_what_stands_around_a_score_is_taken_away_and_counted(
 )
 def test_a_fraction_is_of_ten_or_of_the_highest_level(full: Wording, text: str, value: float | None) -> None:
     assert parse_score(Answer(text), full).value == (None if value is None else pytest.approx(value))
+
+
+def test_between_levels_the_lowest_is_nought() -> None:
+    levels = AnswerVocabulary(("1", "2", "3", "4", "5"))
+    assert parse_score(Answer("2.5"), levels).value == pytest.approx(3.75)
+    assert parse_score(Answer("0.5"), levels).value is None
 
 
 @pytest.mark.parametrize(
