@@ -19,9 +19,12 @@ ROWS = [
     for line in PAGE.read_text(encoding="utf-8").splitlines()
     if line.startswith("| ") and not line.startswith("| claim")
 ]
-ABLATIONS = json.loads((ROOT / "perf/results/ablations.json").read_text(encoding="utf-8"))
+STUDIES = {  # today's study, and that of version 1 of shapes
+    name: json.loads((ROOT / "perf/results" / name).read_text(encoding="utf-8"))
+    for name in ("ablations.json", "ablations_shapes_1.json")
+}
 STRUCTURE_SUMMARY = ROOT / "perf/results/summaries/shapes_structure-tiny_vlm-full-seed_0.json"
-MEASURED = {claim["text"]: claim for claim in ABLATIONS["claims"]}
+MEASURED = {name: {claim["text"]: claim for claim in study["claims"]} for name, study in STUDIES.items()}
 
 
 def estimate(entry: dict) -> str:
@@ -52,13 +55,14 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
     assert follows in ("holds", "fails", "open")
     if figure == "open":
         assert follows == "open"
-        assert claim not in MEASURED, f"the study has measured it: {estimate(MEASURED[claim])}"
+        assert not any(claim in study for study in MEASURED.values()), "a study has measured it"
         return
     shown, link = re.fullmatch(r"\[(.+)\]\((\S+)\)", figure).groups()  # type: ignore[union-attr]
     file = (PAGE.parent / link).resolve()
     assert file.is_file()
-    if file.name == "ablations.json":
-        entry = MEASURED[claim]
+    if file.name in STUDIES:
+        entry = MEASURED[file.name][claim]
+        assert file.name == "ablations.json" or claim not in MEASURED["ablations.json"], "today's study has measured it"
         assert (shown, follows) == (estimate(entry), verdict(entry))
     elif file.name.startswith("shapes_structure"):
         a, b, name = re.findall(r"`(\w+)`", shown)
@@ -128,3 +132,29 @@ def test_the_figures_of_the_page_on_structure_are_those_of_the_summary(row: tupl
 
 def test_the_page_on_structure_shows_every_network_on_seen_and_unseen_faults() -> None:
     assert len(MEASURED_STRUCTURE) == 6
+
+
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+STUDY_ROWS = re.findall(r"^\| `(\w+)` \| (\d) \| (.+?) \|$", RESULTS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("row", STUDY_ROWS, ids=[row[0] for row in STUDY_ROWS])
+def test_the_figures_of_the_study_s_page_are_those_of_its_file(row: tuple[str, str, str]) -> None:
+    def shown(figure: dict | None) -> str:
+        return "-" if figure is None else f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+    variant, seeds, cells = row
+    study = STUDIES["ablations.json"]
+    free_form, request = (study["scores"][name] for name in ("free_form", "request"))
+    entries = [entry for entry in free_form["differences"] if (entry["a"], entry["b"]) == (variant, "full")]
+    assert int(seeds) == len(study["seeds"][variant])
+    assert [cell.strip() for cell in cells.split("|")] == [
+        shown(free_form["figures"][variant]),
+        *(part for entry in entries for part in (estimate(entry), f"{entry['p_holm']:.3f}")),
+        *([] if entries else ["", ""]),
+        shown(request["figures"].get(variant)),
+    ]
+
+
+def test_the_study_s_page_has_every_variant_that_was_measured() -> None:
+    assert [row[0] for row in STUDY_ROWS] == list(STUDIES["ablations.json"]["variants"])

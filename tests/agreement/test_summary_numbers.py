@@ -325,6 +325,10 @@ def test_the_spread_over_runs_of_a_judge(wide):
     assert found["spearman"]["standard_deviation"] == pytest.approx(np.std(by_run, ddof=1), abs=1e-6)
     assert found["score_standard_deviation"] == pytest.approx(0.8, abs=0.06)
     assert set(out["runs"]) == {"good"}
+    low = [run.assign(score=-run["score"], higher_is_better=False) for run in runs]  # one whose low scores are good
+    turned = summarise(items, ratings, schema.SCORES.check(pd.concat(low)), n_resamples=50)["runs"]["good"]["overall"]
+    assert turned["score_standard_deviation"] == found["score_standard_deviation"]
+    assert turned["spearman"] == found["spearman"]
     assert out["evaluators"]["good"]["overall"]["spearman"]["value"] > found["spearman"]["mean"]
 
 
