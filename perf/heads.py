@@ -74,17 +74,20 @@ def main() -> None:
     content: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     rows: dict[str, Any] = content.get("rows", {})
     for name in arguments.rows:
-        rows[name] = study.row(name, arguments.seeds)
+        known = [seed for seed in rows.get(name, {}).get("seeds", ()) if study.keeps(name, seed)]
+        rows[name] = study.row(name, sorted({*arguments.seeds, *known}))
         print(name, json.dumps(rows[name]), flush=True)
     if arguments.transfer:
         content["transfer"] = study.transfer() | {"command": "python -m perf.heads --transfer", "commit": commit()}
+    # Rows of the file whose answers are not kept here stay as they are: nothing is trained that was not asked for.
+    kept = {name: row for name, row in rows.items() if all(study.keeps(name, seed) for seed in row["seeds"])}
     content |= {
         "synthetic": True,
         "items": len(study.data.items),
         "held_out": len(study.held_out),
         "rows": rows,
-        "differences": study.differences(rows),
-        "ensembles": study.ensembles(rows),
+        "differences": content.get("differences", {}) | study.differences(kept),
+        "ensembles": content.get("ensembles", {}) | study.ensembles(kept),
     }
     with atomic_file(arguments.out) as path:
         path.write_text(json.dumps(content, indent=1) + "\n")
@@ -113,10 +116,18 @@ class Study:
         self.asked = self.data.fold(VALIDATION, "test")
         self._frozen: dict[str, HeadJudge] = {}
 
+    def _file(self, name: str, seed: int) -> Path:
+        return (
+            self.work / f"{name}_{0 if name in self.settings.baselines else seed}.json"
+        )  # a published score is not trained
+
+    def keeps(self, name: str, seed: int) -> bool:
+        """Whether what the row ``name`` says with the seed ``seed`` is kept."""
+        return self._file(name, seed).is_file()
+
     def said(self, name: str, seed: int) -> tuple[Predictions, dict[str, Any]]:
         """What the row ``name`` says with the training seed ``seed``, and how it came about: ``seconds`` of processor, ``commit``."""
-        seed = 0 if name in self.settings.baselines else seed  # a published score is not trained
-        kept = self.work / f"{name}_{seed}.json"
+        kept = self._file(name, seed)
         if not kept.is_file():
             said, seconds = self._asked(name, seed)
             content = {"scores": said.scores, "elements": said.elements, "seconds": seconds, "commit": commit()}

@@ -105,3 +105,21 @@ def test_an_ensemble_is_compared_with_the_member_that_is_best_on_validation_prom
         gain = entry["spearman"]["value"] - rows["score_head"]["spearman"]["value"]
         assert entry["gain"]["value"] == pytest.approx(gain, abs=2e-6)
         assert entry["seconds_an_image"] == 1.5
+
+
+def test_a_row_that_is_asked_for_trains_no_other_and_loses_no_seed(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "heads.json"
+    elsewhere = {"seeds": [0], "spearman": {"value": 0.5}}  # measured on another machine: its answers are not kept here
+    difference = {"score_head - level_tokens": {"value": 0.1}}
+    out.write_text(json.dumps({"rows": {"level_tokens": elsewhere}, "differences": difference}))
+    monkeypatch.setattr(perf.heads, "Study", lambda *_: study)
+    for seeds in (["0", "1"], ["2"]):
+        monkeypatch.setattr("sys.argv", ["heads", "--rows", "score_head", "--out", str(out), "--seeds", *seeds])
+        perf.heads.main()
+    found = json.loads(out.read_text())
+    assert found["rows"]["score_head"]["seeds"] == [0, 1, 2]
+    assert found["rows"]["level_tokens"] == elsewhere
+    assert found["differences"] == difference
+    assert not study.keeps("level_tokens", 0)

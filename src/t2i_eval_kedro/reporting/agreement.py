@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.reporting.inputs import plain
+from t2i_eval_kedro.reporting.inputs import asked_in_both_orders, plain
 from t2i_eval_kedro.reporting.pages import environment
 
 Grouping = Literal["none", "prompt", "generator", "skill"]
@@ -148,8 +148,7 @@ def _ceiling(summary: Mapping[str, Any]) -> PrintedTable:
 
 
 def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
-    measured = summary.get("preferences", {})
-    twice = any("order_consistency" in cell for dimensions in measured.values() for cell in dimensions.values())
+    twice = asked_in_both_orders(summary)
     return PrintedTable(
         "Agreement with people's preferences",
         _frame(
@@ -158,7 +157,7 @@ def _preferences(summary: Mapping[str, Any]) -> PrintedTable:
                 | {plain(kind): _estimate(cell[kind]) for kind in ("accuracy", "accuracy_without_ties")}
                 | ({"same in both orders": _estimate(cell.get("order_consistency"))} if twice else {})
                 | {"n": cell["accuracy"]["n"], "without score": cell["n_unscored"]}
-                for name, dimensions in measured.items()
+                for name, dimensions in summary.get("preferences", {}).items()
                 for dimension, cell in dimensions.items()
             ]
         ),

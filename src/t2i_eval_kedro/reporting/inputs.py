@@ -141,3 +141,9 @@ def order_dimensions(names: Sequence[str]) -> list[str]:
 def order_statistics(names: Sequence[str]) -> list[str]:
     """Statistics in reading order: Spearman, Kendall, Pearson, the rest as given."""
     return ordered(names, HEADLINE)
+
+
+def asked_in_both_orders(summary: Mapping[str, Any]) -> bool:
+    """Whether a judge of ``summary`` compared the images of a pair in both orders."""
+    compared = summary.get("preferences") or {}
+    return any("order_consistency" in cell for dimensions in compared.values() for cell in dimensions.values())

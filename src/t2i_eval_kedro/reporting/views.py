@@ -17,6 +17,7 @@ from t2i_eval_kedro.reporting.claims import ReportContext
 from t2i_eval_kedro.reporting.inputs import (
     HEADLINE,
     LOWER_IS_BETTER,
+    asked_in_both_orders,
     order_dimensions,
     order_statistics,
     ordered,
@@ -51,7 +52,6 @@ _BREAKDOWN = {
 
 _ON_ELEMENTS = ("accuracy", "precision", "recall", "f1")
 _ON_PREFERENCES = ("accuracy", "accuracy_without_ties")
-_IN_BOTH_ORDERS = "order_consistency"
 
 
 def text(value: object) -> str:
@@ -489,12 +489,10 @@ def labels(summary: Mapping[str, Any]) -> dict[str, Any]:
         evaluator: ([cells.get(key) for key in _ON_ELEMENTS], cells["n_unscored"])
         for evaluator, cells in (summary.get("elements") or {}).items()
     }
-    compared = summary.get("preferences") or {}
-    twice = any(_IN_BOTH_ORDERS in cells for dimensions in compared.values() for cells in dimensions.values())
-    columns = (*_ON_PREFERENCES, *([_IN_BOTH_ORDERS] if twice else []))
+    columns = (*_ON_PREFERENCES, *(["order_consistency"] if asked_in_both_orders(summary) else []))
     preferences = {
         (evaluator, dimension): ([cells.get(key) for key in columns], cells["n_unscored"])
-        for evaluator, dimensions in compared.items()
+        for evaluator, dimensions in (summary.get("preferences") or {}).items()
         for dimension, cells in dimensions.items()
     }
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Prediction(NamedTuple):
     score: Tensor
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What the three networks share: normalised pixels, and the loss where there are targets."""
 
     frozen: tuple[str, ...] = ()
@@ -85,11 +86,11 @@ class Network(nn.Module):
             out = {"loss": network_loss(predicted.heat, predicted.score, heat, score, self.losses) + own_loss} | out
         return out
 
+    @abstractmethod
     def predict(
         self, pixels: Tensor, tokens: Mapping[str, Any], features: Mapping[str, Tensor] | None, heat: Tensor | None
     ) -> tuple[Prediction, Tensor]:
         """The prediction for normalised pixels, and losses that the network has of its own."""
-        raise NotImplementedError
 
     def frozen_features(self, pixels: Tensor) -> dict[str, Tensor] | None:
         """What can be kept for these pixels (not normalised) as it never changes; None where there is nothing."""

@@ -255,15 +255,13 @@ def _attend_to_the_like(model: FGABlip2, tiny: Mapping[str, torch.Tensor]) -> No
 
 def _projected(model: FGABlip2, pixels: torch.Tensor, tiny: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """What the tiny model's projector says of each patch, (n, 16, WIDTH)."""
-    vision = model.blip.vision_model
-    states = vision.embeddings(pixels)
-    for layer in vision.encoder.layers:
-        states = layer(states)
-        states = states[0] if isinstance(states, tuple) else states
+    seen = model.blip.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states[
+        -1
+    ]  # before the last norm
     projector = {
         name.partition("multi_modal_projector.")[2]: v for name, v in tiny.items() if "multi_modal_projector." in name
     }
-    hidden = F.gelu(F.linear(states[:, 1:], projector["linear_1.weight"], projector["linear_1.bias"]))
+    hidden = F.gelu(F.linear(seen[:, 1:], projector["linear_1.weight"], projector["linear_1.bias"]))
     return F.linear(hidden, projector["linear_2.weight"], projector["linear_2.bias"])
 
 
