@@ -19,9 +19,12 @@ from t2i_eval_kedro.judging.attribution import (
     final_dimension,
 )
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
+from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Request, Wording
+from t2i_eval_kedro.judging.protocols.decomposed import TEXT_TASKS
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.shapes.make import make_shapes
+from t2i_eval_kedro.steps import EXTRACT
 
 PHRASES = {"overall": "x", "appearance": "x", "attributes": "x", "relations": "x"}
 SHAPES = make_shapes(6, seed=3)
@@ -49,8 +52,9 @@ class WrongIn:
 
 
 def attributed(wording: Wording, wrong: str) -> dict[str, dict]:
+    options = ProtocolOptions(text_stages=False)  # the simulated judge looks at each image in every stage
     table = attribute_errors(
-        SHAPES.items, WrongIn(wording, wrong), wording, PHRASES, TRUTH, name="sft", options=ProtocolOptions()
+        SHAPES.items, WrongIn(wording, wrong), wording, PHRASES, TRUTH, name="sft", options=options
     )
     schema.ATTRIBUTION.check(table)
     rows = error_attribution(table, SHAPES.items, SHAPES.ratings, "overall", 100, 0.95, 0)
@@ -71,6 +75,54 @@ def test_agreement_comes_back_where_the_wrong_stage_is_made_true(compact: Wordin
     assert gain["extract"] == 0  # it was right before
     for later in STAGES[: STAGES.index(wrong)]:
         assert gain[later] < 0.05
+
+
+class Blurred:
+    """The simulated teacher, who is out by two where it is shown the image once more: it was taught those stages without."""
+
+    def __init__(self, wording: Wording) -> None:
+        self.right = SimulatedBackend(SHAPES.items, wording, seed=0, error_rate=0, score_noise=0)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for i, given in self.right.answer(requests):
+            shown = any(message["images"] for message in requests[i].chat)
+            wrong = shown and requests[i].task in TEXT_TASKS and given.text.isdigit()
+            yield i, Answer(str(max(0, int(given.text) - 2))) if wrong else given
+
+
+@pytest.mark.parametrize("text_stages", [False, True])
+def test_the_chain_without_a_true_stage_is_the_one_that_is_measured(compact: Wording, text_stages: bool) -> None:
+    options = ProtocolOptions(text_stages=text_stages)
+    table = attribute_errors(SHAPES.items, Blurred(compact), compact, PHRASES, TRUTH, name="sft", options=options)
+    judged = judge_items(SHAPES.items, Blurred(compact), compact, PHRASES, ["decomposed"], name="sft", options=options)
+    chain = judged.scores[judged.scores["dimension"] == "overall"].set_index("item_id")["score"]
+    again = table[table["stage"] == "none"].set_index("item_id")["score"]
+    pd.testing.assert_series_equal(again.sort_index(), chain.sort_index(), check_names=False)
+
+
+class AlwaysSeven(Blurred):
+    """Finds the same in every image, so that all requests without one read alike for the images of a prompt."""
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        for i, given in self.right.answer(requests):
+            text = "yes" if given.text in ("yes", "no") else "7" if given.text.isdigit() else "it is so"
+            yield i, given if requests[i].task == EXTRACT else Answer(text)
+
+
+def test_a_true_summary_is_that_of_each_image_though_their_findings_are_the_same(compact: Wording) -> None:
+    table = attribute_errors(
+        SHAPES.items,
+        AlwaysSeven(compact),
+        compact,
+        PHRASES,
+        TRUTH,
+        name="sft",
+        options=ProtocolOptions(text_stages=True),
+    )
+    rated = SHAPES.ratings[SHAPES.ratings["dimension"].isin(["attributes", "relations"])].dropna(subset="score")
+    aspects = rated.groupby("item_id")["dimension"].nunique()
+    replaced = table[table["stage"] == "summarise"].set_index("item_id")["replaced"]
+    assert (replaced >= 2 * aspects.reindex(replaced.index)).all()  # an explanation and a score of each
 
 
 def test_a_true_extraction_asks_about_every_element_and_keeps_the_questions_about_appearance(compact: Wording) -> None:

@@ -33,10 +33,9 @@ from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import SAME_AS, evaluation_items
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import Answer, PromptElement, Request, Wording
-from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
-from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
+from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions, build
 from t2i_eval_kedro.ratings import mean_ratings
 from t2i_eval_kedro.steps import ANSWER, APPEARANCE, ASPECTS, ATTRIBUTES, EXTRACT, OVERALL, RELATIONS, SCORE, SUMMARY
 
@@ -133,11 +132,18 @@ class WithTrueStage:
         self._wording = wording
         self.replaced: Counter[str] = Counter()
 
+    def replaces(self, request: Request) -> bool:
+        """Whether the answer to ``request`` is the true one, which is its item's: two images may have the same findings and other ratings."""
+        return self._true(request) is not None
+
+    def _true(self, request: Request) -> str | None:
+        return None if request.task == EXTRACT else self._truth.answer(self._stage, request, self._wording)
+
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield the true answers, then the judge's."""
         asked = []
         for i, request in enumerate(requests):
-            text = None if request.task == EXTRACT else self._truth.answer(self._stage, request, self._wording)
+            text = self._true(request)
             if text is None:
                 asked.append(i)
             else:
@@ -182,7 +188,7 @@ def attribute_errors(
         phrases: the dimensions that people rated, name -> phrase.
         truth: what people said about the items.
         name: the judge's name.
-        options: how scores are read.
+        options: those that the judge is asked with elsewhere, so that its own chain (stage ``none``) is the one that is measured.
         chunk_size: items that go through the chain together.
 
     Returns:
@@ -193,8 +199,15 @@ def attribute_errors(
     parts = []
     for stage in (NOTHING, *STAGES):
         answering = WithTrueStage(backend, truth, stage, wording)
-        protocol = Decomposed(wording, reading=options.score_reading)
-        judgement = judge(asked, protocol, answering, name=f"{name}, {stage} made true", chunk_size=chunk_size)
+        protocol = build("decomposed", wording, options)
+        judgement = judge(
+            asked,
+            protocol,
+            answering,
+            name=f"{name}, {stage} made true",
+            chunk_size=chunk_size,
+            alone=answering.replaces,
+        )
         final = judgement.scores[judgement.scores["dimension"] == OVERALL]
         shared = Counter({item.item_id: answering.replaced[item.item_id] for item in asked})
         if stage == EXTRACT:  # images of one prompt share their extraction, which is asked once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -47,6 +47,7 @@ def judge(
     run: int = 0,
     chunk_size: int | None = None,
     max_out_of_vocabulary: float = 1.0,
+    alone: Callable[[Request], bool] = lambda _: False,
 ) -> Judgement:
     """Ask ``backend`` about ``items`` round by round until ``protocol`` has no more questions.
 
@@ -64,10 +65,17 @@ def judge(
             suits a server that answers many requests at a time.
         max_out_of_vocabulary: share of probability, 0 to 1, that a model may give to other words than the answers it has to choose from; with
             more, the answer does not count.
+        alone: whether a request is asked for its item alone, also where another one has the same messages.
     """
+
+    def content(request: Request) -> tuple[object, ...]:
+        """What makes two requests one: everything that the backend's model is shown."""
+        shown = request.messages_json, request.candidate_tokens, request.max_tokens
+        return (*shown, request.item_id) if alone(request) else shown
+
     answers: list[dict[str, Answer]] = [{} for _ in items]
     asked: list[list[Request]] = [[] for _ in items]
-    known: dict[tuple[str, tuple[str, ...], int], Answer] = {}
+    known: dict[tuple[object, ...], Answer] = {}
     with tqdm(
         total=len(items),
         desc=f"{name} ({protocol.label})",
@@ -81,9 +89,9 @@ def judge(
             going = list(range(len(items)))[start:][:chunk_size]
             while going:
                 waiting = [(i, request) for i in going for request in protocol.requests(items[i], answers[i])]
-                new: dict[tuple[str, tuple[str, ...], int], Request] = {}
+                new: dict[tuple[object, ...], Request] = {}
                 for _, request in waiting:
-                    key = _content(request)
+                    key = content(request)
                     if key not in known:
                         new.setdefault(key, request)
                 keys = list(new)
@@ -93,7 +101,7 @@ def judge(
                         progress.set_postfix(requests=len(known), refresh=False)
                         progress.update(0)
                 for i, request in waiting:
-                    answers[i][request.step] = known[_content(request)]
+                    answers[i][request.step] = known[content(request)]
                     asked[i].append(request)
                 unfinished = sorted({i for i, _ in waiting})
                 progress.update(len(going) - len(unfinished))
@@ -135,11 +143,6 @@ def _report(evaluator: str, verdicts: Sequence[Verdict]) -> None:
                 count,
                 " ".join(often.split()),
             )
-
-
-def _content(request: Request) -> tuple[str, tuple[str, ...], int]:
-    """What makes two requests one: everything that the backend's model is shown."""
-    return request.messages_json, request.candidate_tokens, request.max_tokens
 
 
 def _scores(items: Sequence[EvaluationItem], verdicts: Sequence[Verdict], who: Mapping[str, object]) -> pd.DataFrame:

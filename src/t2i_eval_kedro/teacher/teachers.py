@@ -192,7 +192,6 @@ def teacher_attribution(
     truth: Truth,
     wording: Wording,
     phrases: Mapping[str, str],
-    options: ProtocolOptions,
 ) -> pd.DataFrame:
     """The canonical table ``attribution`` of a teacher that can be asked again about the items of ``material``.
 
@@ -201,7 +200,7 @@ def teacher_attribution(
     if kind not in ("simulated", "openai") or not len(material.items):
         return schema.ATTRIBUTION.empty()
     asked = _simulated(settings, material, wording, 0) if kind == "simulated" else connect(settings, material)
-    return attribute_errors(material.items, asked, wording, phrases, truth, name=TEACHER, options=options)
+    return attribute_errors(material.items, asked, wording, phrases, truth, name=TEACHER, options=AS_PUBLISHED)
 
 
 def connect(settings: TeacherSettings, material: Material, run: int = 0) -> CachedBackend:

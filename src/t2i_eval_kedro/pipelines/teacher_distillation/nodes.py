@@ -84,7 +84,6 @@ def attribute_teacher(
         Truth.of(chosen, elements, element_ratings, ratings),
         judging.load_wording(load_templates(prompts)),
         phrases_of(card),
-        judging.options,
     )
     answers.close()
     return attribution
