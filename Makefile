@@ -25,9 +25,10 @@ test-fast: install
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal --cov --cov-report=term:skip-covered
 
-# Every architecture, and the table in the docs of what works on which.
+# Every architecture, the table in the docs of what works on which, and docs/gpu.md from top to bottom; some five minutes.
 test-models: install
-	T2I_EVAL_MODELS_TABLE=docs/models.md $(BIN)/pytest -m "models or not models" tests/judging/backends/test_architectures.py
+	T2I_EVAL_MODELS_TABLE=docs/models.md OMP_NUM_THREADS=1 $(BIN)/pytest -m "models or not models" tests/judging/backends/test_architectures.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "models or not models" tests/test_gpu_page.py
 
 lint: install
 	$(BIN)/ruff check .

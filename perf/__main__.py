@@ -22,6 +22,7 @@ NAMES = (
     "structure",
     "teacher",
     "training",
+    "waiting",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,6 +19,7 @@ from t2i_eval_kedro.models.adapters import tasks_taught
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
+from t2i_eval_kedro.training.grpo_trainer import PolicyTrainer
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 from t2i_eval_kedro.training.validation import readouts
@@ -303,6 +304,30 @@ def test_the_adapter_is_kept_by_the_readout_that_it_was_taught(
     recorded = json.loads((tmp_path / "a" / "settings.json").read_text())["settings"]
     assert recorded["kept_step"] == measured["step"].iloc[measured["agreement_generated"].argmax()]
     assert recorded["taught"] == ["reason"]
+
+
+def test_fields_of_trl_s_config_reach_its_trainer_under_their_own_names(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two iterations over each answer halve what is drawn, and a tiny ``top_p`` leaves one answer to draw; the others are seen in the trainer."""
+    trainers = []
+    plain = PolicyTrainer.train
+    monkeypatch.setattr(PolicyTrainer, "train", lambda self, **given: trainers.append(self) or plain(self, **given))
+    drawn = 0
+
+    def counted(answer: str) -> float | None:
+        nonlocal drawn
+        drawn += 1
+        return parse(answer)
+
+    options = {"num_iterations": 2, "top_p": 1e-6, "epsilon_high": 0.37, "log_completions": True, "optim": "sgd"}
+    curve = train(
+        *(examples, pictures, base_model, sft_adapter, tmp_path / "a"), parsers={"score": counted}, trl=options
+    )
+    assert drawn == 4 * 16 / 2
+    assert (curve["zero_variance_groups"].dropna() == 1).all()
+    (trainer,) = trainers
+    assert (trainer.epsilon_high, trainer.log_completions, trainer.args.optim) == (0.37, True, "sgd")
 
 
 def test_a_group_of_answers_that_are_all_alike_stops_the_training(

@@ -72,6 +72,22 @@ def _form(processor: Any, template: str) -> AnswerForm:
     )
 
 
+def keeps_answers(processor: Any) -> bool:
+    """Whether the chat template writes an answer in the same way once the conversation has gone on, so that several can be learned in one.
+
+    Templates of thinking models drop the thoughts of earlier answers, and LLaVA-OneVision's writes another blank before them.
+    """
+    form = answer_form(processor)
+    turns = [
+        {"role": role, "content": [{"type": "text", "text": text}]}
+        for role, text in (("user", "x"), ("assistant", _PROBE), ("user", "y"))
+    ]
+    asked, later = (
+        processor.apply_chat_template(turns[:n], tokenize=False, add_generation_prompt=True) for n in (1, 3)
+    )
+    return bool(later.startswith(asked + form.lead + _PROBE + form.close))
+
+
 def answer_tokens(processor: Any, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each of ``texts`` where it follows a request as an answer, with what the template writes before it.
 

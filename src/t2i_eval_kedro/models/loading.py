@@ -234,14 +234,42 @@ def published_processor(model: str | Path, *, revision: str | None = None, trust
     return processor
 
 
+def joined_axes(processor: Any) -> dict[str, int]:
+    """Along which axis ``processor`` joins the images of several requests in each of its tensors, where that is not the first.
+
+    Most put one image, tile or patch behind the other along the first axis; MiniCPM-V's patches are columns of one long image.
+    """
+    from PIL import Image
+
+    text, image = render(processor, [{"role": "user", "text": "x", "images": ["x"]}]), Image.new("RGB", (64, 64))
+    one, two = (
+        processor(text=[text] * n, images=[[image]] * n, add_special_tokens=False, return_tensors="pt") for n in (1, 2)
+    )
+    lengths = {name: [(a, b) for a, b in zip(value.shape, two[name].shape, strict=True)] for name, value in one.items()}
+    return {
+        name: axis
+        for name, sides in lengths.items()
+        for axis, (a, b) in enumerate(sides)
+        if axis and b == 2 * a and all(x == y for other, (x, y) in enumerate(sides) if other != axis)
+    }
+
+
 def processor_for_trl(processor: Any) -> Any:
     """``processor``, changed so that trl's GRPO asks with what :func:`encode` writes: padded on the left, and without special tokens
     beside those that the chat template has written.
 
     LLaVA-OneVision's processor counts the images of each request, which trl does not hand on; that is left out where each has one, which is
     what its model assumes then.
+
+    Raises:
+        T2IEvalError: trl cannot tell apart the images of several requests, as this processor joins them.
     """
     plain = type(processor)
+    if packed := joined_axes(processor):
+        raise T2IEvalError(
+            f"trl's GRPO cannot train on a {plain.__name__}: it writes the images of several requests into one '{next(iter(packed))}', which trl "
+            "does not take apart. Leave GRPO out (kedro run --pipelines=...,sft,meta_evaluation,reporting), or use another model."
+        )
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         fields = plain.__call__(self, *args, **{"padding_side": "left", "add_special_tokens": False, **kwargs})
@@ -434,16 +462,56 @@ def outside_text_model(model: Any) -> str:
     return rf"(?!{re.escape(name)}\.).*"
 
 
+_OLD_NAMES = {
+    r"^model\.layers\.": "model.language_model.layers.",
+    r"^visual\.": "model.visual.",
+    r"^language_model\.model\.": "model.language_model.",
+    r"^(?:model\.)?vision_tower\.vision_model\.": "model.vision_tower.",
+    r"^vision_tower\.": "model.vision_tower.",
+    r"^multi_modal_projector\.": "model.multi_modal_projector.",
+}
+"""Names of modules in adapters that were trained with transformers 4, and what transformers 5 calls these modules."""
+
+
 def _with_adapter(loaded: Any, adapter: Path, model: str | Path, *, trainable: bool) -> Any:
     from peft import PeftModel
+    from peft.utils import get_peft_model_state_dict
+    from safetensors import safe_open
 
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        stored = {name for name in file.keys() if ".lora_" in name}  # noqa: SIM118 (the file is no mapping)
+    modules = {f"base_model.model.{name}" for name, _ in loaded.named_modules()}
+    renamed = None if {name.partition(".lora_")[0] for name in stored} <= modules else _OLD_NAMES
     try:
-        adapted = PeftModel.from_pretrained(loaded, str(adapter), is_trainable=trainable)
+        adapted = PeftModel.from_pretrained(loaded, str(adapter), is_trainable=trainable, key_mapping=renamed)
     except (RuntimeError, ValueError) as error:  # shapes, or names of modules, that the base model does not have
         raise T2IEvalError(f"Adapter '{adapter}' does not fit model '{model}': {_first_line(error)}") from error
+    taken = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    for name in sorted(stored):  # peft would leave them out and answer as the model does without the adapter
+        if _present_name(name, renamed) not in taken:
+            raise T2IEvalError(
+                f"Adapter '{adapter}' does not fit model '{model}': the model has no place for its weight '{name}'; use the model that the "
+                "adapter was trained on."
+            )
     for config in adapted.peft_config.values():
         config.base_model_name_or_path = str(model)  # peft asks the hub for a name that is no folder when it saves
     return adapted
+
+
+def _present_name(name: str, renamed: Mapping[str, str] | None) -> str:
+    """What a weight of an adapter is called here, as peft renames it: by the first pattern that it begins with.
+
+    Example:
+        >>> _present_name("base_model.model.visual.blocks.0.attn.qkv.lora_A.weight", _OLD_NAMES)
+        'base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight'
+    """
+    prefix = "base_model.model."
+    place = name.removeprefix(prefix)
+    for old, new in (renamed or {}).items():
+        changed, found = re.subn(old, new, place)
+        if found:
+            return prefix + changed
+    return name
 
 
 def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = None) -> None:

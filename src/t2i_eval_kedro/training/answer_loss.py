@@ -50,14 +50,15 @@ def answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tens
     """Sums over the answers' tokens of a batch: weighted cross-entropy in nats, number of tokens that ``model`` ranks first, and tokens.
 
     Args:
-        model: a model with ``logits_to_keep``.
+        model: a model; one that knows no ``logits_to_keep`` and gives the logits of all positions takes more time.
         inputs: one batch of :class:`t2i_eval_kedro.training.data.Encoder`.
     """
     labels = inputs["labels"]
     fields = {name: value for name, value in inputs.items() if name not in _NOT_INPUTS}
     first = int((labels != IGNORED).any(dim=0).int().argmax())  # column of the first answer token of the batch
     answers = labels[:, first:]
-    logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits[:, :-1]
+    logits = model(**fields, use_cache=False, logits_to_keep=answers.shape[1] + 1).logits
+    logits = logits[:, -answers.shape[1] - 1 : -1]
     losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), answers.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(answers)

@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from PIL import Image
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import answer_form, answer_tokens
 from t2i_eval_kedro.models.images import size_of
-from t2i_eval_kedro.models.loading import ImageSource, image_keys, plain_text, render, to_chat
+from t2i_eval_kedro.models.loading import ImageSource, image_keys, joined_axes, plain_text, render, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Encoder:
 
     An image is processed once and kept, with the tokens that stand for it; the texts around it are tokenized a batch at
     a time. Works for any processor whose tensors are one row a token (``input_ids``, ``token_type_ids``, ...) or join
-    along the first axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them.
+    along one axis (pixels, grids, sizes). Where the images of a batch do not join, the processor pads them.
     """
 
     def __init__(
@@ -235,9 +236,16 @@ class Encoder:
         if self.soft:
             out |= self._soft_labels(rows)
         pixels = [tensors for _, tensors in encoded if tensors]
-        if pixels and not all(_joins([tensors[name] for tensors in pixels]) for name in pixels[0]):
-            return out | self._padded_pixels(rows, set(pixels[0]))
-        return out | {name: torch.cat([tensors[name] for tensors in pixels]) for name in (pixels[0] if pixels else ())}
+        if not pixels:
+            return out
+        axes = {name: self._axes.get(name, 0) for name in pixels[0]}
+        if not all(_joins([tensors[name] for tensors in pixels], axis) for name, axis in axes.items()):
+            return out | self._padded_pixels(rows, set(axes))
+        return out | {name: torch.cat([tensors[name] for tensors in pixels], dim=axis) for name, axis in axes.items()}
+
+    @cached_property
+    def _axes(self) -> dict[str, int]:
+        return joined_axes(self._processor)
 
     def _soft_labels(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         import torch
@@ -428,8 +436,8 @@ def _bytes(pictures: _Pictures) -> int:
     return sum(tensor.nbytes for tensor in pictures.tensors.values())
 
 
-def _joins(tensors: Sequence[torch.Tensor]) -> bool:
-    return len({tuple(tensor.shape[1:]) for tensor in tensors}) == 1
+def _joins(tensors: Sequence[torch.Tensor], axis: int) -> bool:
+    return len({(*tensor.shape[:axis], *tensor.shape[axis + 1 :]) for tensor in tensors}) == 1
 
 
 def grpo_dataset(examples: pd.DataFrame, images: ImageSource, processor: Any) -> Dataset:

@@ -11,6 +11,7 @@ What the public files of each say, and what is modelled here:
 | LLaVA-OneVision | requests end "assistant" and a line break, answered ones have a blank before the break | as Qwen | none |
 | Idefics3, SmolVLM2 | "Assistant: 5" and an end of utterance | " good" is one token, " 5" two | in the template |
 | Gemma3 | after "model" and a line break; the template trims texts | SentencePiece without a blank at the start | in the template |
+| MiniCPM-V 4.6 | after an empty block of thoughts that the request holds; earlier answers are written without it (the template is Qwen3.5's; that the instruct model's requests hold the block is an assumption) | as Qwen | none |
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TEXT: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "initializer_range": 0.3,  # flat random weights would tell nothing apart
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": 16384,  # the tokenizers write nearly every letter as a token
 }
 TILES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 
@@ -43,20 +44,30 @@ _IM = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _HELPFUL = "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-_VISION = "<|vision_start|><|image_pad|><|vision_end|>"
-TEMPLATES = {
-    "qwen2": _IM.replace("SYSTEM", _HELPFUL).replace("IMAGE", _VISION),
-    "qwen3": _IM.replace("SYSTEM", "").replace("IMAGE", _VISION),
-    # The last answer after the last question has its thoughts before it, empty where there are none; earlier ones have not.
-    "qwen3_thinking": (
+
+
+def _thinking(opened: str) -> str:
+    """A template whose requests end with ``opened``. The last answer after the last question has its thoughts before it, empty where there
+    are none; earlier ones have not."""
+    return (
         "{% set last = namespace(query=-1) %}{% for message in messages %}{% if message['role'] == 'user' %}"
         "{% set last.query = loop.index0 %}{% endif %}{% endfor %}"
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
         "{% if message['role'] == 'assistant' and loop.index0 > last.query %}<think>\n\n</think>\n\n{% endif %}"
-        + _PARTS.replace("IMAGE", _VISION)
-        + "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
-    ),
+        + _PARTS
+        + "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        + opened
+        + "{% endif %}"
+    )
+
+
+_VISION = "<|vision_start|><|image_pad|><|vision_end|>"
+TEMPLATES = {
+    "qwen2": _IM.replace("SYSTEM", _HELPFUL).replace("IMAGE", _VISION),
+    "qwen3": _IM.replace("SYSTEM", "").replace("IMAGE", _VISION),
+    "qwen3_thinking": _thinking("<think>\n").replace("IMAGE", _VISION),
     "internvl": _IM.replace("SYSTEM", "").replace("IMAGE", "<IMG_CONTEXT>\n"),
+    "minicpm": _thinking("<think>\n\n</think>\n\n").replace("IMAGE", "<|image_pad|>"),
     "vicuna": (
         "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': ' }}{% endif %}"
         "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}"
@@ -386,6 +397,29 @@ def gemma3() -> tuple[Any, Any]:
     return config, processor
 
 
+def minicpm_v_4_6() -> tuple[Any, Any]:
+    from transformers import MiniCPMV4_6Config, MiniCPMV4_6ImageProcessorPil, MiniCPMV4_6Processor
+
+    names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    for part in ("image", "slice", "image_id"):
+        names |= {f"{part}_start_token": f"<{part}>", f"{part}_end_token": f"</{part}>"}
+    special = (*_IM_SPECIAL[:3], "<think>", "</think>", *names.values())
+    tokenizer = _byte_level(special, pad="<|endoftext|>", eos="<|im_end|>", **names)
+    images = MiniCPMV4_6ImageProcessorPil(scale_resolution=2 * SIDE, patch_size=PATCH, max_slice_nums=4)
+    processor = MiniCPMV4_6Processor(images, tokenizer, None, chat_template=TEMPLATES["minicpm"])
+    layers = {"layer_types": ["linear_attention", "full_attention"], "head_dim": 16}
+    linear = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 2, "num_value_heads": 4}
+    config = MiniCPMV4_6Config(
+        vision_config={**_siglip(), "image_size": 2 * SIDE},
+        text_config=_text(tokenizer, model_type="qwen3_5_text", **layers)
+        | {f"linear_{name}": value for name, value in linear.items()},
+        image_token_id=tokenizer.convert_tokens_to_ids(names["image_token"]),
+        video_token_id=tokenizer.convert_tokens_to_ids(names["video_token"]),
+        insert_layer_id=0,
+    )
+    return config, processor
+
+
 ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen2_vl": lambda: _qwen("qwen2"),
     "qwen2_5_vl": lambda: _qwen("qwen2_5"),
@@ -398,9 +432,10 @@ ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "idefics3": lambda: _idefics("Idefics3"),
     "smolvlm2": lambda: _idefics("SmolVLM"),
     "gemma3": gemma3,
+    "minicpm_v_4_6": minicpm_v_4_6,
 }
 SMOKE = ("qwen2_5_vl", "llava_1_5", "smolvlm2")  # run with every other test; all of them by `make test-models`
-WITH_VIDEOS = ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "InternVL", "LlavaOnevision", "SmolVLM")
+WITH_VIDEOS = ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "InternVL", "LlavaOnevision", "SmolVLM", "MiniCPMV4_6")
 
 
 @contextlib.contextmanager
@@ -430,6 +465,18 @@ def images_only() -> Iterator[None]:
     ) -> None:
         plain(self, image_processor, tokenizer, video_processor, image_seq_len, chat_template, **more)
 
+    minicpm = transformers.MiniCPMV4_6Processor
+    plain_minicpm = minicpm.__init__
+
+    def minicpm_without_video(
+        self: Any, image_processor: Any, tokenizer: Any, video_processor: Any = None, chat_template: str | None = None
+    ) -> None:
+        plain_minicpm(
+            self, image_processor, tokenizer, tokenizer, chat_template
+        )  # the second is taken for the tokenizer
+
+    minicpm.__init__ = minicpm_without_video
+    minicpm.video_processor = SimpleNamespace(slice_mode=True, downsample_mode="16x")
     smolvlm.__init__ = without_video
     smolvlm.video_processor = SimpleNamespace(num_frames=1, fps=1, size={"longest_edge": SIDE})
     for owner in owners:
@@ -438,7 +485,8 @@ def images_only() -> Iterator[None]:
         yield
     finally:
         smolvlm.__init__ = plain
-        del smolvlm.video_processor
+        minicpm.__init__ = plain_minicpm
+        del smolvlm.video_processor, minicpm.video_processor
         for owner in owners:
             del owner.get_attributes
 

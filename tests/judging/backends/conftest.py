@@ -28,4 +28,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         import models_table
         import test_architectures
 
-        models_table.write(Path(path), _OUTCOMES, test_architectures.PLAIN)
+        models_table.write(Path(path), _OUTCOMES, test_architectures.PLAIN, test_architectures.NO_GRPO)

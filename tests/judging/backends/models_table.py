@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 TESTS = {
-    "test_it_judges_from_shared_prefixes_as_it_does_plainly": "judging: levels, yes/no, free text; one image encoded once",
+    "test_it_judges_from_shared_prefixes_as_it_does_plainly": "distributions and free text; one image encoded once",
+    "test_it_is_judged_by_every_protocol_to_the_end": "every protocol",
     "test_a_level_s_probability_is_that_of_its_token_sequences": "levels of several tokens",
     "test_what_is_learned_follows_what_a_judge_is_asked_with": "answer positions",
     "test_training_makes_its_answers_more_probable": "SFT",
@@ -26,6 +27,7 @@ MODELS = {
     "idefics3": "Idefics3",
     "smolvlm2": "SmolVLM2",
     "gemma3": "Gemma3",
+    "minicpm_v_4_6": "MiniCPM-V 4.6",
 }
 _HEAD = """# What works on which model
 
@@ -36,25 +38,33 @@ Processors that read videos too need the extra `torchvision`, and SmolVLM2 also 
 
 """
 _TAIL = """
-- Judging runs the requests that protocols are made of: a distribution over answer candidates, and free text.
-- `prefixes: no`: the text model attends to sliding windows, so each question is asked with its image encoded again.
+- Every protocol: the model is asked every request of every protocol in the wording `full`, with a reference image or a second image where
+  there is one; what its random weights write is replaced by a readable answer, so that each chain goes on to its end.
+- `prefixes: no`: the text model has layers other than full causal attention (sliding windows in Gemma3, linear attention in MiniCPM-V 4.6), so
+  each question is asked with its image encoded again.
+- `refused`: trl cannot tell apart the images of several requests, as MiniCPM-V's processor joins them; GRPO says so before anything is computed.
 - Thinking models: `model.thinking: closed` (default) ends each request with an empty block of thoughts; `generated` lets a judge think first,
   at most `model.thinking_tokens`, by every protocol, and reads its answer behind that; examples are learned with the block closed. The tasks
-  `conversation` and `published_subtasks` are refused for them and for LLaVA-OneVision, whose templates write an
+  `conversation` and `published_subtasks` are refused for them, for MiniCPM-V 4.6 and for LLaVA-OneVision, whose templates write an
   earlier answer otherwise than they ask for it.
 - GRPO on LLaVA-OneVision takes one image per request.
-- MiniCPM-V 2.6, T2I-Eval's student, and LLaVA-NeXT 13B's own code are not in transformers: MiniCPM-V needs `model.trust_remote_code=true`
-  and a pinned revision and is not tested here; `llava-hf/llava-v1.6-vicuna-13b-hf` replaces EvalAlign's (LLaVA-1.5's template).
+- MiniCPM-V 2.6, T2I-Eval's student, is not in transformers: it needs `model.trust_remote_code=true` and a pinned revision, and is not tested
+  here. Its successor MiniCPM-V 4.6 is, and `qwen2_5_vl_7b` has a text model of the same width and depth.
+- LLaVA-NeXT 13B, EvalAlign's student: its authors' code is not in transformers; `llava-hf/llava-v1.6-vicuna-13b-hf` replaces it (LLaVA-1.5's
+  template).
 """
 
 
-def write(path: Path, outcomes: Mapping[tuple[str, str], bool], plain: Mapping[str, str]) -> None:
+def write(
+    path: Path, outcomes: Mapping[tuple[str, str], bool], plain: Collection[str], refused: Collection[str]
+) -> None:
     """Write the table.
 
     Args:
         path: file to write.
         outcomes: (test, architecture) -> whether all its cases passed.
-        plain: architectures that are asked without shared prefixes, and why.
+        plain: architectures that are asked without shared prefixes.
+        refused: architectures whose GRPO is refused.
     """
     lines = ["| model | architecture | " + " | ".join(TESTS.values()) + " |", "|---" * (len(TESTS) + 2) + "|"]
     for name, title in MODELS.items():
@@ -62,6 +72,10 @@ def write(path: Path, outcomes: Mapping[tuple[str, str], bool], plain: Mapping[s
         for test in TESTS:
             outcome = outcomes.get((test, name))
             cell = "not run" if outcome is None else "yes" if outcome else "**no**"
-            cells.append(f"{cell} (prefixes: no)" if name in plain and test == next(iter(TESTS)) else cell)
+            if outcome and name in plain and test == next(iter(TESTS)):
+                cell = "yes (prefixes: no)"
+            if outcome and name in refused and test == list(TESTS)[-1]:
+                cell = "refused"
+            cells.append(cell)
         lines.append(f"| `{name}` | {title} | " + " | ".join(cells) + " |")
     path.write_text(_HEAD + "\n".join(lines) + "\n" + _TAIL, encoding="utf-8")

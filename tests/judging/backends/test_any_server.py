@@ -22,6 +22,7 @@ import yaml
 from plain_settings import settings_of
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
+from readable_answers import LINES, readable_answer
 from werkzeug import Request as HTTPRequest
 from werkzeug import Response
 
@@ -40,22 +41,6 @@ from t2i_eval_kedro.schema import FAILED, OK
 
 CONF = Path(__file__).parents[3] / "conf/base"
 PIXEL = b"\x89PNG\r\n\x1a\n"
-LINES = "appearance | cat | Is the cat sharp?\nattributes | cat | Is there a cat?\nrelations | cat, mat | Is the cat on the mat?"
-SLOTS = "Object: cat\nCount: none\nColor: none\nStyle: none\nSpatial: on the mat\nAction: none"
-TEXTS = (  # what a request ends with or holds -> the answer
-    ("[<naturalness>, <artifacts>]", '{"score": [7, 8], "reasoning": "fine"}'),
-    ('{"score": [<score>]', '{"score": [7], "reasoning": "fine"}'),
-    ("give each of these a score", '<think>It is fine.</think><answer>{"overall": 7}</answer>'),
-    ("Compare two images", '<think>The first is better.</think><answer>{"A": 7, "B": 5}</answer>'),
-    ("<answer>the number alone</answer>", "<think>It is fine.</think><answer>7</answer>"),
-    ('"score name"', "7 overall\nIt is fine."),
-    ("Take the words from the prompt", SLOTS),
-    ("the number of one option", "2"),
-    ('no "|" inside a field', "1 | yes | it is | 7\n2 | yes | it is | 7\n3 | yes | it is | 7"),
-    ("Write nothing else.", LINES),
-    ("Do not give a score.", "It is fine."),
-    ("in one sentence.", "Yes, it is."),
-)
 
 
 @dataclass
@@ -153,7 +138,7 @@ class Server:
             return says, [(says, distribution)]
         whole = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
         schema = whole.get("properties", {})
-        plain = next((answer for key, answer in TEXTS if key in text), "7")
+        plain = readable_answer(text)
         if quirks.schema and "questions" in schema:
             rows = [line.split(" | ") for line in LINES.splitlines()]
             stated = {"stated": "-"} if "_StatedLine" in whole["$defs"] else {}

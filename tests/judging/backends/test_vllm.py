@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.errors import T2IEvalError
@@ -44,11 +46,28 @@ def test_an_adapter_with_trained_embeddings_is_refused(tmp_path: Path) -> None:
         VLLMBackend(str(TINY), load_processor(TINY), Pictures(), adapter=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("vision_tower.encoder.layers.0.self_attn.q_proj", r"trained more than the text model .*kedro merge-adapter"),
+        ("visual.blocks.0.attn.qkv", r"trained more than the text model"),
+        ("language_model.layers.0.self_attn.q_proj", r"needs the extra 'vllm'"),  # which comes next
+    ],
+)
+def test_an_adapter_of_the_vision_tower_is_refused(
+    tmp_path: Path, place: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    name = f"base_model.model.model.{place}.lora_A.weight"
+    save_file({name: torch.zeros(4, 4)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(T2IEvalError, match=said):
+        VLLMBackend(str(TINY), load_processor(TINY), Pictures(), adapter=tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllm_answers_as_transformers_does(tmp_path: Path, compact: Wording) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend

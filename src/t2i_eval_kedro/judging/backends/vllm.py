@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from t2i_eval_kedro.judging.protocols.base import Answer, Request, Token
 from t2i_eval_kedro.models.answers import candidate_sequences, next_tokens, sequence_log_probabilities
 from t2i_eval_kedro.models.loading import ImageSource, check_adapter, image_keys, render
 from t2i_eval_kedro.schema import FAILED
+
+_OUTSIDE = re.compile(
+    r"\.(visual|vision_tower|vision_model|multi_modal_projector|connector|merger)\."
+)  # of the text model
 
 IMAGES_A_REQUEST = 2  # an image and its reference, or its rival
 
@@ -182,13 +187,22 @@ def _rank(adapter: Path) -> int:
     """The rank that vLLM must hold room for.
 
     Raises:
-        T2IEvalError: the adapter trains embeddings, which vLLM does not apply.
+        T2IEvalError: the adapter trains embeddings or the vision tower, which vLLM does not apply.
     """
+    from safetensors import safe_open
+
     config = json.loads((adapter / "adapter_config.json").read_text())
     if config.get("trainable_token_indices"):
         raise T2IEvalError(
             f"The adapter '{adapter}' trained embeddings of tokens (sft.lora.score_tokens), which vLLM does not apply; train without "
             "them, or set judging.backend=transformers."
+        )
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        outside = next((name for name in file.keys() if _OUTSIDE.search(name)), "")  # noqa: SIM118 (the file is no mapping)
+    if outside:
+        raise T2IEvalError(
+            f"The adapter '{adapter}' trained more than the text model ('{outside}'; sft.lora.vision), and vLLM applies adapters to that "
+            "alone; merge it into the model (kedro merge-adapter), or set judging.backend=transformers."
         )
     needed = int(config["r"])
     return next((rank for rank in (8, 16, 32, 64, 128, 256, 320, 512) if rank >= needed), needed)
