@@ -15,6 +15,7 @@ from t2i_eval_kedro.benchmarks import Benchmark, read_benchmark
 from t2i_eval_kedro.benchmarks.readers.evalmuse import parse_element, prompt_score_variance
 from t2i_eval_kedro.benchmarks.readers.evalmuse_structure import marked_counts, mask_key
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import evaluation_items
 
 
@@ -372,6 +373,9 @@ def test_a_users_own_folder_is_a_benchmark(tmp_path: Path) -> None:
     write(folder, "preferences.csv", "prompt_id,item_a,item_b,rater_id,label\np,1,2,r,a\np,1,2,s,left\np,1,1,s,tie\n")
     write(folder, "elements.csv", "prompt_id,element_id,text,skill\np,e,cat,animal\n")
     write(folder, "element_ratings.csv", "item_id,element_id,rater_id,label\n1,e,r,1\n2,e,r,2\n2,f,r,1\n")
+    with pytest.raises(T2IEvalError, match=r"1 of 1 scores of 'clip'.*scores.csv', line 3: 'score' is 'x'"):
+        read_benchmark("mine", tmp_path)
+    write(folder, "t2i_eval.yml", "max_unreadable: 1\n")
     mine = read_benchmark("mine", tmp_path)
     assert mine.name == "mine"
     assert mine.items.set_index("item_id")["image"].dropna().to_dict() == {"1": "pictures/1.png"}
@@ -390,4 +394,4 @@ def test_a_users_own_folder_is_a_benchmark(tmp_path: Path) -> None:
     assert found["not_joined"] == 2  # a rating of no item, a label of no element
     assert found["unreadable_cell"] == 2  # a scale, a label
     assert found["preferences_of_an_item_with_itself"] == 1
-    assert mine.excluded == {"ratings": 4, "scores": 1, "preferences": 1}
+    assert mine.excluded == {"ratings": 4, "scores": 1, "preferences": 1, "element_ratings": 1}

@@ -153,3 +153,98 @@ def test_near_duplicate_prompts_are_of_one_group(a: str, b: str) -> None:
     items = pd.DataFrame({"prompt_id": ["p", "q", "r"], "prompt": [a, b, "a blue cube"]})
     groups = prompt_groups(items)
     assert groups[0] == groups[1] != groups[2]
+
+
+FOLDER = {
+    "items.csv": ["item_id,prompt_id,prompt,generator,image"]
+    + [f"{g}{p},p{p},a cat number {p},{g}," for p in range(40) for g in "ab"],
+    "preferences.csv": ["prompt_id,item_a,item_b,rater_id,label"] + [f"p{p},a{p},b{p},r,a" for p in range(40)],
+    "elements.csv": ["prompt_id,element_id,text,skill,parents"] + [f"p{p},e,cat,animal," for p in range(40)],
+    "element_ratings.csv": ["item_id,element_id,rater_id,label"] + [f"a{p},e,r,{p % 2}" for p in range(40)],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "quoted"),
+    [
+        ("items.csv", "c,p1,a cat,,", ("items.csv:82", "generator is empty (item 'c')")),
+        ("items.csv", "a7,p7,a dog,a,", ("items.csv:82", "'a7'")),
+        ("preferences.csv", "p1,a1,b1,s,what", ("line 42", "'label' is 'what'")),
+        ("preferences.csv", "p1,a1,b99,s,a", ("line 42", "'item_b' is 'b99'")),
+        ("preferences.csv", "p1,a1,b2,s,a", ("line 42", "two prompts", "'item_b' is 'b2'")),
+        ("preferences.csv", "p1,a1,a1,s,a", ("line 42", "with itself", "'item_a' is 'a1'")),
+        ("elements.csv", "p99,f,cat,animal,", ("elements.csv:42", "prompt_id 'p99' is not in items.csv")),
+        ("elements.csv", "p1,f,,animal,", ("elements.csv:42", "'text' is empty")),
+        ("elements.csv", "p1,f,tail,animal,g", ("elements.csv:42", "names 'g', which is no element of its prompt")),
+        ("element_ratings.csv", "b1,e,r,maybe", ("element_ratings.csv:42", "label 'maybe'")),
+        ("element_ratings.csv", "b1,e,r,2", ("element_ratings.csv:42", "label '2'")),
+        ("element_ratings.csv", "b99,e,r,1", ("element_ratings.csv:42", "'b99' is not in items.csv")),
+    ],
+)
+def test_a_wrong_cell_is_quoted_with_its_line(tmp_path: Path, file: str, line: str, quoted: tuple[str, ...]) -> None:
+    (tmp_path / "mine").mkdir()
+    for name, lines in FOLDER.items():
+        (tmp_path / "mine" / name).write_text("\n".join([*lines, line] if name == file else lines) + "\n")
+    nodes.read("mine", str(tmp_path), settings())  # within the limit
+    issues = read_benchmark("mine", tmp_path).issues
+    said = (issues["where"].astype(str) + ": " + issues["detail"]).tolist()
+    assert [text for text in said if all(part in text for part in quoted)], said
+
+
+@pytest.mark.parametrize(
+    ("file", "cells", "sentence"),
+    [
+        ("element_ratings.csv", ("b{},e,r,maybe", 9), r"9 of 49 labels of elements.*line 42: 'label' is 'maybe'"),
+        ("preferences.csv", ("p{0},a{0},b{0},s,what", 9), r"9 of 49 preferences.*line 42: 'label' is 'what'"),
+        ("elements.csv", ("q{},e,cat,animal,", 40), ""),
+    ],
+)
+def test_above_the_limit_a_wrong_cell_stops(tmp_path: Path, file: str, cells: tuple[str, int], sentence: str) -> None:
+    (tmp_path / "mine").mkdir()
+    rows = [cells[0].format(p) for p in range(cells[1])]
+    for name, lines in FOLDER.items():
+        kept = lines[:1] if not sentence else lines
+        (tmp_path / "mine" / name).write_text("\n".join([*kept, *rows] if name == file else lines) + "\n")
+    with pytest.raises(T2IEvalError, match=sentence or r"None of the 40 prompts of elements joins.*'q0'"):
+        nodes.read("mine", str(tmp_path), settings())
+
+
+def test_a_mapping_renames_columns_and_spreads_wide_ones_as_the_other_command_does(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    ratings = pd.read_csv(tmp_path / "mine/ratings.csv", dtype=str)
+    scores = pd.read_csv(tmp_path / "mine/scores.csv", dtype=str)
+    wide = ratings.pivot(index="item_id", columns="rater_id", values="score")
+    wide.rename_axis("picture").to_csv(tmp_path / "mine/ratings.csv")
+    scores.rename(columns={"evaluator": "metric"})[["item_id", "metric", "score"]].to_csv(
+        tmp_path / "mine/scores.csv", index=False
+    )
+    (tmp_path / "mine/t2i_eval.yml").write_text(
+        f"ratings:\n  columns: {{item_id: picture, dimension: null}}\n  wide: [{', '.join(wide.columns)}]\n"
+        "scores:\n  columns: {evaluator: metric}\n"
+    )
+    made = read_benchmark("mine", tmp_path)
+    assert (rho(made), rho(made, "noisy")) == (0.807, 0.489)
+    assert sorted(made.ratings["rater_id"].unique()) == sorted(wide.columns)
+
+
+@pytest.mark.parametrize(
+    "setting", ["scale: [0, 9]", "repeated: mean", "ratings_lower_is_better: true", "rater_scales: {r2: [5, 1]}"]
+)
+def test_a_setting_that_stated_scales_leave_without_effect_is_refused(tmp_path: Path, setting: str) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    (tmp_path / "mine/t2i_eval.yml").write_text(setting + "\n")
+    with pytest.raises(T2IEvalError, match=f"'{setting.split(':')[0]}' of t2i_eval.yml cannot be used"):
+        read_benchmark("mine", tmp_path)
+
+
+def test_a_direction_that_is_not_said_plainly_stops(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    path = tmp_path / "mine/scores.csv"
+    table = pd.read_csv(path, dtype=str)
+    for cells, sentence in (
+        (["maybe"] * len(table), r"line 2: 'higher_is_better' is 'maybe'"),
+        (["true", "false"] * (len(table) // 2), "true in some rows of evaluator 'good'"),
+    ):
+        table.sort_values("evaluator").assign(higher_is_better=cells).to_csv(path, index=False)
+        with pytest.raises(T2IEvalError, match=sentence):
+            read_benchmark("mine", tmp_path)

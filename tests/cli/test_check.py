@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from t2i_eval_kedro.agreement.inputs import read_input
 from t2i_eval_kedro.cli.check import check
+from t2i_eval_kedro.cli.standalone import main
 from t2i_eval_kedro.tables.settings import read_mapping
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
@@ -31,6 +32,10 @@ def test_two_tables_are_understood_and_mapped(tmp_path: Path) -> None:
         "Evaluator 'noisy': 160 of 160 items joined",
     ):
         assert line in out
+    command = out.split("`")[1].split()  # the door that works in any folder, as printed
+    assert command[0] == "t2i-eval"
+    measured = CliRunner().invoke(main, command[1:])
+    assert "0.807" in measured.output, measured.output
     given = read_input(None, None, settings=read_mapping(tmp_path / "base" / "t2i_eval.yml"))
     assert (len(given.ratings), len(given.scores)) == (480, 320)
     (tmp_path / "base" / "t2i_eval.yml").write_text("scale: [1, 5]\n")
@@ -64,6 +69,7 @@ def test_what_stops_a_measurement_stops_the_check_after_what_was_understood(tmp_
     out = run(*arguments, code=1)
     assert "score: column 'score'" in out
     assert "--ratings-scale 'r2=0:100'" in out
+    assert "measures the tables so" not in out
     assert "mapped from 0 to 100" in run(*arguments, "--ratings-scale", "r2=0:100")
     settings = read_mapping(tmp_path / "map.yml")
     assert settings.rater_scales == {"r2": (0, 100)}

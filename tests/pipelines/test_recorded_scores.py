@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from kedro_project import run_kedro
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.api import agreement
+from t2i_eval_kedro.tables.settings import read_mapping
+
+PLAIN = Path(__file__).parents[1] / "data" / "cases" / "benchmarks" / "plain"
 
 WITHOUT_TORCH = """
 import sys
@@ -91,6 +98,43 @@ def test_a_folder_of_ones_own_with_preferences_and_elements_reaches_the_report(p
     report = (folder / "report.html").read_text()
     assert "Preferences between two images" in report
     assert "within a skill" in report.lower()
+
+
+def test_a_file_has_one_figure_whether_the_pipeline_or_the_command_measures_it(project: Path, tmp_path: Path) -> None:
+    """Also where it contradicts itself, has runs, empty cells, codes for "none" and a judge whose low scores are good."""
+    raw = project / "data/01_raw/mine"
+    shutil.copytree(PLAIN, raw)
+    items, ratings, scores = (pd.read_csv(raw / f"{name}.csv", dtype=str) for name in ("items", "ratings", "scores"))
+    ratings = ratings.drop(columns=["scale_min", "scale_max"])
+    ratings = pd.concat([ratings, ratings.head(9).assign(score=["5", "1", "3"] * 3), ratings.tail(3)])
+    ratings["score"] = ratings["score"].where(np.arange(len(ratings)) % 40 > 0, "")
+    noisy, good = (scores[scores["evaluator"] == name].reset_index(drop=True) for name in ("noisy", "good"))
+    again = noisy.assign(score=noisy["score"].astype(float).add(np.arange(len(noisy)) % 7).astype("str"))
+    coded = good.assign(evaluator="coded", score=(good["score"].astype(float) ** 2).where(good.index % 9 > 0, -99.0))
+    turned = good.assign(evaluator="turned", score=good["score"].astype(float).rsub(9), higher_is_better="false")
+    inside = good.assign(evaluator="inside", score=good["score"].astype(float).clip(1, 5))
+    twice = pd.concat([good, good.head(5).assign(score="0.1"), good.tail(5)])
+    scores = pd.concat([twice, noisy.assign(run="0"), again.assign(run="1"), coded, turned, inside])
+    ratings.to_csv(raw / "ratings.csv", index=False)
+    scores.fillna("").to_csv(raw / "scores.csv", index=False)
+    (raw / "t2i_eval.yml").write_text("missing_codes: [-99]\n")
+    given = "benchmark=mine,meta_evaluation.fold=all,meta_evaluation.n_resamples=200"
+    done = run_kedro(project, "run", "--env=test", "--pipelines=ingestion,meta_evaluation", f"--params={given}")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((project / "data/08_reporting/mine/tiny_vlm/full/seed_0/summary.json").read_text())
+
+    ratings.merge(items[["item_id", "prompt_id", "generator"]]).to_csv(tmp_path / "ratings.csv", index=False)
+    measured = agreement(
+        tmp_path / "ratings.csv", raw / "scores.csv", settings=read_mapping(raw / "t2i_eval.yml"), n_resamples=200
+    ).summary
+    assert sorted(measured["evaluators"]) == ["coded", "good", "inside", "noisy", "turned"]
+    for name, by_dimension in measured["evaluators"].items():
+        assert summary["evaluators"][name] == by_dimension, name
+        assert by_dimension["overall"]["spearman"]["value"] > 0.4
+        assert summary["leave_one_rater_out"][name] == measured["leave_one_rater_out"][name], name
+    assert measured["evaluators"]["inside"]["overall"]["rmse"]["value"] is None  # 1 to 5 may be another 1 to 5
+    for part in ("noise_ceiling", "raters"):
+        assert summary[part] == measured[part], part
 
 
 def test_both_spellings_choose_pipelines(project: Path) -> None:

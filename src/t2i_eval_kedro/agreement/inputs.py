@@ -77,7 +77,7 @@ def read_input(
 
     Args:
         ratings: CSV file or data frame with the columns :data:`RATINGS`, and optionally ``skill`` (several separated by ";").
-        scores: the same with the columns :data:`SCORES`, and optionally ``dimension`` and ``run``.
+        scores: the same with the columns :data:`SCORES`, and optionally ``dimension``, ``run`` and ``higher_is_better``.
         preferences: the same with the columns :data:`PREFERENCES`; may stand in place of ratings.
         pairwise_scores: judges' own verdicts, with the columns :data:`PAIRWISE_SCORES`.
         scale: lowest and highest possible rating; ratings outside are excluded and counted. By default the range of the ratings.

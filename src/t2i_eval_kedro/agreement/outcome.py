@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from t2i_eval_kedro.errors import T2IEvalError
@@ -11,9 +11,11 @@ from t2i_eval_kedro.statistics.estimates import Json
 UNLIKE_SCALES = "the scores are not declared to be on the scale of the ratings"
 
 
-def withhold_rmse(summary: Json) -> None:
-    """Set every RMSE of ``summary`` to null: the difference of numbers on two scales means nothing."""
-    for by_dimension in summary["evaluators"].values():
+def withhold_rmse(summary: Json, evaluators: Collection[str] | None = None) -> None:
+    """Set every RMSE of ``summary``, or those of ``evaluators``, to null: the difference of numbers on two scales means nothing."""
+    for name, by_dimension in summary["evaluators"].items():
+        if evaluators is not None and name not in evaluators:
+            continue
         for cells in by_dimension.values():
             if cells.get("rmse", {}).get("value") is not None:
                 cells["rmse"] |= {"value": None, "low": None, "high": None, "reason": UNLIKE_SCALES}

@@ -53,6 +53,7 @@ class Benchmark:
     images that passed the checks as (key, encoded image), each time it is called. ``excluded`` counts, by table, the rows of the raw files
     that are not used, whether they stand in the table as nulls or not at all. ``issues`` says what is wrong with
     the raw files. ``unidentified_raters``: an identifier of a rater is a slot, not one person throughout.
+    ``same_scale``: recorded scores that lie within the scale of the ratings are on it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Benchmark:
     transcripts: pd.DataFrame = field(default_factory=schema.TRANSCRIPTS.empty)
     synthetic: bool = False
     unidentified_raters: bool = False
+    same_scale: bool = True
     excluded: dict[str, int] = field(default_factory=dict)
     images: Callable[[], Iterator[tuple[str, bytes]]] = no_images
 
@@ -103,6 +105,7 @@ class Builder:
         self._keys: dict[str, set[tuple[object, ...]]] = {table: set() for table in TABLE_NAMES}
         self._frames: dict[str, pd.DataFrame] = {}
         self.unidentified_raters = False
+        self.same_scale = True
         self._image_of: dict[str, str] = {}
         self._reference_of: dict[str, str] = {}
         self._files: dict[str, Path] = {}
@@ -117,7 +120,7 @@ class Builder:
                 table,
                 "duplicate_row",
                 where or " ".join(map(str, key)),
-                f"key of table '{table}' is duplicated",
+                f"key of table '{table}' is duplicated: {', '.join(map(repr, key)):.120}",
                 "row excluded",
             )
             return False
@@ -151,9 +154,10 @@ class Builder:
     ) -> bool:
         """Add an item; one without prompt text is excluded."""
         if not prompt.strip() or not item_id or not generator:
-            self.issues.add(
-                "incomplete_item", where or item_id, "prompt, generator or identifier is empty", "item excluded"
-            )
+            cells = {"item_id": item_id, "prompt": prompt.strip(), "generator": generator}
+            empty = " and ".join(name for name, cell in cells.items() if not cell)
+            detail = f"{empty} is empty (item {item_id!r:.60})"
+            self.issues.add("incomplete_item", where or item_id, detail, "item excluded")
             return False
         if "\r" in prompt:
             self.issues.add(
@@ -329,6 +333,7 @@ class Builder:
             issues=self.issues.frame(),
             synthetic=synthetic,
             unidentified_raters=self.unidentified_raters,
+            same_scale=self.same_scale,
             excluded=self.excluded,
             images=image_source(self._files, good, rewrite),
             **tables,

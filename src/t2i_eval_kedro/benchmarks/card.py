@@ -31,8 +31,8 @@ def data_card(
 
     Returns:
         A mapping that JSON can hold: ``name``, ``title``, ``licence``, ``synthetic``, ``sizes``, ``dimensions``
-        (scale, count, distribution), ``raters``, ``unidentified_raters``, ``splits``, ``recorded_evaluators``, ``data_issues`` (by kind: count,
-        action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
+        (scale, count, distribution), ``raters``, ``unidentified_raters``, ``recorded_scores_on_rating_scale``, ``splits``,
+        ``recorded_evaluators``, ``data_issues`` (by kind: count, action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
         are any.
     """
     items, ratings = benchmark.items, benchmark.ratings
@@ -54,6 +54,7 @@ def data_card(
         ],
         "raters": _raters(ratings),
         "unidentified_raters": benchmark.unidentified_raters,
+        "recorded_scores_on_rating_scale": benchmark.same_scale,
         "splits": _folds(items, splits),
         "recorded_evaluators": sorted(
             {*schema.evaluators(benchmark.scores), *schema.evaluators(benchmark.element_scores)}

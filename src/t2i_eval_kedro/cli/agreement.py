@@ -27,7 +27,7 @@ from t2i_eval_kedro.reporting.agreement import GROUPINGS, Grouping
 @click.option(
     "--scores",
     type=click.Path(path_type=Path),
-    help=f"CSV file with the columns {', '.join(inputs.SCORES)}[, dimension, run].",
+    help=f"CSV file with the columns {', '.join(inputs.SCORES)}[, dimension, run, higher_is_better].",
 )
 @click.option(
     "--preferences",

@@ -65,6 +65,7 @@ def check(
     if out is not None or not path.exists():
         with atomic_file(path) as temporary:
             temporary.write_text(checked.mapping(path.parent), encoding="utf-8")
-        click.echo(f"Written: {path}; `kedro agreement --mapping {path}` measures the tables so.")
+        use = f"`t2i-eval agreement --mapping {path}` measures the tables so"
+        click.echo(f"Written: {path}; {use}." if checked.problem is None else f"Written: {path}; it is not enough yet.")
     if checked.problem is not None:
         raise T2IEvalError(checked.problem)

@@ -23,6 +23,7 @@ from t2i_eval_kedro.judging.known_elements import read_elements
 from t2i_eval_kedro.judging.project import BASE, SIMILARITY, open_judge
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
+from t2i_eval_kedro.reporting.tables import count_of
 from t2i_eval_kedro.schema import OK
 
 
@@ -128,11 +129,11 @@ def judge_images(
     """Judge an image, two images against each other, or every row of a CSV. Scores are 0 to 10.
 
     \b
-    kedro judge --prompt "a red cube on a blue table" --image cube.png
-    kedro judge --prompt "a red cube" --image a.png --image-b b.png --protocol pairwise
-    kedro judge --csv images.csv --out scores.csv
+    t2i-eval judge --evaluator ADAPTER --prompt "a red cube on a blue table" --image cube.png
+    t2i-eval judge --evaluator ADAPTER --prompt "a red cube" --image a.png --image-b b.png --protocol pairwise
+    t2i-eval judge --evaluator ADAPTER --csv images.csv --out scores.csv
     t2i-eval judge --backend openai --base-url http://127.0.0.1:8000/v1 --evaluator MODEL --csv images.csv --out scores.csv
-    kedro judge --structure images/ --out broken/
+    t2i-eval judge --structure images/ --out broken/ --model DIR
     """
     if pictures is not None:
         if out is None or image or reference or evaluator or elements or untrained or as_json or backend or base_url:
@@ -202,7 +203,7 @@ def judge_images(
     if rows is not None and out is not None and compares:
         compared = judge.compare_frame(rows)
         preferences = write_scores(compared, out)
-        click.echo(f"The preferences of {len(rows)} pairs are in {out}.")
+        click.echo(f"The preferences of {count_of(len(rows), 'pair')} are in {out}.")
         if compared.consistency is not None:
             click.echo(f"Both orders of the images agree on {100 * compared.consistency:.1f}% of the pairs.")
         if n_empty := int((preferences["status"] != OK).sum()):
@@ -210,7 +211,7 @@ def judge_images(
         return
     if rows is not None and out is not None:
         scores = write_scores(judge.judge_frame(rows), out)
-        click.echo(f"The scores of {len(rows)} images are in {out}.")
+        click.echo(f"The scores of {count_of(len(rows), 'image')} are in {out}.")
         if n_empty := int((scores["status"] != OK).sum()):
             click.echo(f"{n_empty} of its {len(scores)} scores are empty; the column explanation says why.")
         return

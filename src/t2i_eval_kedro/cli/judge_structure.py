@@ -21,6 +21,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.files import read_prompts_and_images
 from t2i_eval_kedro.judging.project import Project
 from t2i_eval_kedro.models.structure.settings import ARCHITECTURES
+from t2i_eval_kedro.reporting.tables import count_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 COLUMNS = ("image", "score", "marked", "regions", "error")
@@ -107,7 +108,7 @@ def judge_structure(
     bad = sum(bool(row["error"]) for row in rows)
     config = loaded.config
     click.echo(
-        f"Scores ({config.scale_min:g} to {config.scale_max:g}), masks and overlays of {len(rows) - bad} images are in {out}."
+        f"Scores ({config.scale_min:g} to {config.scale_max:g}), masks and overlays of {count_of(len(rows) - bad, 'image')} are in {out}."
     )
     if bad:
         click.echo(f"{bad} of {len(rows)} images could not be read; the column error of scores.csv says why.")

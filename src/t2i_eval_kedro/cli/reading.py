@@ -16,7 +16,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--mapping",
         type=click.Path(path_type=Path),
-        help="t2i_eval.yml of `kedro check`: files, column names and settings.",
+        help="t2i_eval.yml of `t2i-eval check`: files, column names and settings.",
     ),
     click.option(
         "--ratings-scale",

@@ -37,8 +37,8 @@ def recipe(
     The memory is that of supervised fine-tuning, estimated. By default both are those of the parameters. A variant of a study is written STUDY/VARIANT.
 
     \b
-    kedro recipe qwen2_5_vl_7b no_rebalancing --gpu 24
-    kedro recipe --table
+    t2i-eval recipe qwen2_5_vl_7b no_rebalancing --gpu 24
+    t2i-eval recipe --table
     """
     root = project_root()
     config = load_config(

@@ -109,6 +109,16 @@ def number(value: object, digits: int | None = 3) -> str:
     return str(value)
 
 
+def count_of(n: int, noun: str) -> str:
+    """``n`` and its noun, which takes an s unless ``n`` is 1.
+
+    Example:
+        >>> count_of(1, "image"), count_of(2, "image")
+        ('1 image', '2 images')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def interval(low: float, high: float, digits: int = 3) -> str:
     """``[low, high]`` with a space that does not break, or nothing where there is no interval."""
     return (

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from t2i_eval_kedro.reporting.gallery import Picture
 from t2i_eval_kedro.reporting.pages import environment
+from t2i_eval_kedro.reporting.tables import count_of
 from t2i_eval_kedro.schema import OK
 
 SHOWN = 20
@@ -47,7 +48,7 @@ def print_verdicts(verdicts: Sequence[Mapping[str, Any]], *, width: int | None =
         if last > first:
             rows.insert(first, {"image": f"({last - first} more)"})
         names = dict.fromkeys(f"{one['judge']}, {one['prompt_version']}" for one in verdicts)
-        console.print(Text(f"{len(verdicts)} images judged by {'; '.join(names)}"))
+        console.print(Text(f"{count_of(len(verdicts), 'image')} judged by {'; '.join(names)}"))
         console.print(_table(rows, ("image", "prompt", *dimensions, "status", "note"), one_line=("image", "prompt")))
     else:
         console.print("No images were judged.")

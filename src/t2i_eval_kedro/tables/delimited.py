@@ -98,7 +98,7 @@ def read_text_table(
     if absent:
         raise T2IEvalError(
             f"{name} does not have the column {', '.join(absent)}; it needs {', '.join(needed)} and has "
-            f"{', '.join(header[:20]) or 'none'}. `kedro check` writes a mapping of other names."
+            f"{', '.join(header[:20]) or 'none'}. `t2i-eval check` writes a mapping of other names."
         )
     again = np.ones(len(frame), dtype=bool)
     for place, column in enumerate(header):

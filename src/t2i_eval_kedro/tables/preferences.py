@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from t2i_eval_kedro import schema
@@ -63,6 +64,12 @@ def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mappi
         parsed = parse_numbers(frame[STRENGTH], STRENGTH, settings.decimal)
         notes += [f"{table.name}: {note}" for note in parsed.notes]
         report["unreadable_strengths"] = int(parsed.unreadable.sum())
+        if parsed.unreadable.any():
+            first = frame[STRENGTH].iloc[int(np.argmax(parsed.unreadable))]
+            notes.append(
+                f"{table.name}: {report['unreadable_strengths']} cells of '{STRENGTH}' hold no number, the first is {first!r:.60}; "
+                "these preferences have no strength."
+            )
         frame[STRENGTH] = parsed.values
     frame = _one_a_pair(frame, "rater_id", table, settings, notes, report)
     return Preferences(schema.PREFERENCES.check(frame.reindex(columns=[*COLUMNS, STRENGTH])), notes, report)
@@ -141,21 +148,33 @@ def _read(
         kind.replace("_", " "),
         "name them with --label TEXT=a, b or tie",
     )
-    report[f"unreadable_{kind}"], report[f"missing_{kind}"] = int((unread & present).sum()), int(empty.sum())
+    report[f"missing_{kind}"] = int(empty.sum())
+    rows = kind.replace("_", " ")
+
+    def exclude(name: str, what: str, among: pd.DataFrame, bad: npt.NDArray[np.bool_], columns: Sequence[str]) -> None:
+        """Count the rows of ``among`` that are ``bad``, and quote the first."""
+        report[name] = int(bad.sum())
+        if report[name]:
+            row = int(among.index[int(np.argmax(bad))])
+            cells = ", ".join(f"'{column}' is {text.at[row, column]!r:.60}" for column in columns)
+            notes.append(f"{report[name]} {rows} {what} are excluded, the first in {table.place(row)}: {cells}.")
+
+    sides = ("item_a", "item_b")
+    exclude(f"unreadable_{kind}", "with an unreadable label", text, unread & present, ("label",))
     kept = text.assign(label=label)[present & ~unread]
     if prompt_of is not None and len(kept):
         items = pd.Series(list(prompt_of), dtype="str")
         both = pd.concat([kept["item_a"], kept["item_b"]])
         refuse_unjoined(items, both, "items", "item_id", "the ratings", table.name)
         known = is_among(kept["item_a"], items) & is_among(kept["item_b"], items)
-        report[f"{kind}_of_unknown_items"] = int((~known).sum())
+        exclude(f"{kind}_of_unknown_items", "of unknown items", kept, ~known, sides)
         kept = kept[known]
-        prompts = [kept[side].map(dict(prompt_of)) for side in ("item_a", "item_b")]
+        prompts = [kept[side].map(dict(prompt_of)) for side in sides]
         across = (prompts[0] != prompts[1]) & (kept["item_a"] != kept["item_b"])
-        report[f"{kind}_across_prompts"] = int(across.sum())
+        exclude(f"{kind}_across_prompts", "between images of two prompts", kept, across.to_numpy(), sides)
         kept = kept[~across]
     themselves = kept["item_a"] == kept["item_b"]
-    report[f"{kind}_of_an_item_with_itself"] = int(themselves.sum())
+    exclude(f"{kind}_of_an_item_with_itself", "of an item with itself", kept, themselves.to_numpy(), sides)
     kept = kept[~themselves].reset_index(drop=True)
     if not len(kept) and len(text):
         counted = ", ".join(f"{name.replace('_', ' ')}: {n}" for name, n in report.items() if n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from t2i_eval_kedro import schema
@@ -17,14 +18,26 @@ from t2i_eval_kedro.tables.settings import ReadingSettings
 from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
 
 COLUMNS = ("item_id", "evaluator", "score")
+OPTIONAL = ("dimension", "run", "higher_is_better")
 KEY = ["item_id", "judge", "dimension", "run"]
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "": True}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Judges' scores: ``frame`` is the canonical table, ``notes`` what was interpreted or excluded, ``report`` counts."""
+    """Judges' scores as they are used.
+
+    Attributes:
+        frame: the canonical table.
+        unreadable: which rows of the text hold something that is no number.
+        notes: what was interpreted or excluded.
+        report: counts, for the summary.
+    """
 
     frame: pd.DataFrame
+    unreadable: npt.NDArray[np.bool_]
     notes: list[str] = field(default_factory=list)
     report: dict[str, int] = field(default_factory=dict)
 
@@ -40,7 +53,7 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
     absent = [name for name in required if mapping.columns.get(name, name) is None]
     if absent:
         raise T2IEvalError(f"The mapping must name the column {absent[0]} of the scores.")
-    table = read_text_table(source, "scores", required, ("dimension", "run"), mapping, settings.max_unreadable)
+    table = read_text_table(source, "scores", required, OPTIONAL, mapping, settings.max_unreadable)
     if mapping.wide:
         table = to_long(table, mapping.wide, "evaluator")
     text = table.frame
@@ -52,6 +65,16 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
         raise T2IEvalError(
             f"{table.place(int(np.argmax(nameless)))} names no evaluator; fill the cell or remove the row."
         )
+    return table, score_numbers(table, settings)
+
+
+def score_numbers(table: TextTable, settings: ReadingSettings) -> Scores:
+    """The numbers of ``table``, which has the columns :data:`COLUMNS` and those of :data:`OPTIONAL` that are there.
+
+    Raises:
+        T2IEvalError: too many of a judge's scores are unreadable, an evaluator is unknown, or its direction is not said plainly.
+    """
+    text = table.frame
     names = sorted(map(str, text["evaluator"].unique()))
     unknown = sorted(set(settings.lower_is_better) - set(names))
     if unknown:
@@ -87,6 +110,7 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
     runs, run_names = pd.factorize(text["run"]) if "run" in text else (np.zeros(len(text), dtype=np.int64), [""])
     if len(run_names) > 1:
         notes.append(f"{table.name} has {len(run_names)} runs; a judge's score of an item is their mean.")
+    higher = _directions(table) & ~text["evaluator"].isin(list(settings.lower_is_better))
     frame = text[["item_id"]].assign(
         judge=text["evaluator"],
         protocol=None,
@@ -94,10 +118,35 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
         run=runs,
         score=values,
         explanation=None,
-        higher_is_better=~text["evaluator"].isin(list(settings.lower_is_better)),
+        higher_is_better=higher,
     )
     once = frame.drop_duplicates([*KEY, "score"])
     report["repeated_scores"] = len(frame) - len(once)
     once = resolve_repeated(once, KEY, "scores", "judge", table, settings, notes, report)
     status = np.where(once["score"].notna(), schema.OK, schema.UNPARSED)
-    return table, Scores(schema.SCORES.check(once.assign(status=status)), notes, report)
+    return Scores(schema.SCORES.check(once.assign(status=status)), unreadable, notes, report)
+
+
+def _directions(table: TextTable) -> pd.Series:
+    """Whether high scores mean good images, row by row; true where the column ``higher_is_better`` is absent or empty.
+
+    Raises:
+        T2IEvalError: a cell is neither true nor false, or the rows of one evaluator differ.
+    """
+    text = table.frame
+    if "higher_is_better" not in text:
+        return pd.Series(True, text.index)
+    higher = text["higher_is_better"].str.lower().map(_TRUTH)
+    unread = higher.isna().to_numpy()
+    if unread.any():
+        row = int(np.argmax(unread))
+        raise T2IEvalError(
+            f"{table.place(row)}: 'higher_is_better' is {text['higher_is_better'].iloc[row]!r:.60}; write true or false."
+        )
+    both = higher.groupby(text["evaluator"]).nunique() > 1
+    if both.any():
+        raise T2IEvalError(
+            f"{table.name}: 'higher_is_better' is true in some rows of evaluator '{both.idxmax()}' and false in others; "
+            "write one of them in all of its rows."
+        )
+    return higher.astype(bool)

@@ -102,7 +102,7 @@ def read_mapping(path: Path) -> ReadingSettings:
         settings = ReadingSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError as error:
         raise T2IEvalError(
-            f"The mapping '{path}' cannot be read ({error.strerror}); `kedro check` writes one."
+            f"The mapping '{path}' cannot be read ({error.strerror}); `t2i-eval check` writes one."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise T2IEvalError(f"The mapping '{path}' is not valid YAML ({' '.join(str(error).split())}).") from error

@@ -5,7 +5,7 @@
 | ``items.csv`` | item_id, prompt_id, prompt, generator, image (path inside the folder, may be empty); reference (likewise) where it is there |
 | ``ratings.csv`` | item_id, rater_id, dimension, score; scale_min, scale_max where they are there |
 | ``dimensions.csv`` (optional) | dimension, description: the phrase a judge is asked with |
-| ``scores.csv`` (optional) | item_id, evaluator, dimension, score; higher_is_better (true or false) and run where they are there |
+| ``scores.csv`` (optional) | item_id, evaluator, score; dimension, higher_is_better (true or false) and run where they are there |
 | ``preferences.csv`` (optional; ratings may then be absent) | prompt_id, item_a, item_b, rater_id, label (a, b or tie) |
 | ``elements.csv`` (optional) | prompt_id, element_id, text, skill; question, expected, parents where they are there |
 | ``element_ratings.csv`` (optional) | item_id, element_id, rater_id, label |
@@ -25,20 +25,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension, number
+from t2i_eval_kedro.benchmarks.base import Benchmark, Builder, Dimension
 from t2i_eval_kedro.benchmarks.splits import normalised
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.tables import ReadingSettings, TextTable, read_text_table
+from t2i_eval_kedro.tables import scores as score_tables
 from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired
 from t2i_eval_kedro.tables.preferences import read_preferences
-from t2i_eval_kedro.tables.ratings import rating_numbers
-from t2i_eval_kedro.tables.settings import MAPPING_FILE, read_mapping
-from t2i_eval_kedro.tables.values import parse_numbers
+from t2i_eval_kedro.tables.ratings import ONE_DIMENSION, rating_numbers, to_long
+from t2i_eval_kedro.tables.settings import MAPPING_FILE, TableMapping, read_mapping
+from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
 
 ITEM_COLUMNS = ("item_id", "prompt_id", "prompt", "generator", "image")
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "": True}
 
 
 def read(raw: Path) -> Benchmark:
@@ -50,6 +49,7 @@ def read(raw: Path) -> Benchmark:
     mapping = raw / MAPPING_FILE
     settings = read_mapping(mapping) if mapping.is_file() else ReadingSettings()
     out = Builder(raw.name, raw.name, "not stated", ())
+    out.same_scale = settings.same_scale
     first_text: dict[tuple[str, str], str] = {}
     variants = 0
     for row in _rows(raw / "items.csv", ITEM_COLUMNS, out, settings, "item_id"):
@@ -84,17 +84,28 @@ def read(raw: Path) -> Benchmark:
 
 
 def _table(path: Path, columns: tuple[str, ...], out: Builder, settings: ReadingSettings, *optional: str) -> TextTable:
-    """The file at ``path`` as text, its identifiers repaired; what was noted becomes an issue."""
+    """The file at ``path`` as text, its identifiers repaired; what was noted becomes an issue.
+
+    Ratings and scores may have other names of columns, or one column for each rater or judge, as ``settings`` says.
+    """
+    mapping = {"ratings.csv": settings.ratings, "scores.csv": settings.scores}.get(path.name, TableMapping())
+    who = "rater_id" if path.name == "ratings.csv" else "evaluator"
     table = read_text_table(
         path,
         path.stem,
-        columns,
+        [name for name in columns if not (mapping.wide and name in (who, "score"))],
         optional,
+        mapping,
         max_unreadable=settings.max_unreadable,
         every_column=path.name == "items.csv",
     )
     for note in table.notes:
         out.issues.add("reading", path.name, note.replace(str(path), path.name), "warning")
+    if mapping.wide:
+        table = to_long(table, mapping.wide, who)
+    for name in columns:
+        if name not in table.frame:
+            table.frame[name] = ""
     if "item_id" in table.frame:
         table.frame["item_id"] = repaired(table.frame["item_id"], settings.id_rules, path.name)
     return table
@@ -137,6 +148,8 @@ def _read_ratings(raw: Path, out: Builder, settings: ReadingSettings) -> None:
     if not len(frame):
         raise T2IEvalError(f"{raw / 'ratings.csv'} contains no rating.")
     refuse_unjoined(_item_ids(out), frame["item_id"], "rated items", "item_id", "items.csv", "ratings.csv")
+    if (frame["dimension"] == "").all():
+        frame["dimension"] = ONE_DIMENSION
     named = frame["dimension"] != ""
     if not named.all():
         where = f"ratings.csv:{table.lines[int(np.argmax(~named))]}"
@@ -146,6 +159,7 @@ def _read_ratings(raw: Path, out: Builder, settings: ReadingSettings) -> None:
             table.name, frame[named].reset_index(drop=True), table.lines[named.to_numpy()], [], table.columns
         )
     if {"scale_min", "scale_max"} <= set(frame):
+        _refuse_unused_settings(settings)
         _rate_on_stated_scales(table, out, settings, phrases)
         return
     prompts = pd.DataFrame(out.rows("items"))[["item_id", "prompt_id"]]
@@ -166,6 +180,21 @@ def _read_ratings(raw: Path, out: Builder, settings: ReadingSettings) -> None:
         for name, low, high in scales.itertuples(index=False)
     )
     out.put("ratings", rated.assign(score=rated["score"].where(~rated["off_scale"])))
+
+
+def _refuse_unused_settings(settings: ReadingSettings) -> None:
+    """Stop where ``settings`` says of the ratings what their own columns say already, and would be ignored.
+
+    Raises:
+        T2IEvalError: the sentence names the setting and the way out.
+    """
+    defaults = ReadingSettings()
+    for name in ("scale", "rater_scales", "ratings_lower_is_better", "repeated"):
+        if getattr(settings, name) != getattr(defaults, name):
+            raise T2IEvalError(
+                f"ratings.csv states the scale of each rating (scale_min, scale_max), so '{name}' of {MAPPING_FILE} cannot be used; "
+                "remove the setting, or the two columns."
+            )
 
 
 def _of_known_items(frame: pd.DataFrame, table: str, out: Builder) -> pd.DataFrame:
@@ -266,50 +295,25 @@ def _read_scores(raw: Path, out: Builder, settings: ReadingSettings) -> None:
     path = raw / "scores.csv"
     if not path.is_file():
         return
-    table = _table(path, ("item_id", "evaluator", "dimension", "score"), out, settings, "higher_is_better", "run")
+    table = _table(path, score_tables.COLUMNS, out, settings, *score_tables.OPTIONAL)
     frame = table.frame
-    there = frame["item_id"][frame["item_id"] != ""]
-    refuse_unjoined(_item_ids(out), there, "scored items", "item_id", "items.csv", "scores.csv")
-    values, unread = np.full(len(frame), np.nan), np.zeros(len(frame), dtype=bool)
-    for name in frame["evaluator"].unique():
-        rows = (frame["evaluator"] == name).to_numpy()
-        parsed = parse_numbers(frame.loc[rows, "score"], f"score of {name}", settings.decimal)
-        values[rows], unread[rows] = parsed.values, ~np.isfinite(parsed.values)
-        for note in parsed.notes:
-            out.issues.add("reading", "scores.csv", note, "warning")
-    higher = (
-        frame["higher_is_better"].str.lower().map(_TRUTH)
-        if "higher_is_better" in frame
-        else pd.Series(True, frame.index)
-    )
-    runs, names = pd.factorize(frame["run"]) if "run" in frame else (np.zeros(len(frame), dtype=np.int64), [""])
-    if len(names) > 1:
-        out.issues.add(
-            "reading", "scores.csv", f"{len(names)} runs; a judge's score of an item is their mean", "warning"
-        )
-    whole = higher.notna() & (frame["evaluator"] != "") & (frame["item_id"] != "")
-    for line in table.lines[~whole.to_numpy()]:
-        detail = "item_id or evaluator is empty, or higher_is_better is neither true nor false"
+    named = ((frame["evaluator"] != "") & (frame["item_id"] != "")).to_numpy()
+    for line in table.lines[~named]:
+        detail = "item_id or evaluator is empty"
         out.exclude("scores", "unreadable_cell", f"scores.csv:{line}", detail, "score excluded")
-    made = frame[["item_id", "dimension"]].assign(
-        judge=frame["evaluator"],
-        run=runs,
-        score=values,
-        status=np.where(unread, schema.UNPARSED, schema.OK),
-        higher_is_better=higher.fillna(False).astype(bool) & ~frame["evaluator"].isin(settings.lower_is_better),
-        cell=frame["score"],
-        line=table.lines,
-    )[whole]
-    made = _of_known_items(made, "scores", out)
-    again = made.duplicated(["item_id", "judge", "dimension", "run"])
-    for row in made[again].itertuples(index=False):
-        where = f"scores.csv:{row.line}"
-        out.exclude("scores", "duplicate_row", where, f"{row.judge} of {row.item_id} stood before", "row excluded")
-    made = made[~again]
-    for row in made[made["score"].isna()].itertuples(index=False):
-        detail = f"{row.judge} of {row.item_id}: {row.cell!r:.80}"
-        out.exclude("scores", "unreadable_score", f"scores.csv:{row.line}", detail, "kept as null")
-    out.put("scores", made.drop(columns=["cell", "line"]))
+    frame = frame[named].reset_index(drop=True)
+    table = TextTable(table.name, frame, table.lines[named], [], table.columns)
+    refuse_unjoined(_item_ids(out), frame["item_id"], "scored items", "item_id", "items.csv", "scores.csv")
+    read = score_tables.score_numbers(table, settings)
+    for note in read.notes:
+        out.issues.add("reading", "scores.csv", note.replace(str(path), path.name), "warning")
+    for row in np.flatnonzero(read.unreadable):
+        detail = f"{frame['evaluator'].iloc[row]} of {frame['item_id'].iloc[row]}: {frame['score'].iloc[row]!r:.80}"
+        out.exclude("scores", "unreadable_score", f"scores.csv:{table.lines[row]}", detail, "kept as null")
+    if n := read.report["contradicting_scores"]:
+        detail = "scores of one judge, item, dimension and run have different values"
+        out.exclude("scores", "contradicting_score", "scores.csv", f"{n} {detail}", "by 'repeated'", n)
+    out.put("scores", _of_known_items(read.frame, "scores", out))
 
 
 def _read_preferences(raw: Path, out: Builder, settings: ReadingSettings) -> None:
@@ -331,18 +335,55 @@ def _read_elements(raw: Path, out: Builder, settings: ReadingSettings) -> None:
     path = raw / "elements.csv"
     if path.is_file():
         more = ("question", "expected", "parents")
-        for row in _rows(path, ("prompt_id", "element_id", "text", "skill"), out, settings, "element_id", *more):
+        prompts = pd.Series([row["prompt_id"] for row in out.rows("items")], dtype="str").drop_duplicates()
+        rows = list(_rows(path, ("prompt_id", "element_id", "text", "skill"), out, settings, "element_id", *more))
+        named = pd.Series([row["prompt_id"] for row in rows], dtype="str")
+        refuse_unjoined(prompts, named, "prompts of elements", "prompt_id", "items.csv", path.name)
+        known = {(row["prompt_id"], row["element_id"]) for row in rows}
+        for row, joins in zip(rows, is_among(named, prompts), strict=True):
+            if not joins or not row["text"]:
+                what = f"prompt_id {row['prompt_id']!r:.60} is not in items.csv" if not joins else "'text' is empty"
+                detail = f"element {row['element_id']!r:.60}: {what}"
+                out.exclude("elements", "unreadable_cell" if joins else "not_joined", row["#"], detail, "row excluded")
+                continue
+            for parent in filter(None, (name.strip() for name in row.get("parents", "").split(","))):
+                if (row["prompt_id"], parent) not in known:
+                    detail = f"'parents' of {row['element_id']!r:.60} names {parent!r:.60}, which is no element of its prompt"
+                    out.issues.add("bad_dependency", row["#"], detail, "the parents that exist are kept")
             optional = {name: row.get(name) or None for name in more}
             required = {name: row[name] for name in ("prompt_id", "element_id", "text", "skill")}
             out.add("elements", row["#"], **required, **optional)
     path = raw / "element_ratings.csv"
     if path.is_file():
-        for row in _rows(path, ("item_id", "element_id", "rater_id", "label"), out, settings, "item_id"):
-            label = number(row["label"])
-            if label is None or not 0 <= label <= 1:
-                detail = f"label {row['label']!r:.40} is not a number from 0 to 1"
-                out.issues.add("unreadable_cell", row["#"], detail, "kept as null")
-                label = None
-            if _known(out, "element_ratings", row["#"], row["item_id"]):
-                keys = {name: row[name] for name in ("item_id", "element_id", "rater_id")}
-                out.add("element_ratings", row["#"], **keys, label=label)
+        _read_element_ratings(path, out, settings)
+
+
+def _read_element_ratings(path: Path, out: Builder, settings: ReadingSettings) -> None:
+    keys = ("item_id", "element_id", "rater_id")
+    table = _table(path, (*keys, "label"), out, settings)
+    frame = table.frame
+    parsed = parse_numbers(frame["label"], "label", settings.decimal)
+    for note in parsed.notes:
+        out.issues.add("reading", path.name, note, "warning")
+    labels = np.where(np.isin(parsed.values, settings.missing_codes), np.nan, parsed.values)
+    bad = parsed.unreadable | (labels < 0) | (labels > 1)
+    present = parsed.unreadable | np.isfinite(labels)
+    refuse_unreadable(
+        table, "label", bad, present, settings.max_unreadable, "labels of elements", "write a number from 0 to 1"
+    )
+    refuse_unjoined(_item_ids(out), frame["item_id"], "labelled items", "item_id", "items.csv", path.name)
+    for at in np.flatnonzero(bad):
+        detail = f"label {frame['label'].iloc[at]!r:.40} is not a number from 0 to 1"
+        out.exclude("element_ratings", "unreadable_cell", f"{path.name}:{table.lines[at]}", detail, "kept as null")
+    labels = np.where(bad, np.nan, labels)
+    for row, label, line in zip(frame[list(keys)].to_dict("records"), labels.tolist(), table.lines, strict=True):
+        where = f"{path.name}:{line}"
+        if _known(out, "element_ratings", where, row["item_id"]):
+            out.add(
+                "element_ratings",
+                where,
+                item_id=row["item_id"],
+                element_id=row["element_id"],
+                rater_id=row["rater_id"],
+                label=None if np.isnan(label) else label,
+            )

@@ -119,6 +119,7 @@ def measure(
         T2IEvalError: the fold has no item.
     """
     from t2i_eval_kedro.agreement import reproduce, summarise  # scipy and numba are slow to import
+    from t2i_eval_kedro.agreement.outcome import withhold_rmse
 
     held_out = in_fold(items, splits, settings.fold)
     if not len(held_out):
@@ -140,6 +141,8 @@ def measure(
         preference_scores=schema.PREFERENCE_SCORES.check(pd.concat(compared.values(), ignore_index=True)),
         unidentified_raters=True if card.get("unidentified_raters") else None,
     )
+    if not card.get("recorded_scores_on_rating_scale", True):
+        withhold_rmse(measured, card.get("recorded_evaluators", ()))
     chosen = base_protocol.get("protocol")
     best = schema.evaluator_id(schema.BASE, chosen) if chosen else None
     # Published figures are of the whole benchmark, whatever the fold.
