@@ -27,6 +27,7 @@ from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
+from t2i_eval_kedro.training import sft
 from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
 from t2i_eval_kedro.training.data import Encoder
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
@@ -397,6 +398,30 @@ def test_a_killed_run_goes_on_to_the_same_bytes(base_model: Path, examples, pict
     for path in whole.iterdir():
         assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
     assert not checkpoints.exists()
+
+
+def test_a_run_killed_after_its_last_step_makes_no_further_one(
+    base_model: Path, examples, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the last checkpoint and the adapter; the rate is constant, so that one step more would be seen."""
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    settings = CHECKPOINTED.model_copy(
+        update={"max_steps": 3, "save_steps": 1, "eval_examples": 4, "trl": {"lr_scheduler_type": "constant"}}
+    )
+    work, cut, whole = tmp_path / "work", tmp_path / "cut", tmp_path / "whole"
+
+    def killed(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "save_adapter", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_sft(examples, pictures, model, settings, cut, checkpoint_dir=work)
+    assert (work / "checkpoint-3" / "files.json").is_file()
+    train_sft(examples, pictures, model, settings, cut, checkpoint_dir=work)
+    train_sft(examples, pictures, model, settings, whole)
+    for path in whole.iterdir():
+        assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
 
 
 TRUNCATED = ("trainer_state.json", "optimizer.pt", "adapter_model.safetensors", "files.json")

@@ -36,6 +36,7 @@ from t2i_eval_kedro.training.trainers import (
     memory_advice,
     on_one_gpu,
     per_process,
+    train_from,
     watch,
 )
 from t2i_eval_kedro.training.validation import AGREEMENT, EXPECTED, GENERATED, Watcher, measure, readouts, requests_of
@@ -191,7 +192,7 @@ def train_grpo(
         trainer.add_callback(watch("GRPO", checkpoint_dir))
         begun = time.monotonic()
         with memory_advice("grpo", "grpo.batch_size"):
-            trainer.train(resume_from_checkpoint=checkpoints.last())
+            train_from(trainer, checkpoints.last())
         seconds = time.monotonic() - begun
         watcher.restore(trainer.accelerator.unwrap_model(trainer.model))
     steps = trainer.state.global_step

@@ -28,6 +28,7 @@ from t2i_eval_kedro.training.trainers import (
     memory_advice,
     on_one_gpu,
     per_process,
+    train_from,
     trains_on_cpu,
     watch,
 )
@@ -157,7 +158,7 @@ def train_sft(
         in_float32(trainer.model)
         start = time.monotonic()
         with memory_advice("sft", "sft.batch_size (raise sft.gradient_accumulation_steps by as much)"):
-            trainer.train(resume_from_checkpoint=checkpoints.last())
+            train_from(trainer, checkpoints.last())
         seconds = time.monotonic() - start
         if validation_rows and trainer.state.log_history[-1].get("eval_loss") is None:
             trainer.evaluate()

@@ -152,6 +152,24 @@ def in_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+class _NothingToTrain(Exception):
+    """The checkpoint that a training resumes from is of its last step."""
+
+
+def train_from(trainer: Any, checkpoint: str | None) -> None:
+    """Train, which may resume from ``checkpoint``; one of the last step is taken as it is.
+
+    transformers would go on with the epoch that the last step is in, and make a step more than ``max_steps``. The trainer's callbacks
+    have one of :func:`watch`.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except _NothingToTrain:
+        trainer.is_in_train = False
+        if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+            trainer._load_best_model()
+
+
 def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
     """Callback that shows progress, marks complete checkpoints, and stops before a checkpoint is written with a loss of NaN.
 
@@ -180,6 +198,9 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
                 mininterval=1,
                 disable=not state.is_world_process_zero,
             )
+            if state.global_step >= state.max_steps:  # see train_from
+                self.bar.close()
+                raise _NothingToTrain
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)

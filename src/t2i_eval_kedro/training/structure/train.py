@@ -20,7 +20,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import fingerprint
 from t2i_eval_kedro.models.structure.settings import Architecture, StructureSettings
 from t2i_eval_kedro.training.checkpoints import Checkpoints
-from t2i_eval_kedro.training.trainers import per_process, watch
+from t2i_eval_kedro.training.trainers import per_process, train_from, watch
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def train_structure(
         )
         trainer.remove_callback(PrinterCallback)
         start = time.monotonic()
-        trainer.train(resume_from_checkpoint=checkpoints.last())
+        train_from(trainer, checkpoints.last())
         seconds = time.monotonic() - start
     logger.info("Trained %s %d steps in %.0f s.", architecture, trainer.state.global_step, seconds)
     curve = _curve(trainer.state.log_history)
