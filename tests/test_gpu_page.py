@@ -16,7 +16,6 @@ from kedro.framework.startup import bootstrap_project
 from kedro_project import ROOT, make_project
 from PIL import Image
 from test_documents import blocks, commands
-from transformers.utils import is_torchvision_available
 
 from t2i_eval_kedro.cli import cli
 
@@ -80,7 +79,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.models
-@pytest.mark.skipif(is_torchvision_available(), reason="the processor here is made without videos")
 def test_every_command_of_the_page_runs_on_a_tiny_model_of_its_architecture(machine: Path) -> None:
     """Left out are: pip and git; eight processes, which test_launch.py starts as two, sharing the model or not; 4 bits, which need wider
     layers (test_quantize.py); vLLM; and what to try on a GPU."""

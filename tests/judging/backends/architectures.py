@@ -440,16 +440,12 @@ WITH_VIDEOS = ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "InternVL", "LlavaOnevision",
 
 @contextlib.contextmanager
 def images_only() -> Iterator[None]:
-    """Let the processors that own a video processor, which needs torchvision, be made and read without it."""
+    """Let the processors that own a video processor, which needs torchvision, be made and read without it, also where torchvision is installed."""
     import transformers
     from transformers.models.smolvlm import processing_smolvlm
-    from transformers.utils import is_torchvision_available
 
     if processing_smolvlm.num2words is None:  # which writes the number of a video's frames
         processing_smolvlm.num2words = str
-    if is_torchvision_available():
-        yield
-        return
     owners = [getattr(transformers, f"{name}Processor") for name in WITH_VIDEOS]
     smolvlm = transformers.SmolVLMProcessor
     plain = smolvlm.__init__

@@ -39,8 +39,6 @@ from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
-pytestmark = pytest.mark.skipif(is_torchvision_available(), reason="the processors here are made without videos")
-
 WEIGHTS = "adapter_model.safetensors"
 
 SIZES = {"square": (64, 64), "wide": (96, 48), "tall": (40, 96), "large": (128, 128), "thread": (4, 1200)}
@@ -529,6 +527,7 @@ def test_an_image_that_the_processor_refuses_costs_its_own_requests(folders, cho
     assert all(answer.text.startswith("the image cannot be processed") for answer in given[3:6])
 
 
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed, so nothing is missing")
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl3"])
 def test_what_is_not_installed_is_named(folders, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = type(load_processor(folders[name]))
