@@ -54,6 +54,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "image_cache_mb": 512,
         "loader_workers": 0,
         "max_length": None,
+        "start": None,
         "lora": LORA,
     },
     "GRPOSettings": OPTIMISATION

@@ -47,7 +47,7 @@ class AbleStudent:
         from t2i_eval_kedro.steps import SCORE
         from t2i_eval_kedro.teacher.teachers import TeacherSettings
         from t2i_eval_kedro.training.ability import require_able
-        from t2i_eval_kedro.training.settings import ExampleSettings, taught_tasks
+        from t2i_eval_kedro.training.settings import ExampleSettings, SFTSettings, taught_tasks
 
         given: dict[str, Any] = catalog.load("parameters")
         judging, examples = (
@@ -67,6 +67,7 @@ class AbleStudent:
             choices=candidate_tokens_of(asked, wording, judging.options),
             soft=levels if examples.soft and SCORE in tasks and "sft.train_sft" in trained else (),
             grpo="grpo.train_grpo" in trained,
+            start=SFTSettings.model_validate(given["sft"]).start if "sft.train_sft" in trained else None,
         )
 
 

@@ -12,7 +12,7 @@ import yaml
 from plain_settings import settings_of
 
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
-from t2i_eval_kedro.judging.local_models import cache_answers, processor_fingerprint
+from t2i_eval_kedro.judging.local_models import cache_answers, open_backend, processor_fingerprint
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.shards import BatchImages
 from t2i_eval_kedro.models.loading import load_processor
@@ -79,6 +79,32 @@ def test_whatever_decides_an_answer_is_in_its_name(tmp_path: Path, what: str) ->
     assert [ask(), ask()] == [1, 1]
     CHANGES[what](model, adapter)
     assert ask() == 2
+
+
+def test_options_of_vllm_reach_its_engine_by_their_names_and_are_in_the_name_of_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from t2i_eval_kedro.judging.backends import vllm
+
+    given = yaml.safe_load((ROOT / "conf/base/parameters_judging.yml").read_text())["judging"]
+    options = {"gpu_memory_utilization": 0.5, "tensor_parallel_size": 2}
+    answers = {"answers": str(tmp_path / "answers.sqlite"), "backend": "vllm"}
+    plain, tuned = (JudgingSettings.model_validate(given | answers | {"vllm": more}) for more in ({}, options))
+    started: list[dict[str, object]] = []
+    monkeypatch.setattr(vllm, "VLLMBackend", lambda *_, **engine: started.append(engine))
+    model, images = (
+        settings_of(ModelSettings, model=str(ROOT / "data/06_models/tiny_vlm")),
+        BatchImages({"a.png": b"image"}),
+    )
+    open_backend(model, None, images, tuned)
+    assert options.items() <= started[0].items()
+    backend = Counting()
+    for judging, asked in ((plain, 1), (plain, 1), (tuned, 2)):
+        list(cache_answers(backend, model, None, images, judging).answer([REQUEST]))
+        assert backend.asked == asked
+    for name in ("dtype", "max_lora_rank"):
+        with pytest.raises(ValueError, match=f"'{name}' of vllm.LLM is set by this project"):
+            JudgingSettings.model_validate(given | {"vllm": {name: 1}})
 
 
 def test_the_fingerprint_of_a_processor_does_not_depend_on_what_it_did() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +228,35 @@ def test_the_loss_is_that_of_trl(base_model: Path, examples, pictures, tmp_path:
     assert loss(AnswerLossTrainer, in_parts=True) == pytest.approx(loss(SFTTrainer), rel=1e-5)
     assert loss(AnswerLossTrainer, [2.0] * 32) == pytest.approx(2 * loss(SFTTrainer), rel=1e-5)
     assert loss(AnswerLossTrainer, [1.0, 0.0] * 16) < loss(AnswerLossTrainer)
+
+
+def test_training_goes_on_from_an_adapter_which_is_not_changed(
+    trained: tuple[Path, pd.DataFrame], base_model: Path, examples, pictures, tmp_path: Path
+) -> None:
+    """Also from one of another tool, which says nothing of itself but peft's configuration."""
+    first, curve = trained
+    start = tmp_path / "elsewhere"
+    start.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(first / name, start)
+    before = (start / "adapter_model.safetensors").read_bytes()
+    other = SHORT.lora.model_copy(update={"r": SHORT.lora.r // 2})  # the rank stays that of the start
+    settings = SHORT.model_copy(update={"max_steps": 2, "logging_steps": 1, "eval_examples": 0, "lora": other})
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    losses = {}
+    for name, folder in (("anew", None), ("on", str(start))):
+        told = train_sft(examples, pictures, model, settings.model_copy(update={"start": folder}), tmp_path / name)
+        losses[name] = told["loss"].iloc[0]
+    assert losses["on"] < losses["anew"] - 0.5  # before the first step, on the same batch
+    assert losses["on"] == pytest.approx(curve["loss"].dropna().iloc[-1], rel=0.3)
+    assert (start / "adapter_model.safetensors").read_bytes() == before
+    assert (tmp_path / "on" / "adapter_model.safetensors").read_bytes() != before
+    assert json.loads((tmp_path / "on" / "adapter_config.json").read_text())["r"] == SHORT.lora.r
+    recorded = json.loads((tmp_path / "on" / "settings.json").read_text())["settings"]
+    assert recorded["start"] == "elsewhere"
+    assert recorded["start_adapter_sha256"] == hashlib.sha256(before).hexdigest()
+    with pytest.raises(T2IEvalError, match=r"does not contain adapter_config\.json"):
+        train_sft(examples, pictures, model, settings.model_copy(update={"start": str(tmp_path)}), tmp_path / "none")
 
 
 def test_no_training_fold_is_named(base_model: Path, examples, pictures, tmp_path: Path) -> None:

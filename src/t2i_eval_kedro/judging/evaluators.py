@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
@@ -36,6 +36,11 @@ SAME_AS = {
 """Dimensions that people rated under another name than the protocols' own."""
 
 
+_SET_OF_VLLM = dict.fromkeys(
+    ("model", "dtype", "revision", "trust_remote_code"), "use the settings of model"
+) | dict.fromkeys(("enable_lora", "max_lora_rank"), "they come from the adapter")
+
+
 class JudgingSettings(BaseModel):
     """How judges are asked.
 
@@ -61,6 +66,8 @@ class JudgingSettings(BaseModel):
             is asked twice; null for none. It may be deleted at any time.
         backend: what runs a judge: ``transformers``, ``vllm`` (an extra, for a GPU), or ``openai``, any server that speaks OpenAI's
             chat completions.
+        vllm: further arguments of ``vllm.LLM`` under their own names, such as ``gpu_memory_utilization``, ``max_model_len`` or
+            ``tensor_parallel_size``.
         server: that server; its key comes from OPENAI_API_KEY, and a server of one's own wants none.
         ray_workers: processes that judge, on this machine or on the Ray cluster that RAY_ADDRESS names
             (:mod:`t2i_eval_kedro.judging.shards`); 0 to judge in this process.
@@ -82,8 +89,18 @@ class JudgingSettings(BaseModel):
     batch_size: int = Field(ge=1)
     answers: str | None
     backend: Literal["transformers", "vllm", "openai"]
+    vllm: dict[str, Any]
     server: OpenAISettings
     ray_workers: int = Field(ge=0)
+
+    @field_validator("vllm")
+    @classmethod
+    def _of_the_engine(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The options, unless this project sets one of them itself."""
+        for name, instead in _SET_OF_VLLM.items():
+            if name in given:
+                raise ValueError(f"'{name}' of vllm.LLM is set by this project: {instead}")
+        return given
 
     def load_wording(self, templates: Mapping[str, str]) -> Wording:
         """The chosen wording from ``templates``, ``<wording>/<template>`` -> jinja source.

@@ -73,6 +73,7 @@ def open_backend(
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             batch_size=judging.batch_size,
+            **judging.vllm,
         )
     from t2i_eval_kedro.judging.backends.transformers import TransformersBackend  # torch is slow to import
 
@@ -126,7 +127,7 @@ def cache_answers(
         "quantize": model.quantize,
         "thinking": model.thinking if model.thinking == "closed" else [model.thinking, model.thinking_tokens],
         "pixels": [model.min_pixels, model.max_pixels],
-        "backend": judging.backend,
+        "backend": [judging.backend, judging.vllm] if judging.backend == "vllm" and judging.vllm else judging.backend,
         "code": versioned_code(judging.backend),
     }
     return CachedBackend(backend, AnswerStore(Path(judging.answers)), Keys(identity, images.read), exclusive=False)

@@ -88,6 +88,8 @@ def keep_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     """
     model = dict(recipe["model"])
     portable = {**recipe, "model": model | {"model": portable_name(model["model"], model.get("name"))}}
+    if start := (recipe.get("sft") or {}).get("start"):
+        portable["sft"] = {**recipe["sft"], "start": Path(start).name}
     with atomic_file(folder / RECIPE) as work:
         work.write_text(yaml.safe_dump(portable, sort_keys=False, allow_unicode=True), encoding="utf-8")
     write_manifest(folder)

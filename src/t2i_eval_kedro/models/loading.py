@@ -508,8 +508,8 @@ def _present_name(name: str, renamed: Mapping[str, str] | None) -> str:
     prefix = "base_model.model."
     place = name.removeprefix(prefix)
     for old, new in (renamed or {}).items():
-        changed, found = re.subn(old, new, place)
-        if found:
+        changed, times = re.subn(old, new, place)
+        if times:
             return prefix + changed
     return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import candidate_sequences, keeps_answers
@@ -22,6 +23,7 @@ def require_able(
     choices: Iterable[Sequence[str]],
     soft: Collection[str] = (),
     grpo: bool = False,
+    start: str | None = None,
 ) -> None:
     """Check the model's processor; its weights are not loaded.
 
@@ -31,11 +33,16 @@ def require_able(
         choices: the sets of words between which judging lets it choose.
         soft: levels that are taught as soft labels.
         grpo: whether it is trained with GRPO.
+        start: folder of the adapter that fine-tuning goes on from (``sft.start``).
 
     Raises:
         T2IEvalError: what the model cannot do, and what to change.
     """
     processor = model.load_processor()
+    if start is not None and not (Path(start) / "adapter_config.json").is_file():
+        raise T2IEvalError(
+            f"There is no adapter in '{start}' to go on from (sft.start); correct the path, or set it to null for a new one."
+        )
     for words in choices:
         candidate_sequences(processor, words)
     if soft:

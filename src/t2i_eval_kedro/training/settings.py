@@ -161,7 +161,8 @@ class SFTSettings(_Optimisation):
         image_cache_mb: memory for images that are already processed, in MiB; of each process that reads.
         loader_workers: processes that read, decode and encode the next batches while the model trains on one; 0 for none.
         max_length: longer examples are left out and counted, never cut; None for no limit.
-        lora: rank, scale and place of the adapter.
+        start: folder of an adapter of the same base model to go on from, which is not changed; None for a new one.
+        lora: rank, scale and place of a new adapter; one that is gone on from keeps its own.
     """
 
     max_steps: int | None = Field(ge=1)
@@ -176,6 +177,7 @@ class SFTSettings(_Optimisation):
     image_cache_mb: int = Field(ge=0)
     loader_workers: int = Field(ge=0)
     max_length: int | None = Field(ge=1)
+    start: str | None
     lora: LoraSettings
 
     @model_validator(mode="after")

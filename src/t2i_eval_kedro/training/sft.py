@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -13,7 +14,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, outside_text_model
+from t2i_eval_kedro.models.loading import ImageSource, check_adapter, outside_text_model
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, REASONING, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
@@ -70,7 +71,8 @@ def train_sft(
         Losses are mean cross-entropies a token of the answers, in nats.
 
     Raises:
-        T2IEvalError: nothing to train on, a model that cannot be loaded, or a loss that is no number.
+        T2IEvalError: nothing to train on, a model that cannot be loaded, an adapter to start from that is not there or not of that model, or a
+            loss that is no number.
     """
     from accelerate import PartialState
     from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
@@ -87,6 +89,12 @@ def train_sft(
             "There are no training examples in the fold 'train'; make some with --pipelines=teacher_distillation,rebalancing, or check "
             "the splits and the teacher."
         )
+    start = None if settings.start is None else Path(settings.start)
+    if start is not None:
+        check_adapter(start, model.model, revision=model.revision)
+    start_weights = (
+        "" if start is None else hashlib.sha256((start / "adapter_model.safetensors").read_bytes()).hexdigest()
+    )
     processor, images = model.load_processor(), model.limit(WithFiles(images))
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(
@@ -113,7 +121,9 @@ def train_sft(
         )
     stops_early = settings.patience is not None and bool(validation_rows)
     hashed = data_hash(examples)
-    checkpoints = Checkpoints(checkpoint_dir, run_hash("sft", model, settings, hashed), settings.save_steps)
+    checkpoints = Checkpoints(
+        checkpoint_dir, run_hash("sft", model, settings, hashed, start_weights), settings.save_steps
+    )
     with checkpoints as work:
         arguments = SFTConfig(
             **common_arguments(settings, model, work)
@@ -138,7 +148,7 @@ def train_sft(
             | settings.trl
         )
         arguments = on_one_gpu(arguments)
-        base = model.load(trainable=True)
+        base = model.load(adapter=start, trainable=True)
         own_loss = trains_on_cpu(model) or encoder.weighted or encoder.soft
         trainer = (AnswerLossTrainer if own_loss else FrequencyTrainer)(
             model=base,
@@ -147,7 +157,7 @@ def train_sft(
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,
-            peft_config=lora_config(settings.lora, base, score_tokens(train, processor)),
+            peft_config=lora_config(settings.lora, base, score_tokens(train, processor)) if start is None else None,
             callbacks=[
                 watch("fine-tuning", checkpoint_dir),
                 *([EarlyStoppingCallback(settings.patience)] if settings.patience and stops_early else []),
@@ -156,10 +166,10 @@ def train_sft(
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
         in_float32(trainer.model)
-        start = time.monotonic()
+        begun = time.monotonic()
         with memory_advice("sft", "sft.batch_size (raise sft.gradient_accumulation_steps by as much)"):
             train_from(trainer, checkpoints.last())
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - begun
         if validation_rows and trainer.state.log_history[-1].get("eval_loss") is None:
             trainer.evaluate()
     steps = trainer.state.global_step
@@ -176,7 +186,8 @@ def train_sft(
         weights=weights,
         method="supervised fine-tuning",
         base=model,
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json", exclude={"start"})
+        | {"start": start and start.name, "start_adapter_sha256": start_weights or None},
         examples=train.iloc[train_rows],
         data_hash=hashed,
         curve=curve,

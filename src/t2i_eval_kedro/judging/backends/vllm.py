@@ -76,12 +76,9 @@ class VLLMBackend:
                 dtype=dtype,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
-                enable_prefix_caching=True,
-                limit_mm_per_prompt={"image": IMAGES_A_REQUEST},
-                **lora,
-                **engine,
+                **{"enable_prefix_caching": True, "limit_mm_per_prompt": {"image": IMAGES_A_REQUEST}, **lora, **engine},
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError) as error:  # an argument that it does not know among them
             reason = str(error).strip().split("\n")[0]
             raise T2IEvalError(
                 f"vLLM cannot run model '{model}': {reason}; set judging.backend=transformers."
