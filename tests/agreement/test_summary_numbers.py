@@ -340,7 +340,8 @@ def test_below_the_least_number_of_prompts_there_is_no_interval_and_no_p_value(p
     found = out["evaluators"]["fair"]["overall"]["spearman"]
     assert found["value"] is not None
     assert (found["low"] is None) is (prompts < 8)
-    assert ("prompts are too few (at least 8)" in found.get("reason", "")) is (prompts < 8)
+    few = "1 prompt is too few (at least 8)" if prompts == 1 else f"{prompts} prompts are too few (at least 8)"
+    assert (few in found.get("reason", "")) is (prompts < 8)
     test = entry(out, "fair", "poor")
     assert test["difference"] is not None
     assert entry(out, "fair", "poor", "kendall_b_within_prompt")["p"] is None  # at least 15 there

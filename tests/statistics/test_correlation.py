@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -78,6 +80,13 @@ def test_the_logistic_straightens_a_bent_scale():
     y = correlation.logistic(x, 5.0, 1.0, 0.5, 0.4)
     assert correlation.pearson(x, y) < 0.95
     assert correlation.pearson_logistic(x, y) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_scores_whose_squares_are_no_numbers_end_without_a_warning():
+    scores = 1e160 * np.arange(8.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert np.isnan(correlation.pearson_logistic(scores, np.arange(8.0) ** 2))
 
 
 def test_rmse():

@@ -209,6 +209,20 @@ def test_more_than_a_twentieth_of_unreadable_cells_stops_and_quotes_the_first() 
     assert take(ratings, scores).report["missing_ratings"] == 8
 
 
+def test_a_few_unreadable_cells_are_left_out_counted_and_the_first_is_quoted() -> None:
+    ratings, scores = frame()
+    ratings, scores = (table.astype({"score": object}) for table in (ratings, scores))
+    ratings.loc[[3, 7], "score"] = "good", 7
+    scores.loc[5, "score"] = "#REF!"
+    given = take(ratings, scores, scale=(1, 5))
+    for sentence in (
+        "1 of the ratings cannot be read, the first in line 4: 'score' is 'good'; left out.",
+        "1 of the ratings are off the scale, the first in line 8: 'score' is '7'; left out.",
+        "cannot be read, the first in line 6: 'score' is '#REF!'; left out.",
+    ):
+        assert any(note.endswith(sentence) for note in given.notes), given.notes
+
+
 def test_a_judge_of_whom_half_is_unreadable_stops_beside_many_good_ones() -> None:
     ratings, scores = frame()
     more = [scores.assign(evaluator=f"good{i}") for i in range(20)]
@@ -263,6 +277,12 @@ def test_dimensions_that_do_not_join_stop() -> None:
     with pytest.raises(T2IEvalError, match=r"'overall'.*'Overall'.*--id-rule case"):
         take(ratings, scores.assign(dimension="Overall"))
     assert set(take(ratings, scores.assign(dimension="Overall"), id_rules=("case",)).scores["dimension"]) == {"overall"}
+
+
+def test_a_single_dimension_that_does_not_join_is_no_plural() -> None:
+    ratings, scores = frame()
+    with pytest.raises(T2IEvalError, match="There is one of the dimensions of evaluator 'good', and it does not join"):
+        take(ratings.assign(dimension="Alignment"), scores.assign(evaluator="good", dimension="alignment"))
 
 
 def test_a_rule_that_makes_two_identifiers_one_stops() -> None:

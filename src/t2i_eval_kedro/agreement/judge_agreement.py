@@ -11,7 +11,7 @@ import numpy as np
 from t2i_eval_kedro.agreement.rated_items import RatedItems
 from t2i_eval_kedro.statistics import correlation, inference_targets, ranking
 from t2i_eval_kedro.statistics.bootstrap import percentile_interval
-from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, no_interval, round_or_none
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, estimate, no_interval, round_or_none, too_few
 from t2i_eval_kedro.statistics.grouping import (
     GROUPED_STATISTICS,
     MIN_GROUP,
@@ -313,7 +313,7 @@ def _no_rater_interval(raters: Floats | None) -> str | None:
     if number < 2:
         return "only one rater"
     least = inference_targets.MIN_RATERS
-    return f"{number} raters are too few for an interval over raters (at least {least})" if number < least else None
+    return too_few(number, "raters", least, " for an interval over raters") if number < least else None
 
 
 def skill_groups(judged: JudgeAgreement, skills: Mapping[str, Iterable[str]]) -> Groups:
@@ -339,7 +339,7 @@ def _interval(resampled: Floats, confidence: float, generators: int, value: floa
 
 
 def _few(generators: int) -> str:
-    return f"{generators} generators are too few to resample generators (at least {ranking.MIN_GENERATORS})"
+    return too_few(generators, "generators", ranking.MIN_GENERATORS, " to resample generators")
 
 
 def _no_interval(generators: int) -> Json:

@@ -10,7 +10,7 @@ import numpy as np
 from t2i_eval_kedro.agreement.judge_agreement import HEADLINE, JudgeAgreement
 from t2i_eval_kedro.statistics import correlation, ranking
 from t2i_eval_kedro.statistics import significance as tests
-from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, round_or_none
+from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate, round_or_none, too_few
 from t2i_eval_kedro.statistics.grouping import MIN_GROUP, Groups, resampled_average, statistics_within_groups
 from t2i_eval_kedro.statistics.kernels import Floats, Ints
 from t2i_eval_kedro.statistics.pooled import pooled_statistics
@@ -113,7 +113,7 @@ def _entry(
         return {"difference": None, "low": None, "high": None, "p": None, **size, "reason": reason}
     entry = bootstrap_estimate(gap, confidence, size["n_prompts"], None, **size)
     if size["n_prompts"] < least:
-        few = f"no p-value: {size['n_prompts']} prompts are too few (at least {least})"
+        few = f"no p-value: {too_few(size['n_prompts'], 'prompts', least)}"
         reason = "; ".join(filter(None, (entry.get("reason"), few)))
         return {"difference": entry.pop("value")} | entry | {"p": None, "reason": reason}
     p, error = permutation.p_value(float(gap[0]), null)
@@ -133,7 +133,7 @@ def _by_generator(
 ) -> dict[str, Json]:
     """The same question for new generators, by paired permutation of whole generators."""
     if generators < ranking.MIN_GENERATORS:
-        reason = f"{generators} generators are too few for a test over generators (at least {ranking.MIN_GENERATORS})"
+        reason = too_few(generators, "generators", ranking.MIN_GENERATORS, " for a test over generators")
         return {name: {"p": None, "reason": reason} for name in HEADLINE}
     kept = generator >= 0
     if not kept.all():

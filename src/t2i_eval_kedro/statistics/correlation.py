@@ -98,10 +98,10 @@ def fit_logistic(x: Floats, y: Floats, max_evaluations: int = 10_000) -> Floats:
     Returns:
         ``(n,)`` predicted values; all NaN where the fit does not converge.
     """
-    start = [y.max(), y.min(), x.mean(), x.std()]
     # A curve as steep as a step has no covariance matrix, but its parameters are right.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        start = [y.max(), y.min(), x.mean(), x.std()]
         try:
             parameters, _ = optimize.curve_fit(logistic, x, y, p0=start, jac=_slopes, maxfev=max_evaluations)
         except RuntimeError:

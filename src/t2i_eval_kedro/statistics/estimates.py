@@ -27,10 +27,21 @@ def estimate(value: float, reason: str | None = None, **more: float | int) -> Js
     return out
 
 
+def too_few(n: int, unit: str, least: int, purpose: str = "") -> str:
+    """Why nothing is said where there are ``n`` of ``unit`` (in the plural) and not ``least``.
+
+    Example:
+        >>> too_few(1, "prompts", 8), too_few(2, "raters", 3, " for an interval")
+        ('1 prompt is too few (at least 8)', '2 raters are too few for an interval (at least 3)')
+    """
+    subject = f"{n} {unit} are" if n != 1 else f"1 {unit.removesuffix('s')} is"
+    return f"{subject} too few{purpose} (at least {least})"
+
+
 def no_interval(groups: int, unit: str = "prompts") -> str:
     """Why a bootstrap of ``groups`` groups gives no interval."""
     if groups < MIN_GROUPS:
-        return f"{groups} {unit} are too few (at least {MIN_GROUPS})"
+        return too_few(groups, unit, MIN_GROUPS)
     return "the statistic is undefined in too many of the resamples"
 
 

@@ -101,8 +101,13 @@ def refuse_unjoined(left: pd.Series, right: pd.Series, what: str, column: str, s
         if rules
         else f"write the same {column} in both"
     )
+    none = (
+        f"None of the {len(theirs)} {what} joins"
+        if len(theirs) > 1
+        else f"There is one of the {what}, and it does not join"
+    )
     raise T2IEvalError(
-        f"None of the {len(theirs)} {what} joins: '{column}' is {_examples(ours)} in {side} and {_examples(theirs)} in {other}; {way_out}."
+        f"{none}: '{column}' is {_examples(ours)} in {side} and {_examples(theirs)} in {other}; {way_out}."
     )
 
 

@@ -157,7 +157,9 @@ def _read(
         if report[name]:
             row = int(among.index[int(np.argmax(bad))])
             cells = ", ".join(f"'{column}' is {text.at[row, column]!r:.60}" for column in columns)
-            notes.append(f"{report[name]} {rows} {what} are excluded, the first in {table.place(row)}: {cells}.")
+            notes.append(
+                f"{report[name]} of the {rows} are excluded ({what}), the first in {table.place(row)}: {cells}."
+            )
 
     sides = ("item_a", "item_b")
     exclude(f"unreadable_{kind}", "with an unreadable label", text, unread & present, ("label",))

@@ -18,7 +18,7 @@ from t2i_eval_kedro.tables.scales import (
     refuse_ranks,
 )
 from t2i_eval_kedro.tables.settings import ReadingSettings
-from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
+from t2i_eval_kedro.tables.values import note_excluded, parse_numbers, refuse_unreadable
 
 COLUMNS = ("item_id", "prompt_id", "generator", "rater_id", "dimension", "score")
 MAY_BE_ABSENT = {"prompt_id", "generator", "rater_id", "dimension"}
@@ -161,6 +161,8 @@ def rating_numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
     bad = parsed.unreadable | frame["off_scale"].to_numpy()
     way_out = "correct them" if scale is None else "correct them or the scale"
     refuse_unreadable(table, "score", bad, there & ~coded, settings.max_unreadable, "ratings", way_out)
+    notes += note_excluded(table, "score", parsed.unreadable, "ratings cannot be read")
+    notes += note_excluded(table, "score", frame["off_scale"].to_numpy(), "ratings are off the scale")
     frame["scale_min"], frame["scale_max"] = low, high
     if settings.ratings_lower_is_better:
         frame["score"] = frame["scale_min"] + frame["scale_max"] - frame["score"]

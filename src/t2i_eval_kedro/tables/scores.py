@@ -15,7 +15,7 @@ from t2i_eval_kedro.tables.identifiers import repaired
 from t2i_eval_kedro.tables.ratings import resolve_repeated, to_long
 from t2i_eval_kedro.tables.scales import likely_code
 from t2i_eval_kedro.tables.settings import ReadingSettings
-from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
+from t2i_eval_kedro.tables.values import note_excluded, parse_numbers, refuse_unreadable
 
 COLUMNS = ("item_id", "evaluator", "score")
 OPTIONAL = ("dimension", "run", "higher_is_better")
@@ -106,6 +106,7 @@ def score_numbers(table: TextTable, settings: ReadingSettings) -> Scores:
         refuse_unreadable(
             table, "score", unreadable & rows, there, settings.max_unreadable, f"scores of '{name}'", "correct them"
         )
+        notes += note_excluded(table, "score", unreadable & rows, f"scores of '{name}' cannot be read")
     report["unreadable_scores"] = int(unreadable.sum())
     runs, run_names = pd.factorize(text["run"]) if "run" in text else (np.zeros(len(text), dtype=np.int64), [""])
     if len(run_names) > 1:

@@ -105,6 +105,24 @@ def _convention(texts: list[str], plain: list[str], decimal: str | None) -> tupl
     return None, ""
 
 
+def note_excluded(table: TextTable, column: str, bad: npt.NDArray[np.bool_], what: str) -> list[str]:
+    """A sentence that counts the rows which are ``bad`` and quotes the first; none where there is none.
+
+    Args:
+        table: what the rows are of.
+        column: where the odd cells stand.
+        bad: ``(n_rows,)``.
+        what: the rows in the plural, and what is wrong with them ("ratings are off the scale").
+    """
+    if not bad.any():
+        return []
+    first = int(np.argmax(bad))
+    cell = table.frame[column].iloc[first]
+    return [
+        f"{table.name}: {int(bad.sum())} of the {what}, the first in line {table.lines[first]}: '{column}' is {cell!r:.60}; left out."
+    ]
+
+
 def refuse_unreadable(
     table: TextTable,
     column: str,
