@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from kedro_project import ROOT, make_project, run_kedro
 
+from t2i_eval_kedro import load_judge
 from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.config import Axes
 from t2i_eval_kedro.datasets.adapter import write_manifest
@@ -26,7 +27,7 @@ from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.project import find_evaluator
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
 from t2i_eval_kedro.models import answers
-from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.loading import load_model, load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(2)
@@ -84,6 +85,39 @@ def test_one_image_as_json_with_elements(folder: Path, judge: Callable[..., tupl
     assert (verdict["prompt"], verdict["judge"], verdict["protocol"]) == (PROMPT, "base", "dsg")
     assert [element["element_id"] for element in verdict["elements"]] == ["e"]
     assert all(0 <= row["score"] <= 10 and row["status"] == "ok" for row in verdict["scores"])
+
+
+def test_an_adapter_of_another_tool_judges_and_one_that_does_not_fit_is_refused(
+    judge: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
+    """A folder as plain peft writes it, with no manifest or settings of this project, by its path; in a project and outside of one."""
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file, save_file
+
+    tiny = ROOT / "data/06_models/tiny_vlm"
+    tuned = get_peft_model(load_model(tiny, device="cpu"), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    for name, values in tuned.named_parameters():
+        if "lora_B" in name:
+            values.data.normal_()
+    tuned.save_pretrained(tmp_path)
+    image = ("--prompt", PROMPT, "--image", "pictures/p0000-careful.png", "--json")
+
+    def scores(*arguments: str) -> list[float]:
+        return [row["score"] for row in json.loads(judge(*image, *arguments)[0])["scores"]]
+
+    adapted = scores(f"--evaluator={tmp_path}")
+    assert adapted != pytest.approx(scores("--evaluator=base"), abs=0.01)
+    settings = {"student": "tiny_vlm"}
+    told = load_judge(tmp_path, base=tiny, params=settings)(Path("pictures/p0000-careful.png"), PROMPT)
+    assert told.scores["overall"] in [pytest.approx(score, abs=1e-3) for score in adapted]
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    save_file(
+        {name.replace("layers", "blocks"): value for name, value in weights.items()},
+        tmp_path / "adapter_model.safetensors",
+    )
+    done = CliRunner().invoke(judge_images, [*image, f"--evaluator={tmp_path}"])
+    assert done.exit_code == 1
+    assert "the model has no place for its weight" in done.output
 
 
 LETTERS = (

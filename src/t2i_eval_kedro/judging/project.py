@@ -152,8 +152,8 @@ def find_evaluator(name: str | None, axes: Axes, root: Path = Path()) -> Evaluat
     """The evaluator ``name`` of the experiment ``axes``; where none is named, its last adapter: GRPO's, else SFT's.
 
     Args:
-        name: ``base``, ``sft`` or ``grpo`` of the experiment; or whichever adapter it is: its folder, its path below
-            ``data/06_models``, or an end of that path that only one adapter has.
+        name: ``base``, ``sft`` or ``grpo`` of the experiment; or whichever adapter it is: its folder (also one that another tool wrote), its
+            path below ``data/06_models``, or an end of that path that only one adapter has.
         axes: the benchmark, student, variant and seed that the configuration resolves to.
         root: the project's folder.
 
@@ -162,9 +162,11 @@ def find_evaluator(name: str | None, axes: Axes, root: Path = Path()) -> Evaluat
     """
     if name == BASE:
         return Evaluator(BASE, None)
-    if name and (Path(name) / MANIFEST).is_file():
-        check_folder(Path(name))
-        return Evaluator(name, Path(name))
+    folder = Path(name or "")
+    if name and any((folder / file).is_file() for file in (MANIFEST, "settings.json", "adapter_config.json")):
+        if (folder / MANIFEST).is_file() or (folder / "settings.json").is_file():  # other tools write neither
+            check_folder(folder)
+        return Evaluator(name, folder)
     adapters = root / ADAPTERS
     folders = {
         card.parent.relative_to(adapters).as_posix(): card.parent
