@@ -70,6 +70,8 @@ def test_table_and_files(files):
 def test_every_grouping(files, by):
     out = run(files, "--by", by)
     assert ("averaged within" in out) is (by != "none")
+    differences = "Kendall tau-b within prompts" if by == "prompt" else "Spearman over all items"
+    assert f"Paired differences in {differences}" in out
 
 
 def test_preferences(files):

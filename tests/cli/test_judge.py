@@ -24,6 +24,7 @@ from t2i_eval_kedro.config import Axes
 from t2i_eval_kedro.datasets.adapter import write_manifest
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
+from t2i_eval_kedro.judging.files import read_prompts_and_images
 from t2i_eval_kedro.judging.project import find_evaluator
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
 from t2i_eval_kedro.models import answers
@@ -366,3 +367,12 @@ def test_a_row_with_one_cell_more_than_the_header_stops(folder: Path, monkeypatc
     done = CliRunner().invoke(judge_images, ["--csv=long.csv", "--out=x.csv", "--evaluator=base"])
     assert done.exit_code == 1
     assert "long.csv" in done.output
+
+
+def test_a_row_of_another_length_and_a_very_long_prompt_cost_themselves_alone(tmp_path: Path) -> None:
+    rows = [("a red circle", "a.png")] * 10 + [("blue " * 60_000, "b.png")]
+    path = tmp_path / "in.csv"
+    path.write_text("prompt,image\n" + "".join(f"{prompt},{image}\n" for prompt, image in rows) + "a, b,c.png\n")
+    read, notes = read_prompts_and_images(path)
+    assert list(zip(read["prompt"], read["image"], strict=True)) == [(prompt.strip(), image) for prompt, image in rows]
+    assert any("1 of 12 rows" in note and "the first is row 13 with 3" in note for note in notes)

@@ -45,7 +45,7 @@ def agreement_tables(summary: Mapping[str, Any], by: Grouping = "none") -> list[
         agreement_table(summary, by),
         _status(summary),
         _ceiling(summary),
-        differences_table(summary),
+        differences_table(summary, by),
         _preferences(summary),
         *reliance_tables(summary),
     ]
@@ -98,8 +98,11 @@ def agreement_table(summary: Mapping[str, Any], by: Grouping = "none") -> Printe
     return PrintedTable(f"Agreement with the mean rating{grouped} ({level:g}% interval over prompts)", _frame(rows))
 
 
-def differences_table(summary: Mapping[str, Any]) -> PrintedTable:
-    """The paired differences in Spearman between evaluators, over all items."""
+def differences_table(summary: Mapping[str, Any], by: Grouping = "none") -> PrintedTable:
+    """The paired differences between evaluators: in Spearman over all items, and within prompts in Kendall's tau-b, which is tested there."""
+    statistic, title = "spearman", "Spearman over all items"
+    if by == "prompt":
+        statistic, title = "kendall_b_within_prompt", "Kendall tau-b within prompts"
     rows = [
         {
             "a": entry["a"],
@@ -111,9 +114,9 @@ def differences_table(summary: Mapping[str, Any]) -> PrintedTable:
             "note": entry.get("reason", ""),
         }
         for entry in summary["significance"]
-        if entry["statistic"] == "spearman"
+        if entry["statistic"] == statistic
     ]
-    return PrintedTable("Paired differences in Spearman over all items (prompt-level permutation test)", _frame(rows))
+    return PrintedTable(f"Paired differences in {title} (prompt-level permutation test)", _frame(rows))
 
 
 def _status(summary: Mapping[str, Any]) -> PrintedTable:

@@ -12,7 +12,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends import prefixes
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import context_length, load_model, load_processor
 from t2i_eval_kedro.schema import FAILED, OK
 
 TINY = Path(__file__).parents[3] / "data/06_models/tiny_vlm"
@@ -116,6 +116,21 @@ def test_a_packed_row_gives_the_distributions_of_the_plain_loop(backend, process
         )
         assert ours.out_of_vocabulary_mass == pytest.approx(theirs.out_of_vocabulary_mass, abs=1e-5)
     assert shares(caplog)
+
+
+@pytest.mark.parametrize("choices", [YES_NO, ()])
+def test_a_request_longer_than_the_model_reads_fails_alone_and_says_so(
+    backend, model, choices: tuple[str, ...]
+) -> None:
+    limit = context_length(model.config)
+    assert limit is not None
+    short = [ask("0", QUESTIONS[0], choices), ask("1", QUESTIONS[1], choices)]
+    long = ask("0", "is there a red circle ? " * (limit // 6 + 1), choices)
+    first, failed, second = answers(backend(), [short[0], long, short[1]])
+    assert failed.status == FAILED
+    assert f"the model reads {limit} at most" in failed.text
+    assert_alike([first, second], answers(backend(), short))
+    assert {first.status, second.status} == {OK}
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
