@@ -24,7 +24,7 @@ def result() -> dict[str, Any]:
     return json.loads((ROOT / "perf/results/coverage.json").read_text())["result"]
 
 
-def said(pattern: str) -> list[float]:
+def stated(pattern: str) -> list[float]:
     """The numbers that docs/agreement.md gives where it matches ``pattern``."""
     text = " ".join((ROOT / "docs/agreement.md").read_text().split())
     match = re.search(pattern, text)
@@ -55,12 +55,12 @@ def test_there_is_an_interval_or_a_p_value_from_the_least_numbers_of_the_code_on
         n = row["prompts"]
         given = (row["interval_given"], row["p_value_given"], row["p_value_within_prompts_given"])
         assert given == (n >= MIN_GROUPS, n >= MIN_PROMPTS, n >= MIN_PROMPTS_WITHIN)
-    assert said(r"Below (\d+) prompts there is no interval, below (\d+) no p-value \((\d+) for") == [
+    assert stated(r"Below (\d+) prompts there is no interval, below (\d+) no p-value \((\d+) for") == [
         MIN_GROUPS,
         MIN_PROMPTS,
         MIN_PROMPTS_WITHIN,
     ]
-    assert said(r"intervals over raters cover [\d.]+% to [\d.]+% from (\d+) raters on") == [MIN_RATERS]
+    assert stated(r"intervals over raters cover [\d.]+% to [\d.]+% from (\d+) raters on") == [MIN_RATERS]
 
 
 def test_what_is_shown_covers_and_rejects_as_often_as_the_docs_say(result: dict[str, Any]) -> None:
@@ -74,4 +74,4 @@ def test_what_is_shown_covers_and_rejects_as_often_as_the_docs_say(result: dict[
         (raters, r"over raters cover ([\d.]+)% to ([\d.]+)% from", 0),
         (rejected(result["prompts"]), r"the test rejects ([\d.]+)% to ([\d.]+)% of true", 1),
     ):
-        assert said(pattern) == [round(100 * min(shares), digits), round(100 * max(shares), digits)], pattern
+        assert stated(pattern) == [round(100 * min(shares), digits), round(100 * max(shares), digits)], pattern

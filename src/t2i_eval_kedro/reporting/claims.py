@@ -196,10 +196,6 @@ def report_context(inputs: ReportInputs) -> ReportContext:
     )
 
 
-def _count(n: int, singular: str) -> str:
-    return f"{tables.number(n)} {singular}" + ("" if n == 1 else "s")
-
-
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
@@ -212,8 +208,8 @@ def headline(about: ReportContext) -> str:
         why = f": {reasons.iloc[0]}" if len(reasons) else ""
         return f"No agreement with {about.who} could be measured on {about.benchmark}{why}."
     kind = ("held-out " if about.held_out else "") + ("synthetic " if about.synthetic else "")
-    prompts = f" ({_count(about.prompts, 'prompt')})" if about.prompts else ""
-    where = f"On {_count(cells[lead].n, kind + 'item')}{prompts}"
+    prompts = f" ({tables.count_of(about.prompts, 'prompt')})" if about.prompts else ""
+    where = f"On {tables.count_of(cells[lead].n, kind + 'item')}{prompts}"
     name = statistic_label(about.statistic)
     if about.is_trained(lead):
         stages = [stage for stage in (GRPO, BASE) if stage in cells and stage != lead]
@@ -295,7 +291,7 @@ def _proven_differences(about: ReportContext, lead: str) -> list[str]:
         return []
     correction = f" and {'has' if len(proven) == 1 else 'have'} p below {1 - about.level:.2g} after Holm’s correction"
     return [
-        f"{len(proven)} of {_count(len(pairs), 'paired difference')} in {statistic_label(about.statistic)} on "
+        f"{len(proven)} of {tables.count_of(len(pairs), 'paired difference')} in {statistic_label(about.statistic)} on "
         f"{plain(about.dimension)} {'excludes' if len(proven) == 1 else 'exclude'} zero{correction if corrected else ''}"
         f"{_some_pairs(proven, lead)}."
     ]
@@ -337,7 +333,7 @@ def _limits_of_data(about: ReportContext, inputs: ReportInputs) -> list[str]:
         )
     if 0 < about.prompts < FEW_PROMPTS:
         sentences.append(
-            f"There {'is' if about.prompts == 1 else 'are'} only {_count(about.prompts, 'prompt')}. Intervals come "
+            f"There {'is' if about.prompts == 1 else 'are'} only {tables.count_of(about.prompts, 'prompt')}. Intervals come "
             "from resampling prompts: with so few they are wide, and their own coverage is uncertain. Treat every "
             "figure as a first indication."
         )
@@ -404,11 +400,11 @@ def _limits_of_differences(about: ReportContext) -> list[str]:
     without = about.pairs_without_interval()
     if without:
         sentences.append(
-            f"Too few prompts for an interval stand behind {_count(without, 'paired difference')}; nothing follows from their figures."
+            f"Too few prompts for an interval stand behind {tables.count_of(without, 'paired difference')}; nothing follows from their figures."
         )
     if about.resamples and len(pairs) / (about.resamples + 1) >= 1 - about.level:
         sentences.append(
-            f"The {len(pairs)} differences cannot be tested together: with {_count(about.resamples, 'random permutation')} no "
+            f"The {len(pairs)} differences cannot be tested together: with {tables.count_of(about.resamples, 'random permutation')} no "
             f"p-value can fall below {1 - about.level:.2g} after a correction for their number."
         )
     elif len(pairs) > 1 and _kept_by_holm(pairs, about.level) == 0:
@@ -453,7 +449,7 @@ def _limits_of_judges(scores: pd.DataFrame) -> list[str]:
         if row["few"]:
             where = f" on {plain(row['dimension'])}" if row["dimension"] else ""
             sentences.append(
-                f"{row['evaluator']} uses {_count(row['fewest_values'], 'different score')}{where}, so most of its items are tied."
+                f"{row['evaluator']} uses {tables.count_of(row['fewest_values'], 'different score')}{where}, so most of its items are tied."
             )
         if row["same"]:
             sentences.append(
@@ -469,7 +465,7 @@ def _limits_of_training(inputs: ReportInputs) -> list[str]:
     examples = 0 if table is None or table.empty else int(table["after"].sum())
     if 0 < examples < FEW_EXAMPLES:
         sentences.append(
-            f"The judge was trained on {_count(examples, 'example')} only; what it learned may be those examples."
+            f"The judge was trained on {tables.count_of(examples, 'example')} only; what it learned may be those examples."
         )
     if curve is not None and (curve.empty or not float(curve["step"].max()) > 0):
         sentences.append("GRPO took no step, so the judge after GRPO is the judge before it.")

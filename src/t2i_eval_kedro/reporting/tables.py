@@ -113,10 +113,10 @@ def count_of(n: int, noun: str) -> str:
     """``n`` and its noun, which takes an s unless ``n`` is 1.
 
     Example:
-        >>> count_of(1, "image"), count_of(2, "image")
-        ('1 image', '2 images')
+        >>> count_of(1, "image"), count_of(2000, "image")
+        ('1 image', '2,000 images')
     """
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return f"{number(n)} {noun}" + ("" if n == 1 else "s")
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:

@@ -34,8 +34,8 @@ def too_few(n: int, unit: str, least: int, purpose: str = "") -> str:
         >>> too_few(1, "prompts", 8), too_few(2, "raters", 3, " for an interval")
         ('1 prompt is too few (at least 8)', '2 raters are too few for an interval (at least 3)')
     """
-    subject = f"{n} {unit} are" if n != 1 else f"1 {unit.removesuffix('s')} is"
-    return f"{subject} too few{purpose} (at least {least})"
+    clause = f"{n} {unit} are" if n != 1 else f"1 {unit.removesuffix('s')} is"
+    return f"{clause} too few{purpose} (at least {least})"
 
 
 def no_interval(groups: int, unit: str = "prompts") -> str:
