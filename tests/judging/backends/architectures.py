@@ -11,7 +11,7 @@ What the public files of each say, and what is modelled here:
 | LLaVA-OneVision | requests end "assistant" and a line break, answered ones have a blank before the break | as Qwen | none |
 | Idefics3, SmolVLM2 | "Assistant: 5" and an end of utterance | " good" is one token, " 5" two | in the template |
 | Gemma3 | after "model" and a line break; the template trims texts | SentencePiece without a blank at the start | in the template |
-| MiniCPM-V 4.6 | after an empty block of thoughts that the request holds; earlier answers are written without it (the template is Qwen3.5's; that the instruct model's requests hold the block is an assumption) | as Qwen | none |
+| MiniCPM-V 4.6, 4.7 | after an empty block of thoughts that the request holds; earlier answers are written without it (the template is Qwen3.5's; that the instruct model's requests hold the block is an assumption) | as Qwen | none |
 """
 
 from __future__ import annotations
@@ -397,25 +397,35 @@ def gemma3() -> tuple[Any, Any]:
     return config, processor
 
 
-def minicpm_v_4_6() -> tuple[Any, Any]:
-    from transformers import MiniCPMV4_6Config, MiniCPMV4_6ImageProcessorPil, MiniCPMV4_6Processor
+def _minicpm(version: str) -> tuple[Any, Any]:
+    import transformers
 
     names = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
     for part in ("image", "slice", "image_id"):
         names |= {f"{part}_start_token": f"<{part}>", f"{part}_end_token": f"</{part}>"}
     special = (*_IM_SPECIAL[:3], "<think>", "</think>", *names.values())
     tokenizer = _byte_level(special, pad="<|endoftext|>", eos="<|im_end|>", **names)
-    images = MiniCPMV4_6ImageProcessorPil(scale_resolution=2 * SIDE, patch_size=PATCH, max_slice_nums=4)
-    processor = MiniCPMV4_6Processor(images, tokenizer, None, chat_template=TEMPLATES["minicpm"])
+    images = transformers.MiniCPMV4_6ImageProcessorPil(scale_resolution=2 * SIDE, patch_size=PATCH, max_slice_nums=4)
+    owner = getattr(transformers, f"MiniCPMV{version}Processor")
+    processor = owner(images, tokenizer, None, chat_template=TEMPLATES["minicpm"])
     layers = {"layer_types": ["linear_attention", "full_attention"], "head_dim": 16}
     linear = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 2, "num_value_heads": 4}
-    config = MiniCPMV4_6Config(
+    ids = tokenizer.convert_tokens_to_ids
+    marks = {
+        f"{part}_{end}_id": ids(names[f"{part}_{end}_token"]) for part in ("image", "slice") for end in ("start", "end")
+    }
+    if version == "4_7":  # images have places of their own
+        layers["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+        layers["rope_parameters"] |= {"mrope_section": [2, 3, 3], "mrope_interleaved": True}
+        marks["newline_id"] = ids("Ċ")
+    config = getattr(transformers, f"MiniCPMV{version}Config")(
         vision_config={**_siglip(), "image_size": 2 * SIDE},
         text_config=_text(tokenizer, model_type="qwen3_5_text", **layers)
         | {f"linear_{name}": value for name, value in linear.items()},
-        image_token_id=tokenizer.convert_tokens_to_ids(names["image_token"]),
-        video_token_id=tokenizer.convert_tokens_to_ids(names["video_token"]),
+        image_token_id=ids(names["image_token"]),
+        video_token_id=ids(names["video_token"]),
         insert_layer_id=0,
+        **(marks if version == "4_7" else {}),
     )
     return config, processor
 
@@ -432,10 +442,20 @@ ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "idefics3": lambda: _idefics("Idefics3"),
     "smolvlm2": lambda: _idefics("SmolVLM"),
     "gemma3": gemma3,
-    "minicpm_v_4_6": minicpm_v_4_6,
+    "minicpm_v_4_6": lambda: _minicpm("4_6"),
+    "minicpm_v_4_7": lambda: _minicpm("4_7"),
 }
 SMOKE = ("qwen2_5_vl", "llava_1_5", "smolvlm2")  # run with every other test; all of them by `make test-models`
-WITH_VIDEOS = ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "InternVL", "LlavaOnevision", "SmolVLM", "MiniCPMV4_6")
+WITH_VIDEOS = (
+    "Qwen2VL",
+    "Qwen2_5_VL",
+    "Qwen3VL",
+    "InternVL",
+    "LlavaOnevision",
+    "SmolVLM",
+    "MiniCPMV4_6",
+    "MiniCPMV4_7",
+)
 
 
 @contextlib.contextmanager
@@ -461,18 +481,18 @@ def images_only() -> Iterator[None]:
     ) -> None:
         plain(self, image_processor, tokenizer, video_processor, image_seq_len, chat_template, **more)
 
-    minicpm = transformers.MiniCPMV4_6Processor
-    plain_minicpm = minicpm.__init__
+    minicpms = {
+        owner: owner.__init__ for owner in (transformers.MiniCPMV4_6Processor, transformers.MiniCPMV4_7Processor)
+    }
 
     def minicpm_without_video(
         self: Any, image_processor: Any, tokenizer: Any, video_processor: Any = None, chat_template: str | None = None
-    ) -> None:
-        plain_minicpm(
-            self, image_processor, tokenizer, tokenizer, chat_template
-        )  # the second is taken for the tokenizer
+    ) -> None:  # the second is taken for the tokenizer
+        minicpms[type(self)](self, image_processor, tokenizer, tokenizer, chat_template)
 
-    minicpm.__init__ = minicpm_without_video
-    minicpm.video_processor = SimpleNamespace(slice_mode=True, downsample_mode="16x")
+    for owner in minicpms:
+        owner.__init__ = minicpm_without_video
+        owner.video_processor = SimpleNamespace(slice_mode=True, downsample_mode="16x")
     smolvlm.__init__ = without_video
     smolvlm.video_processor = SimpleNamespace(num_frames=1, fps=1, size={"longest_edge": SIDE})
     for owner in owners:
@@ -481,8 +501,10 @@ def images_only() -> Iterator[None]:
         yield
     finally:
         smolvlm.__init__ = plain
-        minicpm.__init__ = plain_minicpm
-        del smolvlm.video_processor, minicpm.video_processor
+        del smolvlm.video_processor
+        for owner, made in minicpms.items():
+            owner.__init__ = made
+            del owner.video_processor
         for owner in owners:
             del owner.get_attributes
 

@@ -28,6 +28,7 @@ MODELS = {
     "smolvlm2": "SmolVLM2",
     "gemma3": "Gemma3",
     "minicpm_v_4_6": "MiniCPM-V 4.6",
+    "minicpm_v_4_7": "MiniCPM-V 4.7",
 }
 _HEAD = """# What works on which model
 
@@ -40,16 +41,16 @@ Processors that read videos too need the extra `torchvision`, and SmolVLM2 also 
 _TAIL = """
 - Every protocol: the model is asked every request of every protocol in the wording `full`, with a reference image or a second image where
   there is one; what its random weights write is replaced by a readable answer, so that each chain goes on to its end.
-- `prefixes: no`: the text model has layers other than full causal attention (sliding windows in Gemma3, linear attention in MiniCPM-V 4.6), so
+- `prefixes: no`: the text model has layers other than full causal attention (sliding windows in Gemma3, linear attention in MiniCPM-V), so
   each question is asked with its image encoded again.
 - `refused`: trl cannot tell apart the images of several requests, as MiniCPM-V's processor joins them; GRPO says so before anything is computed.
 - Thinking models: `model.thinking: closed` (default) ends each request with an empty block of thoughts; `generated` lets a judge think first,
   at most `model.thinking_tokens`, by every protocol, and reads its answer behind that; examples are learned with the block closed. The tasks
-  `conversation` and `published_subtasks` are refused for them, for MiniCPM-V 4.6 and for LLaVA-OneVision, whose templates write an
+  `conversation` and `published_subtasks` are refused for them, for MiniCPM-V 4.6 and 4.7 and for LLaVA-OneVision, whose templates write an
   earlier answer otherwise than they ask for it.
 - GRPO on LLaVA-OneVision takes one image per request.
 - MiniCPM-V 2.6, T2I-Eval's student, is not in transformers: it needs `model.trust_remote_code=true` and a pinned revision, and is not tested
-  here. Its successor MiniCPM-V 4.6 is, and `qwen2_5_vl_7b` has a text model of the same width and depth.
+  here. Its successors 4.6 and 4.7 are, and `qwen2_5_vl_7b` has a text model of the same width and depth.
 - LLaVA-NeXT 13B, EvalAlign's student: its authors' code is not in transformers; `llava-hf/llava-v1.6-vicuna-13b-hf` replaces it (LLaVA-1.5's
   template).
 """

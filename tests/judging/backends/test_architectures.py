@@ -48,9 +48,11 @@ NAMES = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SMOKE else pytest.mark.models) for name in ARCHITECTURES]
 )
 PLAIN = dict.fromkeys(  # what is asked without sharing, and why
-    ("gemma3", "minicpm_v_4_6"), "its text model has layers other than full causal attention"
+    ("gemma3", "minicpm_v_4_6", "minicpm_v_4_7"), "its text model has layers other than full causal attention"
 )
-NO_GRPO = {"minicpm_v_4_6": "trl's GRPO cannot train on a MiniCPMV4_6Processor"}  # refused with this reason
+NO_GRPO = {  # refused with this reason
+    f"minicpm_v_{version}": f"trl's GRPO cannot train on a MiniCPMV{version}Processor" for version in ("4_6", "4_7")
+}
 
 
 class Store:
@@ -451,6 +453,7 @@ FORGETFUL = (
     "qwen3_vl_thinking",
     "llava_onevision",
     "minicpm_v_4_6",
+    "minicpm_v_4_7",
 )  # write an earlier answer otherwise than they asked for it
 
 
