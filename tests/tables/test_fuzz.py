@@ -205,6 +205,14 @@ def low_is_good(files: Files, rng: random.Random) -> None:
 
 
 @kind
+def directions(files: Files, rng: random.Random) -> None:
+    cells = rng.choice([["true"], ["false"], ["true", "false"], ["no", "true"], ["", "FALSE"]])
+    files.scores[0].append("higher_is_better")
+    for row in files.scores[1:]:
+        row.append(cells[row[1] == "good"] if len(cells) == 2 and rng.random() < 0.99 else cells[0])
+
+
+@kind
 def identifiers(files: Files, rng: random.Random) -> None:
     changes: list[Callable[[str], str]] = [
         lambda t: t + rng.choice([" ", "\t", "\u00a0"]),
@@ -320,7 +328,8 @@ def figures(given: AgreementInput) -> dict[str, tuple[float, int, int]]:
     prompts = given.items.set_index("item_id")["prompt_id"]
     out = {}
     for judge, rows in given.scores.groupby("judge"):
-        means = rows.groupby("item_id")["score"].mean().dropna()
+        sign = rows["higher_is_better"].map({True: 1, False: -1})
+        means = (rows["score"] * sign).groupby(rows["item_id"]).mean().dropna()
         both = gold.index.intersection(means.index)
         x, y = (values.reindex(both).rank() for values in (means, gold))
         out[str(judge)] = round(float(x.corr(y)), 6), len(both), int(prompts.reindex(both).nunique())

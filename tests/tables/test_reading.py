@@ -232,6 +232,14 @@ def test_a_judge_of_whom_half_is_unreadable_stops_beside_many_good_ones() -> Non
         take(ratings, pd.concat([*more, bad]))
 
 
+def test_a_judge_whose_low_scores_are_good_by_its_own_column_is_turned_and_named() -> None:
+    ratings, scores = frame()
+    judge = scores["evaluator"].iloc[0]
+    given = take(ratings, scores.assign(higher_is_better=(scores["evaluator"] != judge).map(str)))
+    assert set(given.scores.loc[given.scores["judge"] == judge, "higher_is_better"]) == {False}
+    assert any(f"low scores of '{judge}' mean good images (column 'higher_is_better')" in note for note in given.notes)
+
+
 def test_runs_are_averaged_and_said() -> None:
     ratings, scores = frame()
     runs = pd.concat([scores.assign(run=run, score=scores["score"] + run) for run in (0, 1, 2)])

@@ -111,7 +111,11 @@ def score_numbers(table: TextTable, settings: ReadingSettings) -> Scores:
     runs, run_names = pd.factorize(text["run"]) if "run" in text else (np.zeros(len(text), dtype=np.int64), [""])
     if len(run_names) > 1:
         notes.append(f"{table.name} has {len(run_names)} runs; a judge's score of an item is their mean.")
-    higher = _directions(table) & ~text["evaluator"].isin(list(settings.lower_is_better))
+    stated = _directions(table)
+    if turned := sorted(set(text["evaluator"][~stated])):
+        names_turned = ", ".join(map(repr, turned))
+        notes.append(f"{table.name}: low scores of {names_turned} mean good images (column 'higher_is_better').")
+    higher = stated & ~text["evaluator"].isin(list(settings.lower_is_better))
     frame = text[["item_id"]].assign(
         judge=text["evaluator"],
         protocol=None,
