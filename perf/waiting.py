@@ -90,11 +90,12 @@ def waited(examples: pd.DataFrame, store: ImageStore, workers: int) -> float:
     finally:
         logger.removeHandler(handler)
     (share,) = (match[1] for text in told if (match := re.match(r"Waited for examples ([\d.]+)%", text)))
-    return float(share) / 100
+    return round(float(share) / 100, 4)
 
 
 def main() -> dict[str, Any]:
     rng = np.random.default_rng(0)
+    load = round(os.getloadavg()[0], 1)
     with TemporaryDirectory() as folder:
         names = [f"{n}.jpg" for n in range(STEPS * BATCH)]
         write_image_store(Path(folder), [(name, photograph(rng)) for name in names])
@@ -116,5 +117,6 @@ def main() -> dict[str, Any]:
         "pixels of an image": [SIDE, SIDE],
         "max_pixels": MAX_PIXELS,
         "cores": os.cpu_count(),
+        "other processes that wanted a core, on average": load,
         "share of the time that is waited, by loader workers": shares,
     }
