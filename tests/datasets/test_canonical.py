@@ -232,3 +232,17 @@ def test_two_evaluators_of_one_name_are_refused() -> None:
     scores = schema.SCORES.frame([row | {"protocol": "levels"}, row])
     with pytest.raises(T2IEvalError, match="Two evaluators are called 'sft'"):
         schema.evaluator_names(scores)
+
+
+def test_a_file_that_is_moved_into_place_by_a_library_stays_the_writer_s(tmp_path: Path) -> None:
+    """safetensors writes a file of its own and moves it to where it was told to write; another writer of the path comes then."""
+    file = tmp_path / "file"
+    with atomic_file(file) as temporary:
+        beside = temporary.with_name("beside")
+        beside.write_text("first")
+        beside.replace(temporary)
+        with atomic_file(file) as other:
+            other.write_text("second")
+        assert file.read_text() == "second"
+    assert file.read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

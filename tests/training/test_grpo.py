@@ -57,7 +57,7 @@ def sft_adapter(base_model: Path, examples, pictures, tmp_path_factory: pytest.T
     train_sft(
         examples[examples["task"] == "score"],
         pictures,
-        settings_of(ModelSettings, model=str(base_model)),
+        settings_of(ModelSettings, model=str(base_model), device="cpu"),
         settings,
         folder,
     )
@@ -69,7 +69,7 @@ def trained(
     base_model: Path, examples, pictures, sft_adapter: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("trained") / "grpo"
-    model = settings_of(ModelSettings, model=str(base_model))
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
     return folder, train_grpo(examples, pictures, model, sft_adapter, SETTINGS, PARSERS, folder)
 
 
@@ -98,7 +98,7 @@ def test_a_sum_of_rewards_is_drawn_part_by_part(
     curve = train_grpo(
         examples,
         pictures,
-        settings_of(ModelSettings, model=str(base_model)),
+        settings_of(ModelSettings, model=str(base_model), device="cpu"),
         sft_adapter,
         settings,
         PARSERS,
@@ -134,7 +134,7 @@ def test_cut_off_or_not_the_same_seed_gives_the_same_bytes(
 ) -> None:
     folder, curve = trained
     model, checkpoints, out = (
-        settings_of(ModelSettings, model=str(base_model)),
+        settings_of(ModelSettings, model=str(base_model), device="cpu"),
         tmp_path / "checkpoints",
         tmp_path / "a",
     )
@@ -200,7 +200,7 @@ def test_without_scores_there_is_nothing_to_train_on(
         train_grpo(
             others,
             pictures,
-            settings_of(ModelSettings, model=str(base_model)),
+            settings_of(ModelSettings, model=str(base_model), device="cpu"),
             sft_adapter,
             SETTINGS,
             PARSERS,

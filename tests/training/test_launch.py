@@ -22,7 +22,7 @@ from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.settings import ModelSettings
-from t2i_eval_kedro.training.launch import SFTJob, command, run
+from t2i_eval_kedro.training.launch import SFTJob, command, environment, run
 from t2i_eval_kedro.training.settings import LaunchSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import per_process
 
@@ -234,3 +234,31 @@ def test_the_processes_of_a_killed_run_end_and_a_second_run_is_refused_while_it_
         time.sleep(0.1)
     adapter, _ = train(base_model, examples, store, folder)  # the lock went with its holder
     check_folder(adapter)
+
+
+def test_more_processes_than_gpus_are_refused_before_anything_is_written(
+    base_model: Path, examples, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    job = SFTJob(
+        model=settings_of(ModelSettings, model=str(base_model), device="auto"), settings=SETTINGS, data_note=""
+    )
+    folder = tmp_path / "work"
+    with pytest.raises(
+        T2IEvalError, match=r"launch\.processes=2, and this machine shows 1 GPU, .* launch\.processes=1"
+    ):
+        run(job, examples, store, settings_of(LaunchSettings, processes=2), folder)
+    assert not (folder / "job.json").exists()
+
+
+def test_processes_of_a_cpu_see_no_gpu(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for each other on a GPU, and there may be fewer of those than processes."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    jobs = {
+        device: SFTJob(
+            model=settings_of(ModelSettings, model=str(base_model), device=device), settings=SETTINGS, data_note=""
+        )
+        for device in ("cpu", "auto")
+    }
+    assert environment(jobs["cpu"])["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(jobs["auto"])["CUDA_VISIBLE_DEVICES"] == "0"

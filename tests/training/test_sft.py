@@ -317,7 +317,7 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_no_number(
         train_sft(
             examples,
             pictures,
-            settings_of(ModelSettings, model=str(base_model)),
+            settings_of(ModelSettings, model=str(base_model), device="cpu"),
             settings,
             tmp_path / "a",
             checkpoint_dir=work,
@@ -532,7 +532,11 @@ def test_loader_workers_keep_the_training_from_waiting_and_change_nothing(
         folder = tmp_path / str(workers)
         with caplog.at_level(logging.INFO):
             train_sft(
-                examples, Slow(pictures.images), settings_of(ModelSettings, model=str(base_model)), settings, folder
+                examples,
+                Slow(pictures.images),
+                settings_of(ModelSettings, model=str(base_model), device="cpu"),
+                settings,
+                folder,
             )
         waited[workers] = float(re.findall(r"Waited for examples ([\d.]+)% of the time", caplog.text)[-1])
         weights[workers] = (folder / "adapter_model.safetensors").read_bytes()

@@ -39,7 +39,7 @@ def test_where_memory_runs_out_the_settings_to_lower_are_named(
         train_sft(
             examples,
             pictures,
-            settings_of(ModelSettings, model=str(base_model)),
+            settings_of(ModelSettings, model=str(base_model), device="cpu"),
             settings_of(SFTSettings, max_steps=1, eval_examples=0),
             tmp_path / "adapter",
         )

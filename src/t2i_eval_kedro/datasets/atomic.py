@@ -36,14 +36,15 @@ def require_writable(out: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path`` to write to; it replaces ``path`` when the block ends without an error."""
-    temporary, lock = _sibling(path, folder=False)
+    """Yield a temporary path to write a file to; it replaces ``path`` when the block ends without an error."""
+    # In a locked folder: a library that itself writes and moves (safetensors) would leave a lock on the file behind.
+    temporary, lock = _sibling(path)
+    new = temporary / f"new{path.suffix}"
     try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner reads
-        os.replace(temporary, path)
+        yield new
+        os.replace(new, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
 
 
@@ -54,7 +55,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder cannot replace a full one in one step, so the old one is moved aside first; whoever opens ``path``
     between the two moves finds no folder, never half of one. Of several writers the last one's folder stays.
     """
-    temporary, lock = _sibling(path, folder=True)
+    temporary, lock = _sibling(path)
     new = temporary / "new"
     old = temporary / "old"
     try:
@@ -81,18 +82,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _sibling(path: Path, folder: bool) -> tuple[Path, int]:
-    """A new temporary sibling of ``path``, and the open file that holds its lock."""
+def _sibling(path: Path) -> tuple[Path, int]:
+    """A new temporary folder beside ``path``, and the open file that holds its lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}{UNFINISHED}"
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):
         _remove_if_left(left, path)
     while True:
-        if folder:
-            name = tempfile.mkdtemp(prefix=prefix, dir=path.parent)
-        else:
-            handle, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
-            os.close(handle)
+        name = tempfile.mkdtemp(prefix=prefix, dir=path.parent)
         try:
             lock = os.open(name, os.O_RDONLY)
         except FileNotFoundError:  # another writer was faster, and took it for one that was left

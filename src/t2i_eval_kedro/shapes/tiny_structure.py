@@ -37,7 +37,7 @@ N_SHAPES, N_COLORS = len(SHAPES) + 1, len(COLORS) + 1
 class BackboneRecipe:
     """How the backbones are pre-trained: steps of ``scenes`` pictures, each cut into four, at a highest rate ``lr``."""
 
-    steps: int = 300
+    steps: int = 1200
     scenes: int = 6
     lr: float = 2e-3
     seed: int = 0

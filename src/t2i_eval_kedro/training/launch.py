@@ -215,8 +215,9 @@ def _run(
             "model.quantize=null to use FSDP or DeepSpeed."
         )
     else:
+        _refuse_more_than_gpus(job, launch)
         _describe(job, examples, images, folder)
-        _start(launch, folder, job.dtype)
+        _start(launch, folder, job)
         curve = pd.read_parquet(folder / _CURVE)
     shutil.rmtree(folder, ignore_errors=True)
     return adapter, curve
@@ -263,14 +264,32 @@ def _describe(job: AnyJob, examples: pd.DataFrame, images: ImageStore, folder: P
         path.write_text(_Described(job=job, images=images.folder).model_dump_json(indent=1), encoding="utf-8")
 
 
-def _start(launch: LaunchSettings, folder: Path, dtype: str) -> None:
-    started = command(launch, folder, dtype)
+def _refuse_more_than_gpus(job: AnyJob, launch: LaunchSettings) -> None:
+    """Refuse more processes than this machine has GPUs, where it has some and they are to train."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus and not job.on_cpu and launch.processes > gpus:
+        raise T2IEvalError(
+            f"launch.processes={launch.processes}, and this machine shows {gpus} GPU{'s' * (gpus > 1)}, of which each process "
+            f"takes one. Set launch.processes={gpus}, or show more (CUDA_VISIBLE_DEVICES)."
+        )
+
+
+def environment(job: AnyJob) -> dict[str, str]:
+    """The environment of the processes: those that train on a CPU see no GPU, or they would wait for each other on one."""
+    return dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": ""} if job.on_cpu else {})
+
+
+def _start(launch: LaunchSettings, folder: Path, job: AnyJob) -> None:
+    started = command(launch, folder, job.dtype)
     if launch.machines > 1:
         logger.info(
-            "On each of the other machines, by its number: %s", shlex.join(command(launch, folder, dtype, "NUMBER"))
+            "On each of the other machines, by its number: %s",
+            shlex.join(command(launch, folder, job.dtype, "NUMBER")),
         )
     logger.info("Starting %d training processes on this machine.", launch.processes)
-    done = subprocess.run(started, check=False)  # its progress goes where ours goes
+    done = subprocess.run(started, check=False, env=environment(job))  # its progress goes where ours goes
     if done.returncode == 0:
         return
     told = folder / _ERROR

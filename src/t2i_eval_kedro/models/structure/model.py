@@ -129,6 +129,11 @@ class StructureModel:
         return StructureResult(round(score, 6), full, full >= calibration.threshold)
 
 
+def device_of(setting: str) -> str:
+    """Where a model judges by the setting ``structure.device``: ``auto`` is a GPU where there is one."""
+    return "cuda" if setting == "auto" and torch.cuda.is_available() else "cpu"
+
+
 def load_structure(folder: str | Path, device: str = "cpu") -> StructureModel:
     """The model in ``folder``, as a training wrote it.
 

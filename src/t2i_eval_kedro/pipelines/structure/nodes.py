@@ -72,12 +72,11 @@ def predict(
     """
     import torch
 
-    from t2i_eval_kedro.models.structure.model import load_structure
+    from t2i_eval_kedro.models.structure.model import device_of, load_structure
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    device = "cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu"
-    loaded = load_structure(model, device)
+    loaded = load_structure(model, device_of(settings.device))
     rows = list(examples[examples["fold"] == "test"].itertuples(index=False))
     scored: list[tuple[object, float, float]] = []
     masks: list[tuple[str, bytes]] = []

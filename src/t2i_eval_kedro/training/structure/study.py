@@ -109,7 +109,7 @@ def _cell(
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     train_structure(examples, images, architecture, settings, model, checkpoint_dir=folder / "checkpoints")
-    rows = judge_images(model, examples, images)
+    rows = judge_images(model, examples, images, device=settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(table) as path:
         rows.to_parquet(path)
@@ -118,12 +118,14 @@ def _cell(
     return rows
 
 
-def judge_images(model: Path, examples: pd.DataFrame, images: ImageStore, batch_size: int = 32) -> pd.DataFrame:
+def judge_images(
+    model: Path, examples: pd.DataFrame, images: ImageStore, batch_size: int = 32, device: str = "cpu"
+) -> pd.DataFrame:
     """One row for each held-out image: what it adds to the region figures, both scores, its prompt, and whether its generator was trained on."""
-    from t2i_eval_kedro.models.structure.model import load_structure
+    from t2i_eval_kedro.models.structure.model import device_of, load_structure
     from t2i_eval_kedro.training.structure.data import true_mask
 
-    loaded = load_structure(model)
+    loaded = load_structure(model, device_of(device))
     trained_on = set(examples.loc[examples["fold"] == "train", "generator"])
     rows: list[Any] = list(examples[examples["fold"] == "test"].itertuples(index=False))
     out = []
