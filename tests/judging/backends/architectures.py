@@ -445,6 +445,7 @@ ARCHITECTURES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "minicpm_v_4_6": lambda: _minicpm("4_6"),
     "minicpm_v_4_7": lambda: _minicpm("4_7"),
 }
+"""How configuration and processor of each family are made. An older transformers may lack some: :func:`available`."""
 SMOKE = ("qwen2_5_vl", "llava_1_5", "smolvlm2")  # run with every other test; all of them by `make test-models`
 WITH_VIDEOS = (
     "Qwen2VL",
@@ -466,7 +467,9 @@ def images_only() -> Iterator[None]:
 
     if processing_smolvlm.num2words is None:  # which writes the number of a video's frames
         processing_smolvlm.num2words = str
-    owners = [getattr(transformers, f"{name}Processor") for name in WITH_VIDEOS]
+    owners = [
+        getattr(transformers, f"{name}Processor") for name in WITH_VIDEOS if hasattr(transformers, f"{name}Processor")
+    ]
     smolvlm = transformers.SmolVLMProcessor
     plain = smolvlm.__init__
 
@@ -481,9 +484,7 @@ def images_only() -> Iterator[None]:
     ) -> None:
         plain(self, image_processor, tokenizer, video_processor, image_seq_len, chat_template, **more)
 
-    minicpms = {
-        owner: owner.__init__ for owner in (transformers.MiniCPMV4_6Processor, transformers.MiniCPMV4_7Processor)
-    }
+    minicpms = {owner: owner.__init__ for owner in owners if owner.__name__.startswith("MiniCPM")}
 
     def minicpm_without_video(
         self: Any, image_processor: Any, tokenizer: Any, video_processor: Any = None, chat_template: str | None = None
@@ -507,6 +508,13 @@ def images_only() -> Iterator[None]:
             del owner.video_processor
         for owner in owners:
             del owner.get_attributes
+
+
+def available(name: str) -> bool:
+    """Whether the installed transformers has the family."""
+    import transformers
+
+    return not name.startswith("minicpm_v_") or hasattr(transformers, f"MiniCPMV{name[-3:]}Processor")
 
 
 def save(name: str, folder: Path) -> Path:

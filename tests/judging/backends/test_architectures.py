@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from architectures import ARCHITECTURES, SMOKE, images_only, save
+from architectures import ARCHITECTURES, SMOKE, available, images_only, save
 from models_table import TESTS
 from PIL import Image
 from plain_settings import settings_of
@@ -45,7 +45,17 @@ SIZES = {"square": (64, 64), "wide": (96, 48), "tall": (40, 96), "large": (128, 
 QUESTIONS = ("is it red ?", "is it a red circle above two squares ?", "why ?")
 DIGITS = tuple(str(level) for level in range(11))
 NAMES = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SMOKE else pytest.mark.models) for name in ARCHITECTURES]
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[
+                *([] if name in SMOKE else [pytest.mark.models]),
+                pytest.mark.skipif(not available(name), reason="the installed transformers has no such family"),
+            ],
+        )
+        for name in ARCHITECTURES
+    ],
 )
 PLAIN = dict.fromkeys(  # what is asked without sharing, and why
     ("gemma3", "minicpm_v_4_6", "minicpm_v_4_7"), "its text model has layers other than full causal attention"
@@ -70,7 +80,7 @@ def without_videos() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: save(name, tmp_path_factory.mktemp("models") / name) for name in ARCHITECTURES}
+    return {name: save(name, tmp_path_factory.mktemp("models") / name) for name in ARCHITECTURES if available(name)}
 
 
 def asked(choices: tuple[str, ...], images: tuple[str, ...]) -> list[Request]:
