@@ -22,6 +22,7 @@ from t2i_eval_kedro.judging.protocols.wording import WordingSettings
 from t2i_eval_kedro.schema import TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.shapes.second_round import disputed
+from t2i_eval_kedro.teacher.text_only import PROMPT
 from t2i_eval_kedro.training.examples import means_on_ten, require_protocols
 from t2i_eval_kedro.training.rebalancing import rebalance
 from t2i_eval_kedro.training.recipes import Sources, build_examples
@@ -157,6 +158,18 @@ def test_variance_weights_rise_with_the_spread_and_are_one_on_average(
     assert spread.corr(by_prompt["min"]) == pytest.approx(1)
     assert by_prompt["min"].min() >= 0.5
     assert by_prompt["min"].mean() == pytest.approx(1)
+
+
+def test_examples_of_further_prompts_weigh_one_beside_those_of_a_spread(tables: Sources, wording: Wording) -> None:
+    """They have no images whose scores could lie apart."""
+    steps = tables.transcripts[tables.transcripts["step"] == "extract"]
+    further = replace(tables, about_text=steps.assign(item_id=PROMPT + steps["item_id"]))
+    settings = settings_of(ExampleSettings, tasks=["subtasks"], text_only=True, variance_weight=True)
+    weight = build_examples(further, PHRASES, ProtocolOptions(), wording, settings).set_index("item_id")["weight"]
+    of_further = weight.index.str.startswith(PROMPT)
+    assert of_further.any()
+    assert (weight[of_further] == 1).all()
+    assert weight[~of_further].nunique() > 1
 
 
 def test_people_are_learned_from_after_a_second_round(build: Callable[..., pd.DataFrame], tables: Sources) -> None:

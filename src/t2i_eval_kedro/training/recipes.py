@@ -197,12 +197,13 @@ def _weighted(examples: pd.DataFrame, items: pd.DataFrame, scores: pd.DataFrame)
 
     EvalMuse states that prompts with a larger variance weigh more; its formula is not public and its released loss does not
     use it. Ours: (1 + v / mean v) / 2, where v is the sample variance of a prompt's overall scores and the mean is over
-    prompts, so weights lie above one half and are 1 on average; 1 where a prompt has a single image.
+    prompts, so weights lie above one half and are 1 on average; 1 where a prompt has a single image, and for examples
+    of further prompts, which have none.
     """
     dimension = OVERALL if (scores["dimension"] == OVERALL).any() else scores["dimension"].iloc[0]
     rated = scores[scores["dimension"] == dimension].merge(items[["item_id", "prompt"]], on="item_id")
     variance = rated.groupby("prompt")["score"].var(ddof=1)
     mean = variance[variance.index.isin(items.loc[items["item_id"].isin(examples["item_id"]), "prompt"])].mean()
     weight = ((1 + variance / mean) / 2).fillna(1.0) if mean > 0 else variance * 0 + 1
-    by_item = items.set_index("item_id")["prompt"].map(weight).fillna(1.0)
-    return examples.assign(weight=examples["item_id"].map(by_item).to_numpy(dtype=float))
+    by_item = items.set_index("item_id")["prompt"].map(weight)
+    return examples.assign(weight=examples["item_id"].map(by_item).fillna(1.0).to_numpy(dtype=float))
