@@ -177,12 +177,16 @@ class Study:
         if said[0].elements:
             found = []
             for one in said:
-                _, elements = tables("judge", one, self.held_out, self.data.dimension)
+                _, elements = tables("judge", one, self.asked, self.data.dimension)
                 found.append(
                     element_summary(self.data, self.items, "test", elements, RESAMPLES, CONFIDENCE, 0)["judge"]
                 )
             balanced = [round(entry["balanced_accuracy"]["value"], 4) for entry in found]
-            out["elements"] = found[0] | {"balanced_by_seed": balanced}  # with the interval of the first seed
+            fitted = [round(entry["balanced_accuracy_fitted"]["value"], 4) for entry in found]
+            out["elements"] = found[0] | {  # with the intervals of the first seed
+                "balanced_by_seed": balanced,
+                "balanced_fitted_by_seed": fitted,
+            }
         return out
 
     def agreement(self, said: Sequence[Predictions], items: Sequence[HeadItem]) -> dict[str, Any]:

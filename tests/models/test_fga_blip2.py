@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from t2i_eval_kedro.models.fga_blip2 import (
     PromptTokens,
     clean,
     convert_checkpoint,
+    element_cross_entropy,
     element_positions,
     element_scores,
     fga_loss,
@@ -302,6 +304,39 @@ def test_the_released_loss_by_hand() -> None:
     assert fga_loss(scores, rating, labels, mask).item() == pytest.approx((first + second) / 2)
     weighted = fga_loss(scores, rating, labels, mask, torch.tensor([3.0, 1.0])).item()
     assert weighted == pytest.approx((first + second) / 2 + 1.0)  # (3 - 1) x 1.0 / 2
+
+
+def test_the_cross_entropy_of_elements_by_hand() -> None:
+    tokens = torch.tensor([[0.5, 0.8, 0.3], [0.2, 0.4, 0.9]])
+    scores = FGAScores(torch.zeros(2), tokens, torch.zeros(2, 3))
+    mask, labels = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), torch.tensor([[0.25, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    present, absent = -math.log(0.8) / 1.6, -math.log(1 - 0.4) / 0.4  # a share of .8
+    half = -(math.log(0.9) + math.log(1 - 0.9)) / 2 * (0.5 / 1.6 + 0.5 / 0.4)
+    found = element_cross_entropy(scores, labels, mask, 0.8)
+    assert found.item() == pytest.approx((present + absent + half) / 3, abs=1e-5)
+    no_elements = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    assert element_cross_entropy(scores, labels, no_elements, 0.8).item() == 0
+    assert torch.isfinite(element_cross_entropy(scores, labels, mask, 1.0))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("released", 1.0), ("entropy", 0.5)])
+def test_what_is_uncertain_is_drawn_to_the_frequent_label_by_the_released_loss_and_to_half_by_the_cross_entropy(
+    kind: str, expected: float
+) -> None:
+    logit = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.Adam([logit], 0.1)
+    labels, mask = torch.tensor([[0.0, 1.0, 1.0, 1.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 1.0, 1.0, 1.0, 1.0]])
+    for _ in range(200):
+        scores = FGAScores(torch.ones(1), logit.sigmoid().expand(1, 6), torch.ones(1, 6))
+        loss = (
+            fga_loss(scores, torch.ones(1), labels, mask)
+            if kind == "released"
+            else element_cross_entropy(scores, labels, mask, 0.8)
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert logit.sigmoid().item() == pytest.approx(expected, abs=0.05)
 
 
 def test_variance_weights() -> None:

@@ -20,6 +20,7 @@ SETTINGS = {
     "tokenizer": None,
     "train_vision": False,
     "variance_weight": None,
+    "element_weight": 0.0,
     "search": "windows",
     "own_tokens": True,
     "epochs": 12.0,
@@ -67,6 +68,7 @@ def test_it_learns_scores_and_elements_and_what_it_wrote_says_the_same(
     [
         {"train_vision": True},
         {"variance_weight": "normalised"},
+        {"element_weight": 1.0},
         {"own_tokens": False},
         {"search": "runs"},
         {"learning_rate": 1e-3},

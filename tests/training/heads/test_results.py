@@ -89,6 +89,34 @@ def test_balanced_accuracy_by_hand_and_what_is_not_scored_is_counted_apart() -> 
     assert found["accuracy"]["n"] == 8 * 22
 
 
+def test_a_threshold_is_fitted_on_validation_and_used_on_the_test_fold() -> None:
+    def summary(shift: float) -> dict:
+        # on the test fold "light" is scored .8 where it is there and .7 where not; "shift" moves validation alone
+        elements = {
+            item.item_id: {
+                "light": (0.8 if item.labels["light"] else 0.7) - (shift if item.fold == "validation" else 0.0)
+            }
+            for item in ITEMS
+        }
+        _, rows = tables("fga", Predictions({i.item_id: 0.5 for i in ITEMS}, elements), ITEMS, "overall")
+        return element_summary(DATA, TABLE, "test", rows, 200, 0.95, 0)["fga"]
+
+    found = summary(0.0)
+    assert found["balanced_accuracy"]["value"] == 0.5
+    assert (found["balanced_accuracy_fitted"]["value"], found["fitted_threshold"]) == (1.0, 0.8)
+    moved = summary(0.3)
+    assert (moved["balanced_accuracy_fitted"]["value"], moved["fitted_threshold"]) == (0.5, 0.5)
+
+
+def test_without_validation_elements_no_threshold_is_fitted() -> None:
+    elements = {item.item_id: {"light": 0.5} for item in ITEMS if item.fold == "test"}
+    asked = [item for item in ITEMS if item.fold == "test"]
+    _, rows = tables("fga", Predictions({i.item_id: 0.5 for i in asked}, elements), asked, "overall")
+    found = element_summary(DATA, TABLE, "test", rows, 200, 0.95, 0)["fga"]
+    assert "fitted_threshold" not in found
+    assert "balanced_accuracy_fitted" not in found
+
+
 def test_a_submission_is_scored_by_the_challenges_own_formula() -> None:
     said = Predictions(
         {item.item_id: item.rating for item in ITEMS},

@@ -16,6 +16,7 @@ from t2i_eval_kedro.models.fga_blip2 import (
     FGABlip2,
     FGAScores,
     PromptTokens,
+    element_cross_entropy,
     element_scores,
     fga_loss,
     located,
@@ -60,7 +61,7 @@ class FGAJudge:
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def fit(self, items: Sequence[HeadItem], data: DataSettings, seed: int) -> pd.DataFrame:
-        """Train by the released loss; the curve has its mean."""
+        """Train by the released loss, and by the elements' cross-entropy where it has a weight; the curve has their means."""
         torch.manual_seed(seed)
         settings = self.settings
         vision = self.model.blip.vision_model
@@ -81,6 +82,8 @@ class FGAJudge:
         self, items: Sequence[HeadItem], plan: Sequence[tuple[int, list[int]]], data: DataSettings, seed: int
     ) -> Iterator[dict[str, torch.Tensor]]:
         rng = np.random.default_rng(seed)
+        known = [label for item in items for label in item.labels.values()]
+        share = float(np.mean(known)) if known else 0.5
         for epoch, rows in plan:
             chosen = [items[row] for row in rows]
             view = View(epoch + 1, data.augment, seed) if data.augment else None
@@ -95,7 +98,11 @@ class FGAJudge:
             variances = torch.tensor([item.variance for item in chosen], device=self._device)
             weight = None if kind is None else variance_weight(variances, kind)
             rating = torch.tensor(ratings, device=self._device)
-            yield {"fga": fga_loss(scores, rating, labels, mask, weight)}
+            terms = {"fga": fga_loss(scores, rating, labels, mask, weight)}
+            if self.settings.element_weight:
+                entropy = element_cross_entropy(scores, labels, mask, share)
+                terms["elements"] = self.settings.element_weight * entropy
+            yield terms
 
     def predict(self, items: Sequence[HeadItem], view: View | None = None) -> Predictions:
         """Score ``items`` in batches."""

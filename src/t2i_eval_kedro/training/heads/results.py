@@ -13,7 +13,9 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.label_agreement import prompt_weights
 from t2i_eval_kedro.judging.ensembles import EnsembleSettings, wide
 from t2i_eval_kedro.statistics.estimates import Json, bootstrap_estimate
-from t2i_eval_kedro.statistics.pooled import pooled_statistics
+from t2i_eval_kedro.statistics.kernels import Floats, Ints
+from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
+from t2i_eval_kedro.statistics.ties import Bools
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, HeadItem
 from t2i_eval_kedro.training.heads.judges import Predictions
 
@@ -161,35 +163,68 @@ def element_summary(
     """Accuracy of element scores by judge: the share that is right (threshold one half on both sides), and balanced.
 
     Balanced accuracy is the mean of the shares that are right among present and among absent elements. Elements without a
-    score are counted in ``n_unscored`` and in nothing else.
+    score are counted in ``n_unscored`` and in nothing else. ``balanced_accuracy_fitted`` is the same with ``fitted_threshold`` for the
+    judge (:func:`fitted_threshold`, of the validation prompts; ours), whose own uncertainty is not in the interval; both are absent where
+    the judge scored no validation element, or people's labels of those are all alike.
     """
-    gold = {
-        (item.item_id, element): label
-        for item in data.items
-        if item.fold == fold
-        for element, label in item.labels.items()
-    }
+    gold, checked = (
+        {(i.item_id, element): label for i in data.fold(name) for element, label in i.labels.items()}
+        for name in (fold, VALIDATION)
+    )
     out: dict[str, Json] = {}
     for judge, rows in element_scores.groupby("judge", sort=True):
         usable = rows[rows["status"] == schema.OK]
         pairs = zip(usable["item_id"].astype(str), usable["element_id"].astype(str), strict=True)
-        answers = {key: score for key, score in zip(pairs, usable["score"].astype(float), strict=True) if key in gold}
-        keys = sorted(answers)
+        answers = dict(zip(pairs, usable["score"].astype(float), strict=True))
+        keys = sorted(answers.keys() & gold.keys())
         row, weights = prompt_weights(items, pd.Index([item for item, _ in keys]), n_resamples, seed)
         present = np.array([float(gold[key] >= 0.5) for key in keys])
-        right = (np.array([float(answers[key] >= 0.5) for key in keys]) == present).astype(float)
-        columns = np.column_stack([right, right * present, present, right * (1 - present), 1 - present])
-        total, hits, positives, passes, negatives = weights.sums(columns.reshape(-1, 5), row).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = {
-                "accuracy": total / (positives + negatives),
-                "balanced_accuracy": (hits / positives + passes / negatives) / 2,
-            }
+        given = np.array([answers[key] for key in keys])
+
+        def accuracies(
+            threshold: float,
+            present: Floats = present,
+            given: Floats = given,
+            row: Ints = row,
+            weights: Weights = weights,
+        ) -> tuple[Floats, Floats]:
+            right = ((given >= threshold) == present).astype(float)
+            columns = np.column_stack([right, right * present, present, right * (1 - present), 1 - present])
+            total, hits, positives, passes, negatives = weights.sums(columns.reshape(-1, 5), row).T
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return total / (positives + negatives), (hits / positives + passes / negatives) / 2
+
+        values = dict(zip(("accuracy", "balanced_accuracy"), accuracies(0.5), strict=True))
+        known = sorted(answers.keys() & checked.keys())
+        fitted = fitted_threshold(
+            np.array([answers[key] for key in known]), np.array([checked[key] >= 0.5 for key in known], dtype=bool)
+        )
+        if fitted is not None:
+            values["balanced_accuracy_fitted"] = accuracies(fitted)[1]
         prompts = len(np.unique(row))
         out[str(judge)] = {
             name: bootstrap_estimate(value, confidence, prompts, None, n=len(keys)) for name, value in values.items()
         } | {"n_unscored": len(gold) - len(keys)}
+        if fitted is not None:
+            out[str(judge)]["fitted_threshold"] = round(fitted, 6)
     return out
+
+
+def fitted_threshold(scores: Floats, present: Bools) -> float | None:
+    """The score from which on elements count as present that gives the best balanced accuracy; the lowest of several.
+
+    None where all of ``present``, of shape (n,) like ``scores``, are alike.
+
+    Example:
+        >>> fitted_threshold(np.array([0.2, 0.6, 0.7, 0.9]), np.array([False, False, True, True]))
+        0.7
+    """
+    if not present.any() or present.all():
+        return None
+    values = np.unique(scores)
+    hits = 1 - np.searchsorted(np.sort(scores[present]), values) / present.sum()
+    passes = np.searchsorted(np.sort(scores[~present]), values) / (~present).sum()
+    return float(values[np.argmax(hits + passes)])
 
 
 def submission(

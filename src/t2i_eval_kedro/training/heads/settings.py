@@ -70,6 +70,8 @@ class FGASettings(FittingSettings):
         train_vision: train the vision tower too; the released code does not.
         variance_weight: weight of a sample by how far the scores of its prompt's images lie apart: ``exp``, ``normalised``
             (:func:`~t2i_eval_kedro.models.fga_blip2.variance_weight`), or null as released.
+        element_weight: weight of the elements' balanced cross-entropy beside the released loss
+            (:func:`~t2i_eval_kedro.models.fga_blip2.element_cross_entropy`, ours); 0 as released.
         search: ``runs`` finds elements as published, ``windows`` also those with other words between theirs.
         own_tokens: leave the tokens of what an element presupposes out of its own; false as published.
         cache_mb: memory for what a frozen vision tower says of images, in MiB.
@@ -79,6 +81,7 @@ class FGASettings(FittingSettings):
     tokenizer: str | None
     train_vision: bool
     variance_weight: Literal["exp", "normalised"] | None
+    element_weight: float = Field(ge=0)
     search: Literal["runs", "windows"]
     own_tokens: bool
     cache_mb: int = Field(ge=0)
