@@ -50,6 +50,7 @@ COMPARED = {
     "heads_pseudo_labels": "heads_few_labels",
     "heads_variance_weight": "fga_blip2",
     "heads_shared_tokens": "fga_blip2",
+    "heads_released_loss": "fga_blip2",
     "heads_letters": "level_tokens",
     "heads_categories": "level_tokens",
     "heads_prompt_kind": "level_tokens",
