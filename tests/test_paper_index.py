@@ -23,7 +23,7 @@ STUDIES = {  # today's study, and that of version 1 of shapes
     name: json.loads((ROOT / "perf/results" / name).read_text(encoding="utf-8"))
     for name in ("ablations.json", "ablations_shapes_1.json")
 }
-STRUCTURE_SUMMARY = ROOT / "perf/results/summaries/shapes_structure-tiny_vlm-full-seed_0.json"
+STRUCTURE_SUMMARY = ROOT / "perf/results/summaries/shapes_structure-networks.json"
 MEASURED = {name: {claim["text"]: claim for claim in study["claims"]} for name, study in STUDIES.items()}
 
 
@@ -106,7 +106,8 @@ def difference(file: Path, a: str, b: str) -> dict:
 
 def structure_difference(file: Path, a: str, b: str, figure: str) -> dict:
     """The paired difference of two models of structure on families of faults that were seen in training."""
-    for entry in json.loads(file.read_text(encoding="utf-8"))["differences"]:
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    for entry in [*measured["differences"], *measured["labels"]["differences"]]:
         if entry["stratum"] == "seen" and {entry["a"], entry["b"]} == {a, b}:
             value, low, high = (entry[figure][part] for part in ("value", "low", "high"))
             if entry["a"] == a:
@@ -125,7 +126,7 @@ MEASURED_STRUCTURE = re.findall(
 def test_the_figures_of_the_page_on_structure_are_those_of_the_summary(row: tuple[str, str, str]) -> None:
     name, stratum, cells = row
     summary = json.loads(STRUCTURE_SUMMARY.read_text(encoding="utf-8"))
-    figures = summary["models"][name]["strata"][stratum]["figures"]
+    figures = summary["variants"][name][stratum]
     expected = [figures[figure] for figure in ("F1_Score", "SRCC", "PLCC", "Final_Score")]
     assert cells.split(" | ") == [f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for one in expected]
 
