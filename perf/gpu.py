@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from perf.judging import qwen_config
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.project import Project
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
@@ -60,17 +61,8 @@ def make_model(folder: Path) -> None:
 
     config, processor = architectures.ARCHITECTURES["qwen2_5_vl"]()
     if THERE:
-        for name, value in {
-            "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "window_size": 112,
-            "out_hidden_size": 3584, "fullatt_block_indexes": [7, 15, 23, 31], "initializer_range": 0.02,
-        }.items():  # fmt: skip
-            setattr(config.vision_config, name, value)
-        for name, value in {
-            "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28,
-            "num_key_value_heads": 4, "max_position_embeddings": 32_768, "initializer_range": 0.02, "layer_types": ["full_attention"] * 28,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-        }.items():  # fmt: skip
-            setattr(config.text_config, name, value)
+        shape = qwen_config(full=True)
+        config.vision_config, config.text_config = shape.vision_config, shape.text_config
         size = {"shortest_edge": 28 * 28, "longest_edge": SIDE * SIDE}
         processor.image_processor = transformers.Qwen2VLImageProcessor(patch_size=14, merge_size=2, size=size)
     torch.manual_seed(0)

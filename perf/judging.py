@@ -284,9 +284,9 @@ def _one_pass(packed: bool) -> Result:
     return result
 
 
-def qwen(full: bool, device: str, dtype: torch.dtype, packed: bool = True) -> Any:
-    """Qwen2.5-VL with random weights, of the shape of 7B or tiny; ``packed`` as this project loads it."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+def qwen_config(full: bool) -> Any:
+    """Configuration of Qwen2.5-VL, of the shape of 7B or tiny; its image tokens are 1, 2 and 3."""
+    from transformers import Qwen2_5_VLConfig
 
     vision = (
         {"hidden_size": 1280, "out_hidden_size": 3584}
@@ -311,7 +311,7 @@ def qwen(full: bool, device: str, dtype: torch.dtype, packed: bool = True) -> An
     )
     head = shape[1] // shape[4]
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16]}
-    config = Qwen2_5_VLConfig(
+    return Qwen2_5_VLConfig(
         vision_config=vision,
         text_config=dict(zip(names, shape, strict=True))
         | {
@@ -326,6 +326,13 @@ def qwen(full: bool, device: str, dtype: torch.dtype, packed: bool = True) -> An
         vision_start_token_id=1,
         vision_end_token_id=3,
     )
+
+
+def qwen(full: bool, device: str, dtype: torch.dtype, packed: bool = True) -> Any:
+    """Qwen2.5-VL with random weights, of the shape of 7B or tiny; ``packed`` as this project loads it."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    config = qwen_config(full)
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

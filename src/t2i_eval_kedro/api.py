@@ -133,12 +133,12 @@ def load_structure(model: str | Path, *, device: str = "auto", threads: int | No
     """
     import torch
 
+    from t2i_eval_kedro.models.structure.model import device_of
     from t2i_eval_kedro.models.structure.model import load_structure as load
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return load(model, chosen)
+    return load(model, device_of(device))
 
 
 class ResolvedJudge(NamedTuple):

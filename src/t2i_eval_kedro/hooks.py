@@ -41,6 +41,7 @@ class AbleStudent:
         trained = {node.name for node in pipeline.nodes} & {"sft.train_sft", "grpo.train_grpo"}
         if not trained:
             return
+        from t2i_eval_kedro.benchmarks.registry import SHAPES
         from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, teacher_kind
         from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of, resolved
         from t2i_eval_kedro.models.settings import ModelSettings
@@ -56,7 +57,7 @@ class AbleStudent:
         )
         wording = judging.load_wording(load_templates(catalog.load("prompts")))
         known = catalog.exists("data_card")
-        synthetic = catalog.load("data_card")["synthetic"] if known else given["benchmark"] == "shapes"
+        synthetic = catalog.load("data_card")["synthetic"] if known else given["benchmark"] in SHAPES
         teacher = TeacherSettings.model_validate(given["teacher"])
         tasks = taught_tasks(examples.tasks, teacher_kind(teacher.kind, synthetic=synthetic))
         asked = resolved(judging.protocols, tasks) if judging.backend != "openai" else []

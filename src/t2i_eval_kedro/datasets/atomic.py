@@ -1,6 +1,6 @@
-"""Writes that are either whole or not there: to a temporary sibling first, then moved into place.
+"""Writes that are either whole or not there: in a temporary folder beside their place first, then moved there.
 
-A writer holds a lock on its temporary sibling. What a killed process left behind has none; the next writer of the same path removes it.
+A writer holds a lock on that folder. What a killed process left behind has none; the next writer of the same path removes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def require_writable(out: Path) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file to; it replaces ``path`` when the block ends without an error."""
-    # In a locked folder: a library that itself writes and moves (safetensors) would leave a lock on the file behind.
+    # The lock is on a folder: safetensors writes a file of its own and moves it here, and a lock on the file that it replaces would be lost.
     temporary, lock = _sibling(path)
     new = temporary / f"new{path.suffix}"
     try:
@@ -107,12 +107,9 @@ def _remove_if_left(sibling: Path, path: Path) -> None:
         lock = os.open(sibling, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if sibling.is_dir():
-                for old in sibling.glob("old*"):
-                    if not path.exists():
-                        os.replace(old, path)
-                shutil.rmtree(sibling)
-            else:
-                sibling.unlink()
+            for old in sibling.glob("old*"):
+                if not path.exists():
+                    os.replace(old, path)
+            shutil.rmtree(sibling)
         finally:
             os.close(lock)

@@ -68,7 +68,7 @@ def test_training_lowers_the_loss_and_writes_a_complete_model(
     examples, images, _ = little
     epochs = {"instances": 6.0}.get(architecture, 12.0)
     settings = small_settings(
-        backbones, tmp_path, **{architecture: {"epochs": epochs, "losses": _losses(architecture)}}
+        backbones, tmp_path, device="cpu", **{architecture: {"epochs": epochs, "losses": _losses(architecture)}}
     )
     folder, curve = run(
         StructureJob(architecture=architecture, settings=settings), examples, images, ALONE, tmp_path / "work"

@@ -130,8 +130,8 @@ class StructureModel:
 
 
 def device_of(setting: str) -> str:
-    """Where a model judges by the setting ``structure.device``: ``auto`` is a GPU where there is one."""
-    return "cuda" if setting == "auto" and torch.cuda.is_available() else "cpu"
+    """The device that ``setting`` means: ``auto`` is a GPU where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
 
 
 def load_structure(folder: str | Path, device: str = "cpu") -> StructureModel:

@@ -13,6 +13,7 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
 from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded, refuse_bad_rows
+from t2i_eval_kedro.benchmarks.registry import SHAPES
 from t2i_eval_kedro.benchmarks.splits import (
     leave_generators_out,
     only_tested,
@@ -22,7 +23,6 @@ from t2i_eval_kedro.benchmarks.splits import (
 )
 from t2i_eval_kedro.errors import T2IEvalError
 
-SHAPES = ("shapes", "shapes_structure")
 IMAGE_ISSUES = ("bad_image", "bad_path")
 
 

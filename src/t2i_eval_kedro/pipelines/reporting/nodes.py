@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.registry import SHAPES
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.costs import break_even
@@ -82,6 +83,6 @@ def commands(summary: Mapping[str, Any], trained: bool) -> list[str]:
         name for name in ("benchmark", "student", "variant", "seed") if name in summary
     ]  # older ones have no student
     axes = ",".join(f"{name}={summary[name]}" for name in names)
-    raw = "" if summary["benchmark"] in ("shapes", "shapes_structure") else ",raw_root=DIR"
+    raw = "" if summary["benchmark"] in SHAPES else ",raw_root=DIR"
     some = "" if trained else " --pipelines=ingestion,meta_evaluation,reporting"
     return ["make install", f".venv/bin/kedro run{some} --params={axes}{raw}"]
