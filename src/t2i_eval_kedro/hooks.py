@@ -41,10 +41,10 @@ class AbleStudent:
         trained = {node.name for node in pipeline.nodes} & {"sft.train_sft", "grpo.train_grpo"}
         if not trained:
             return
-        from t2i_eval_kedro.benchmarks.registry import SHAPES
         from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, teacher_kind
         from t2i_eval_kedro.judging.protocols.registry import candidate_tokens_of, resolved
         from t2i_eval_kedro.models.settings import ModelSettings
+        from t2i_eval_kedro.schema import SHAPES
         from t2i_eval_kedro.steps import SCORE
         from t2i_eval_kedro.teacher.teachers import TeacherSettings
         from t2i_eval_kedro.training.ability import require_able

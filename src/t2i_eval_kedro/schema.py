@@ -30,6 +30,9 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 Kind = Literal["string", "float", "int", "bool"]
 
+SHAPES = ("shapes", "shapes_structure")
+"""Values of ``benchmark`` that this project makes itself; they are synthetic."""
+
 OK, UNPARSED, FAILED, NOT_APPLICABLE = "ok", "unparsed", "failed", "not_applicable"
 STATUSES = (OK, UNPARSED, FAILED, NOT_APPLICABLE)
 

@@ -32,7 +32,6 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-SHAPES = ("shapes", "shapes_structure")  # made by this project, synthetic
 LATER = ("hpd", "pickscore")  # public benchmarks whose reader is still to be written
 
 

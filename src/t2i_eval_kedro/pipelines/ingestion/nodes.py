@@ -13,7 +13,6 @@ from t2i_eval_kedro.benchmarks import read_benchmark
 from t2i_eval_kedro.benchmarks.base import Benchmark
 from t2i_eval_kedro.benchmarks.card import data_card
 from t2i_eval_kedro.benchmarks.checks import check_splits, count_excluded, refuse_bad_rows
-from t2i_eval_kedro.benchmarks.registry import SHAPES
 from t2i_eval_kedro.benchmarks.splits import (
     leave_generators_out,
     only_tested,
@@ -22,6 +21,7 @@ from t2i_eval_kedro.benchmarks.splits import (
     with_unused,
 )
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.schema import SHAPES
 
 IMAGE_ISSUES = ("bad_image", "bad_path")
 

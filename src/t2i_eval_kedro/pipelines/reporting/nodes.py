@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.benchmarks.registry import SHAPES
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.costs import break_even
 from t2i_eval_kedro.judging.evaluators import in_fold
 from t2i_eval_kedro.provenance import provenance
 from t2i_eval_kedro.reporting.inputs import ReportInputs
+from t2i_eval_kedro.schema import SHAPES
 from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
 _STEP = "seconds_per_step_"
