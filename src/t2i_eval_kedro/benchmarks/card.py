@@ -31,9 +31,9 @@ def data_card(
 
     Returns:
         A mapping that JSON can hold: ``name``, ``title``, ``licence``, ``synthetic``, ``sizes``, ``dimensions``
-        (scale, count, distribution), ``raters``, ``unidentified_raters``, ``recorded_scores_on_rating_scale``, ``splits``,
-        ``recorded_evaluators``, ``data_issues`` (by kind: count, action, examples), and ``element_positions`` (found, in several places, not found) and ``sample`` where there
-        are any.
+        (scale, count, distribution), ``raters``, ``unidentified_raters``, ``splits``, ``recorded_evaluators``, ``data_issues`` (by kind:
+        count, action, examples); and where there are any, ``recorded_scores_on_rating_scale``, ``element_positions`` (found, in several
+        places, not found) and ``sample``.
     """
     items, ratings = benchmark.items, benchmark.ratings
     return {
@@ -54,11 +54,11 @@ def data_card(
         ],
         "raters": _raters(ratings),
         "unidentified_raters": benchmark.unidentified_raters,
-        "recorded_scores_on_rating_scale": benchmark.same_scale,
         "splits": _folds(items, splits),
         "recorded_evaluators": sorted(
             {*schema.evaluators(benchmark.scores), *schema.evaluators(benchmark.element_scores)}
         ),
+        **({"recorded_scores_on_rating_scale": benchmark.same_scale} if len(benchmark.scores) else {}),
         "data_issues": _data_issues(benchmark.issues),
         **({} if positions is None or positions.empty else {"element_positions": _positions(benchmark, positions)}),
         **({"sample": dict(sample)} if sample else {}),
