@@ -50,6 +50,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "eval_steps": 0,
         "eval_examples": 256,
         "patience": None,
+        "mean_over": "tokens",
         "augment": 0.0,
         "image_cache_mb": 512,
         "loader_workers": 0,

@@ -36,16 +36,16 @@ def mean_cross_entropy(model: Any, batch: dict[str, torch.Tensor]) -> float:
     return sum(nats) / len(nats)
 
 
-@pytest.mark.parametrize("steps_tokens", [None, 100])
-def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
-    base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path, steps_tokens: int | None
-) -> None:
+def trainer_of(
+    base_model: Path, examples: pd.DataFrame, pictures: Any, folder: Path, **options: Any
+) -> tuple[AnswerLossTrainer, Encoder, Any]:
+    """A trainer of four examples, whose answers differ in length."""
     processor, model = load_processor(base_model), load_model(base_model, device="cpu")
     encoder = Encoder(examples.iloc[[0, 1, 6, 21]], processor, pictures)
     trainer = AnswerLossTrainer(
         model=model,
         args=SFTConfig(
-            output_dir=str(tmp_path),
+            output_dir=str(folder),
             use_cpu=True,
             bf16=False,
             report_to="none",
@@ -55,7 +55,16 @@ def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
         data_collator=encoder,
         train_dataset=encoder.dataset(range(4)),
         processing_class=processor,
+        **options,
     )
+    return trainer, encoder, model
+
+
+@pytest.mark.parametrize("steps_tokens", [None, 100])
+def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
+    base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path, steps_tokens: int | None
+) -> None:
+    trainer, encoder, model = trainer_of(base_model, examples, pictures, tmp_path)
     batch = encoder([{"row": row} for row in range(4)])
     answers = int((batch["labels"] != IGNORED).sum())
     expected = mean_cross_entropy(model, batch) * (answers / steps_tokens if steps_tokens else 1)
@@ -68,6 +77,24 @@ def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
         weight -= step * weight.grad
     moved = trainer.compute_loss(model, dict(batch), num_items_in_batch=steps_tokens)
     assert (loss - moved).item() == pytest.approx(step * slope, rel=0.05)  # what the gradient promises
+
+
+def test_the_mean_over_examples_weighs_a_short_answer_like_a_long_one(
+    base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path
+) -> None:
+    trainer, encoder, model = trainer_of(base_model, examples, pictures, tmp_path, mean_over="examples")
+    alone = [encoder([{"row": row}]) for row in range(4)]
+    lengths = [int((one["labels"] != IGNORED).sum()) for one in alone]
+    assert len(set(lengths)) > 1
+    expected = sum(mean_cross_entropy(model, one) for one in alone) / 4
+    assert mean_cross_entropy(model, encoder([{"row": row} for row in range(4)])) != pytest.approx(expected, rel=0.01)
+    batches = [encoder.in_parts([{"row": row} for row in rows]) for rows in ((0, 2, 3), (1,))]  # of unlike sizes
+    taken, examples_of_step = trainer.get_batch_samples(iter(batches), 2, "cpu")
+    assert examples_of_step == 4
+    losses = [trainer.compute_loss(model, batch, num_items_in_batch=examples_of_step).item() for batch in taken]
+    assert sum(losses) == pytest.approx(expected, rel=1e-5)
+    whole = encoder([{"row": row} for row in range(4)])
+    assert trainer.compute_loss(model, whole).item() == pytest.approx(expected, rel=1e-5)  # as a validation measures it
 
 
 @pytest.fixture

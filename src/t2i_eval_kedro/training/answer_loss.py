@@ -6,7 +6,7 @@ costs a small model a quarter of a step; and it knows no weights. On a GPU its f
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,11 +17,30 @@ _NOT_INPUTS = ("labels", "weight", "soft_ids", "soft_labels")  # of a batch, but
 
 
 class AnswerLossTrainer(FrequencyTrainer):
-    """Mean cross-entropy per token of the answers, each example's tokens times its weight; soft labels by their divergence.
+    """Mean cross-entropy of the answers, each example's tokens times its weight; soft labels by their divergence.
 
     Batches come from :class:`t2i_eval_kedro.training.data.Encoder`, as one batch or in parts. They are padded on the left, so that
     the answers stand in the last columns.
     """
+
+    def __init__(self, *args: Any, mean_over: Literal["tokens", "examples"] = "tokens", **kwargs: Any) -> None:
+        """Take the arguments of trl's trainer.
+
+        Args:
+            args: as trl's.
+            mean_over: what weighs alike in an optimiser step: the tokens of all answers, or the answers, each by the mean over its tokens.
+            kwargs: as trl's.
+        """
+        super().__init__(*args, **kwargs)
+        self.mean_over = mean_over
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The batches of one optimiser step, and what the sum of their losses is divided by: their answers' tokens, or their answers."""
+        batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.mean_over == "tokens":
+            return batches, tokens
+        examples = sum(len(part["labels"]) for batch in batches for part in batch.get("parts", [batch]))
+        return batches, self.accelerator.reduce(torch.tensor(examples, device=device))
 
     def compute_loss(
         self,
@@ -30,14 +49,15 @@ class AnswerLossTrainer(FrequencyTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """The loss of a batch as a scalar; ``num_items_in_batch`` counts the answers' tokens of the optimiser step."""
-        results = [answer_loss(model, part) for part in inputs.get("parts", [inputs])]
+        """The loss of a batch as a scalar; ``num_items_in_batch`` counts the answers' tokens, or the answers, of the optimiser step."""
+        parts, by_example = inputs.get("parts", [inputs]), self.mean_over == "examples"
+        results = [answer_loss(model, part, by_example=by_example) for part in parts]
         loss, correct, tokens = (torch.stack(values).sum() for values in zip(*results, strict=True))
         mode = "train" if model.training else "eval"
         counts = self.accelerator.reduce(torch.stack([correct, tokens]))  # summed over the processes
         self._metrics[mode]["mean_token_accuracy"].append((counts[0] / counts[1]).item())
         if num_items_in_batch is None:
-            return loss / tokens
+            return loss / (sum(len(part["labels"]) for part in parts) if by_example else tokens)
         processes: int = self.accelerator.num_processes  # which gradients are averaged over
         return loss / num_items_in_batch * processes
 
@@ -46,12 +66,15 @@ class AnswerLossTrainer(FrequencyTrainer):
         return 0
 
 
-def answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def answer_loss(
+    model: Any, inputs: dict[str, torch.Tensor], *, by_example: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sums over the answers' tokens of a batch: weighted cross-entropy in nats, number of tokens that ``model`` ranks first, and tokens.
 
     Args:
         model: a model; one that knows no ``logits_to_keep`` and gives the logits of all positions takes more time.
         inputs: one batch of :class:`t2i_eval_kedro.training.data.Encoder`.
+        by_example: sum the mean cross-entropies of the answers instead of those of their tokens.
     """
     labels = inputs["labels"]
     fields = {name: value for name, value in inputs.items() if name not in _NOT_INPUTS}
@@ -66,6 +89,8 @@ def answer_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tens
         losses = _with_soft_labels(losses, logits, answers, inputs["soft_ids"], inputs["soft_labels"])
     if "weight" in inputs:
         losses = losses * inputs["weight"][:, None]
+    if by_example:
+        losses = losses / (answers != IGNORED).sum(dim=1, keepdim=True)
     return losses.sum(), (logits.argmax(dim=-1) == answers).sum(), (answers != IGNORED).sum()
 
 

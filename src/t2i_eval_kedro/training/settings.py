@@ -156,6 +156,8 @@ class SFTSettings(_Optimisation):
         eval_examples: at most so many validation examples, drawn once with the seed; 0 for no validation.
         patience: stop after so many validations in a row without a lower loss on held-out prompts, and keep the adapter of the
             lowest; None to train to the end.
+        mean_over: what weighs alike in a step's loss: the ``tokens`` of all answers, or the ``examples``, each by the mean over the tokens of its
+            answer, so that a single word counts as much as a list of questions.
         augment: strength, 0 to 1, of random changes of brightness, contrast and place (by a few pixels) to the training images;
             0 for none. Validation images stay as they are. See :mod:`t2i_eval_kedro.training.augment`.
         image_cache_mb: memory for images that are already processed, in MiB; of each process that reads.
@@ -173,6 +175,7 @@ class SFTSettings(_Optimisation):
     eval_steps: int = Field(ge=0)
     eval_examples: int = Field(ge=0)
     patience: int | None = Field(ge=1)
+    mean_over: Literal["tokens", "examples"]
     augment: float = Field(ge=0, le=1)
     image_cache_mb: int = Field(ge=0)
     loader_workers: int = Field(ge=0)

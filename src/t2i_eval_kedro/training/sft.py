@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def train_sft(
 
     Returns:
         The training curve: step, loss, token_accuracy, validation_loss, validation_token_accuracy, learning_rate.
-        Losses are mean cross-entropies a token of the answers, in nats.
+        Losses are mean cross-entropies of the answers in nats, by token or by example (``settings.mean_over``).
 
     Raises:
         T2IEvalError: nothing to train on, a model that cannot be loaded, an adapter to start from that is not there or not of that model, or a
@@ -149,8 +150,9 @@ def train_sft(
         )
         arguments = on_one_gpu(arguments)
         base = model.load(adapter=start, trainable=True)
-        own_loss = trains_on_cpu(model) or encoder.weighted or encoder.soft
-        trainer = (AnswerLossTrainer if own_loss else FrequencyTrainer)(
+        own_loss = trains_on_cpu(model) or encoder.weighted or encoder.soft or settings.mean_over == "examples"
+        trainer_class = partial(AnswerLossTrainer, mean_over=settings.mean_over) if own_loss else FrequencyTrainer
+        trainer = trainer_class(
             model=base,
             args=arguments,
             data_collator=encoder.in_parts if own_loss and state.num_processes == 1 else encoder,
