@@ -27,6 +27,7 @@ from t2i_eval_kedro.models.fga_blip2 import (
     element_cross_entropy,
     element_positions,
     element_scores,
+    element_spans,
     fga_loss,
     located,
     token_targets,
@@ -426,6 +427,58 @@ def test_words_of_an_element_may_stand_apart(
 ) -> None:
     # a comma and "and" are unknown tokens, one each
     assert PromptTokens(tokenizer, prompt).positions(element, "windows") == positions
+
+
+@pytest.mark.parametrize(
+    ("prompt", "element", "found"),
+    [
+        ("There is a large circle", "one circle", ["a", "circle"]),
+        ("an apple and an old egg", "one egg", ["an", "egg"]),
+        ("one small fox", "a fox", ["one", "fox"]),
+        ("1 fox and 2 red cats", "one fox", ["1", "fox"]),
+        ("1 fox and 2 red cats", "two cats", ["2", "cats"]),
+        ("twelve cats", "12 cats", ["twelve", "cats"]),
+        ("a fox left of a circle", "fox left of one circle", ["fox", "left", "of", "a", "circle"]),
+        ("a circle, one red circle", "one circle", ["one", "circle"]),  # a word as it is comes first
+        ("a picture of a blue circle", "one circle", ["a", "circle"]),
+        ("a row of two circles", "one circle", []),  # another count stands between
+        ("a row of circles", "one circle", []),  # an article counts a singular
+        ("three circles", "2 circles", []),
+        ("player a", "player one", []),  # it counts nothing
+        ("4k cats", "four cats", []),
+        ("the circle", "one circle", []),
+    ],
+)
+def test_a_count_is_one_number_in_any_form(prompt: str, element: str, found: list[str]) -> None:
+    assert [prompt[a:b] for a, b in element_spans(prompt, element, "windows")] == found
+    literal = element in prompt
+    assert bool(element_spans(prompt, element, "runs")) == literal  # the published search takes words as they are
+
+
+_TEXTS = st.lists(st.sampled_from(["a", "an", "one", "1", "two", "2", "red", "cat", "cats", "and"]), max_size=12)
+
+
+@given(_TEXTS, _TEXTS)
+def test_counts_only_add_what_no_words_as_they_are_give(prompt: list[str], element: list[str]) -> None:
+    """What is found lies in order, word for word the same number or the same noun; a run of words stays where it is."""
+    text, asked = " ".join(prompt), " ".join(element)
+    spans = element_spans(text, asked, "windows")
+    run = element_spans(text, asked, "runs")
+    if run:
+        assert spans == run
+    elif spans:
+        assert spans == sorted(spans)
+        said = [text[a:b] for a, b in spans]
+        forms = {"a": "1", "an": "1", "one": "1", "two": "2", "cats": "cat"}
+        assert [forms.get(w, w) for w in said] == [forms.get(w, w) for w in element]
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_number_words_and_digits_say_the_same(number: int) -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    prompt = f"{words[number - 1]} small cats"
+    assert element_spans(prompt, f"{number} cats", "windows")
+    assert not element_spans(prompt, f"{number + 1} cats", "windows")
 
 
 def test_an_element_leaves_out_the_tokens_of_what_it_presupposes(tokenizer: BertTokenizerFast) -> None:

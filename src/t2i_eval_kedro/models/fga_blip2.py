@@ -59,6 +59,9 @@ _WIDTHS = (256, 128, 64, 16, 1)
 _PUNCTUATION = re.compile(r'([.!"()*#:;~])')
 _WEIGHTS, _CONFIG, _HEAD = "model.safetensors", "config.json", "mask_head"
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_ARTICLES = frozenset({"a", "an"})
+_NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_COUNTS = dict.fromkeys(_ARTICLES, "1") | {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
 _WINDOW = 3  # a window of an element's words holds at most so many times as many words, and two more
 
 
@@ -317,7 +320,8 @@ class PromptTokens:
             element: its text.
             search: ``runs`` looks for a run of whole words, as published; of several places the first counts. ``windows`` also
                 takes, where there is none, the element's words in their order with others between them ("two stars" in "two small
-                green stars"), in the shortest such window, and does not mind a plural. Ours.
+                green stars"), in the shortest such window, does not mind a plural, and takes "a", "one" and "1" for the same count,
+                as "two" and "2". Ours.
         """
         return self.within(element_spans(self.text, clean(element), search))
 
@@ -342,6 +346,8 @@ def element_spans(text: str, element: str, search: Search = "runs") -> list[Span
     Example:
         >>> element_spans("two small stars", "small star"), element_spans("two small stars", "two star", "windows")
         ([], [(0, 3), (10, 15)])
+        >>> element_spans("2 cats and a red fox", "one fox", "windows"), element_spans("a row of cats", "one cat", "windows")
+        ([(11, 12), (17, 20)], [])
     """
     place = re.search(rf"(?<!\w){re.escape(element)}(?!\w)", text, re.IGNORECASE) if element else None
     if place is not None:
@@ -350,28 +356,72 @@ def element_spans(text: str, element: str, search: Search = "runs") -> list[Span
 
 
 def _window(text: str, element: str) -> list[Span]:
-    """The words of ``element`` in the shortest window of ``text`` that has them in order; none where it is too long."""
-    words = [(_stem(match.group()), match.span()) for match in _WORD.finditer(text)]
-    stems = [_stem(word) for word in _WORD.findall(element)]
-    best: list[int] = []
-    for start, (word, _) in enumerate(words):
-        if not stems or word != stems[0]:
-            continue
-        places_of_words = [start]
-        for following in stems[1:]:
-            places_of_words += [i for i in range(places_of_words[-1] + 1, len(words)) if words[i][0] == following][:1]
-        if len(places_of_words) == len(stems) and (
-            not best or places_of_words[-1] - places_of_words[0] < best[-1] - best[0]
-        ):
-            best = places_of_words
-    if not best or best[-1] - best[0] >= _WINDOW * len(stems) + 2:
+    """The words of ``element`` in the shortest window of ``text`` that has them in order; none where it is too long.
+
+    Words as they are come first; where they are in no window, counts are read as numbers (:func:`_count_or_stem`).
+    """
+    spans = [match.span() for match in _WORD.finditer(text)]
+    words = [text[first:last].lower() for first, last in spans]
+    asked = [word.lower() for word in _WORD.findall(element)]
+    for form in (_stem, _count_or_stem):
+        forms, asked_forms = [form(word) for word in words], [form(word) for word in asked]
+        best: list[int] = []
+        for start in range(len(words)):
+            places = _in_order(forms, asked_forms, start)
+            if not places or (form is _count_or_stem and not _counts_the_same(words, asked, places)):
+                continue
+            if not best or places[-1] - places[0] < best[-1] - best[0]:
+                best = places
+        if best and best[-1] - best[0] < _WINDOW * len(asked) + 2:
+            return [spans[at] for at in best]
+    return []
+
+
+def _in_order(words: Sequence[str], asked: Sequence[str], start: int) -> list[int]:
+    """Where ``words`` have those of ``asked``, the first at ``start``, each other as early as possible; empty where they have not."""
+    if not asked or words[start] != asked[0]:
         return []
-    return [words[i][1] for i in best]
+    places = [start]
+    for word in asked[1:]:
+        following = next((at for at in range(places[-1] + 1, len(words)) if words[at] == word), None)
+        if following is None:
+            return []
+        places.append(following)
+    return places
 
 
 def _stem(word: str) -> str:
     """``word`` in lower case without the ending of a plural."""
     return re.sub(r"(?<=ss|sh|ch|.x)es$|(?<=[^s])s$", "", word.lower())
+
+
+def _count(word: str) -> str | None:
+    """The number that ``word`` says, in digits: an article, a number word up to twelve, or digits; None for another word."""
+    return word if word.isdecimal() else _COUNTS.get(word)
+
+
+def _count_or_stem(word: str) -> str:
+    """``word`` without the ending of a plural, and a count in digits."""
+    return _count(word) or _stem(word)
+
+
+def _counts_the_same(words: Sequence[str], asked: Sequence[str], places: Sequence[int]) -> bool:
+    """Whether each count of ``asked`` that stands in ``words`` in another form counts the same thing there.
+
+    The word that it counts follows, with no other count between ("a row of two cats" is not one cat), and an article counts a
+    singular ("a row of cats" is not one cat either).
+    """
+    for at, (place, word) in enumerate(zip(places, asked, strict=True)):
+        if _count(word) is None or words[place] == word:
+            continue
+        if at + 1 == len(asked):
+            return False
+        counted = places[at + 1]
+        if any(_count(between) is not None for between in words[place + 1 : counted]):
+            return False
+        if _ARTICLES & {word, words[place]} and words[counted] != asked[at + 1]:
+            return False
+    return True
 
 
 def element_positions(tokenizer: Any, prompt: str, element: str, max_tokens: int = MAX_TOKENS) -> list[int] | None:

@@ -72,7 +72,8 @@ class FGASettings(FittingSettings):
             (:func:`~t2i_eval_kedro.models.fga_blip2.variance_weight`), or null as released.
         element_weight: weight of the elements' balanced cross-entropy beside the released loss
             (:func:`~t2i_eval_kedro.models.fga_blip2.element_cross_entropy`, ours); 0 as released.
-        search: ``runs`` finds elements as published, ``windows`` also those with other words between theirs.
+        search: ``runs`` finds elements as published, ``windows`` also those with other words between theirs, or with a
+            count in another form ("a", "one", "1").
         own_tokens: leave the tokens of what an element presupposes out of its own; false as published.
         cache_mb: memory for what a frozen vision tower says of images, in MiB.
     """
