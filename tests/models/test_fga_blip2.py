@@ -475,7 +475,7 @@ def test_counts_only_add_what_no_words_as_they_are_give(prompt: list[str], eleme
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_number_words_and_digits_say_the_same(number: int) -> None:
-    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     prompt = f"{words[number - 1]} small cats"
     assert element_spans(prompt, f"{number} cats", "windows")
     assert not element_spans(prompt, f"{number + 1} cats", "windows")
