@@ -288,8 +288,8 @@ class Study:
         table, _ = judge_pairs(pairs, self.items, backend, protocol, PairRule(), asked, OVERALL, name=name)
         return table
 
-    def table(self, rows: Mapping[str, Row]) -> dict[str, Any]:
-        """Figures of every row that is done, and the paired differences."""
+    def table(self, rows: Mapping[str, Row], differences: Iterable[tuple[str, str]] = DIFFERENCES) -> dict[str, Any]:
+        """Figures of every row that is done, and the paired ``differences`` of those."""
         means = means_on_ten(self.ratings)
         gold = means[means["dimension"] == OVERALL].set_index("item_id")["score"].reindex(self.held_out["item_id"])
         prompt, names = pd.factorize(self.held_out["prompt_id"], sort=True)
@@ -322,16 +322,16 @@ class Study:
             asked = [folder / "preferences.parquet" for folder in folders if (folder / "preferences.parquet").is_file()]
             if asked:
                 figures[name]["pairs"] = self._pairs(map(pd.read_parquet, asked), means)
-        differences = {
+        paired = {
             f"{a} - {b}": {
                 protocol: figure(draws[a, protocol] - draws[b, protocol])
                 for protocol in ("reasoning", "levels", "decomposed")
                 if (a, protocol) in draws and (b, protocol) in draws
             }
-            for a, b in DIFFERENCES
+            for a, b in differences
             if a in figures and b in figures
         }
-        return {"held_out_prompts": len(names), "rows": figures, "differences": differences}
+        return {"held_out_prompts": len(names), "rows": figures, "differences": paired}
 
     def _pairs(self, tables: Iterable[pd.DataFrame], means: pd.DataFrame) -> dict[str, float]:
         table = pd.concat(tables)

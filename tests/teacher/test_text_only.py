@@ -15,7 +15,13 @@ from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
-from t2i_eval_kedro.teacher.text_only import ask_extractions, ask_mixtures, further_prompts
+from t2i_eval_kedro.teacher.text_only import (
+    ask_about_findings,
+    ask_extractions,
+    ask_mixtures,
+    further_prompts,
+    read_findings,
+)
 
 PHRASES = {name: name for name in ("appearance", "attributes", "overall", "relations")}
 
@@ -96,3 +102,42 @@ def test_mixtures_sum_up_what_was_found_in_two_images(items: pd.DataFrame, load_
             assert all(level in (scores[a, s], scores[b, s]) for level, s in zip(listed, steps, strict=True))
             differing += listed not in ([scores[a, s] for s in steps], [scores[b, s] for s in steps])
     assert differing  # else nothing was mixed
+
+
+def test_what_a_student_found_is_scored_and_summed_up_by_the_teacher_right_or_wrong(
+    items: pd.DataFrame, load_wording: Any, tmp_path: Path
+) -> None:
+    wording: Wording = load_wording("compact")
+    training, file = items[items["prompt_id"] != "p0000"], tmp_path / "transcripts.parquet"
+    erring = SimulatedBackend(items, wording, seed=3, error_rate=0.3, score_noise=4.0)
+    said = judge_items(items, erring, wording, PHRASES, ["decomposed"], name="sft").transcripts
+    said.to_parquet(file)
+    found = read_findings(file, training)
+    assert set(found["item_id"]) == set(training["item_id"])  # those held out are left out
+    asked = ask_about_findings(found, training, Decomposed(wording, text_stages=True), teacher(items, wording))
+    assert set(asked["item_id"]) == {f"{item}+{item}" for item in training["item_id"]}
+    assert not asked["messages"].map(lambda text: any(turn["images"] for turn in json.loads(text))).any()
+    assert not asked["step"].str.contains("answer|extract").any()
+    assert not asked["step"].str.startswith("appearance/").any()  # which needs the image
+    answers = said.set_index(["item_id", "step"])["answer"]
+    scored = asked[asked["step"].str.fullmatch(r"(attributes|relations)/\d+/score")]
+    assert len(scored) > 50
+    for row in scored.itertuples():
+        right = answers[str(row.item_id).partition("+")[0], str(row.step).replace("/score", "/answer")] == "yes"
+        assert (float(row.answer) >= 5) == right  # by the student's own answer, which is often wrong
+    assert set(asked["step"].str.partition("/")[0]) == {"attributes", "relations", "summary", "merge"}
+
+
+def test_a_file_without_findings_is_refused(items: pd.DataFrame, load_wording: Any, tmp_path: Path) -> None:
+    file = tmp_path / "transcripts.parquet"
+    with pytest.raises(T2IEvalError, match="cannot be read as the transcripts of a judge"):
+        read_findings(file, items)
+    items.to_parquet(file)
+    with pytest.raises(T2IEvalError, match="cannot be read as the transcripts of a judge"):
+        read_findings(file, items)
+    said = judge_items(
+        items, teacher(items, load_wording("compact")), load_wording("compact"), PHRASES, ["levels"], name="sft"
+    )
+    said.transcripts.to_parquet(file)
+    with pytest.raises(T2IEvalError, match="no complete decomposed chain"):
+        read_findings(file, items)

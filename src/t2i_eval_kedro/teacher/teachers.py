@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -59,7 +60,9 @@ class TeacherSettings(BaseModel):
         extra_prompts: further prompts whose extraction the teacher is asked for, which needs no image: how many to draw
             (``shapes`` alone), or a file with one a line. Those of the benchmark, or nearly so, are left out.
         mixtures: pairs of images of each training prompt whose findings are mixed, to be summed up by the teacher without an image.
-        text_seed: random seed of both.
+        findings: a judge's transcripts (parquet, of a run with ``judging.fold=train``): the teacher is asked, without the image, to score
+            and sum up what that judge found in the images of the training fold; null for none.
+        text_seed: random seed of prompts and mixtures.
         budget: money, in the currency of the prices, that all answers in the store may have cost; null for no limit.
         prices: a dated price table.
     """
@@ -79,6 +82,7 @@ class TeacherSettings(BaseModel):
     retry_failed: bool
     extra_prompts: Annotated[int, Field(ge=0)] | str
     mixtures: int = Field(ge=0)
+    findings: str | None
     text_seed: int = Field(ge=0)
     budget: float | None = Field(ge=0)
     prices: PriceTable
@@ -168,7 +172,7 @@ def ask_about_text(
         wording: the words that it is asked in.
         backend: what answers in place of the teacher's server.
     """
-    if kind == "recorded" or not (settings.extra_prompts or settings.mixtures):
+    if kind == "recorded" or not (settings.extra_prompts or settings.mixtures or settings.findings):
         return schema.TRANSCRIPTS.empty()
     chain = Decomposed(wording, text_stages=True)
     benchmark = material.items if material.all_items is None else material.all_items
@@ -181,8 +185,11 @@ def ask_about_text(
     mixtures = text_only.ask_mixtures(
         transcripts, trained, chain, backend, per_prompt=settings.mixtures, seed=settings.text_seed
     )
-    extractions = text_only.ask_extractions(prompts, chain, backend)
-    return schema.TRANSCRIPTS.check(pd.concat([extractions, mixtures], ignore_index=True))
+    parts = [text_only.ask_extractions(prompts, chain, backend), mixtures]
+    if settings.findings is not None:
+        found = text_only.read_findings(Path(settings.findings), trained)
+        parts.append(text_only.ask_about_findings(found, trained, chain, backend))
+    return schema.TRANSCRIPTS.check(pd.concat(parts, ignore_index=True))
 
 
 def teacher_attribution(

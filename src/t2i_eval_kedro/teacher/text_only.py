@@ -3,8 +3,9 @@
 Only answers and looks need an image. What a prompt asks for (the extraction), and what follows from findings (a question's score,
 the summaries, the merge), is text. So a teacher is asked
 
-* for the extraction of further prompts that no image was made for, and
-* to sum up further findings: two images of one training prompt are mixed, each question with what was found in one of them.
+* for the extraction of further prompts that no image was made for,
+* to sum up further findings: two images of one training prompt are mixed, each question with what was found in one of them, and
+* to score and sum up what a student found itself, right or wrong, in the images that it was trained on.
 
 Ours; T2I-Eval distils the steps of whole chains only.
 """
@@ -29,14 +30,14 @@ from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.base import Request, Verdict
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.schema import TEACHER
-from t2i_eval_kedro.steps import EXTRACT, MERGE, SUMMARY
+from t2i_eval_kedro.steps import APPEARANCE, EXTRACT, MERGE, SCORE, SUMMARY
 
 log = logging.getLogger(__name__)
 
 PROMPT = "prompt/"
 """What the item of a further prompt begins with."""
 MIX = "+"
-"""What stands between the two items of a mixture."""
+"""What stands between the two items of a mixture; an item with itself has the findings of a student."""
 
 
 def further_prompts(items: pd.DataFrame, source: int | str, *, seed: int) -> pd.DataFrame:
@@ -167,6 +168,58 @@ def ask_mixtures(
                 asked.append(EvaluationItem(f"{a}{MIX}{b}", str(prompt), ""))
                 given[f"{a}{MIX}{b}"] = _mixed(answers[a], answers[b], rng)
     return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
+
+
+def read_findings(path: Path, items: pd.DataFrame) -> pd.DataFrame:
+    """A judge's transcripts of whole decomposed chains about ``items``, those of the training fold; it may hold others, which are left out.
+
+    Raises:
+        T2IEvalError: the file is no table of transcripts, or holds no chain about one of the items that was answered to its end.
+    """
+    try:
+        table = schema.TRANSCRIPTS.check(pd.read_parquet(path))
+    except (OSError, ValueError, T2IEvalError) as error:
+        raise T2IEvalError(
+            f"teacher.findings names '{path}', which cannot be read as the transcripts of a judge ({error}); name the "
+            "<judge>_transcripts.parquet of a run with judging.fold=train."
+        ) from error
+    chains = table[
+        (table["protocol"] == Decomposed.name) & (table["run"] == 0) & table["item_id"].isin(items["item_id"])
+    ]
+    whole = chains.groupby("item_id")["status"].transform(lambda status: (status == schema.OK).all())
+    if not whole.any():
+        raise T2IEvalError(
+            f"'{path}' (teacher.findings) holds no complete decomposed chain about an item of the training fold; make it by a run with "
+            "judging.fold=train and judging.protocols=[decomposed]."
+        )
+    return chains[whole.astype(bool)]
+
+
+def ask_about_findings(found: pd.DataFrame, items: pd.DataFrame, chain: Decomposed, backend: Backend) -> pd.DataFrame:
+    """The teacher's transcripts of all that follows from what a judge found: scores of questions, summaries and the merge.
+
+    Args:
+        found: transcripts of one judge, of whole chains (:func:`read_findings`). Its answers, explanations and what it says about looks are given;
+            its scores and summaries are not.
+        items: the items that they are about.
+        chain: the protocol, which asks these stages without the image.
+        backend: the teacher, to whom an item is known as ``<item>+<item>``.
+    """
+    prompts = dict(zip(items["item_id"], items["prompt"], strict=True))
+    given = {
+        f"{item}{MIX}{item}": {
+            str(row.step): Answer(str(row.answer)) for row in rows.itertuples() if not _follows(str(row.step))
+        }
+        for item, rows in found.groupby("item_id", sort=True)
+    }
+    asked = [EvaluationItem(name, str(prompts[name.partition(MIX)[0]]), "") for name in given]
+    return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
+
+
+def _follows(step: str) -> bool:
+    """Whether a step of the chain is asked about findings alone, not about the prompt or the image."""
+    stage = step.partition("/")[0]
+    return stage in (SUMMARY, MERGE) or (stage != APPEARANCE and step.endswith(f"/{SCORE}"))
 
 
 def _mixed(a: Mapping[str, Answer], b: Mapping[str, Answer], rng: np.random.Generator) -> dict[str, Answer]:

@@ -22,7 +22,6 @@ from t2i_eval_kedro.shapes import truth
 from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
 from t2i_eval_kedro.shapes.scene import Scene
 from t2i_eval_kedro.steps import (
-    ANSWER,
     APPEARANCE,
     ATTRIBUTES,
     EXPLAIN,
@@ -137,13 +136,11 @@ class SimulatedBackend:
         return right, truth.describe(attributes, element_id)
 
     def _check(self, request: Request, attributes: Mapping[str, Any]) -> str:
+        if is_score_task(request.task):  # of what it is told, whoever found it
+            right, seen = request.context["answer"] == "yes", str(request.context["explanation"])
+            return self._level(request, 9.7 if right else 0.3 if seen.startswith("no ") else 2.0)
         right, seen = self._seen(request, attributes)
-        if request.step.endswith(f"/{ANSWER}"):
-            return "yes" if right else "no"
-        if request.step.endswith(f"/{EXPLAIN}"):
-            return seen
-        right, seen = request.context["answer"] == "yes", str(request.context["explanation"])
-        return self._level(request, 9.7 if right else 0.3 if seen.startswith("no ") else 2.0)
+        return seen if request.step.endswith(f"/{EXPLAIN}") else "yes" if right else "no"
 
     def _summary(self, request: Request, attributes: Mapping[str, Any], *, explain: bool) -> str:
         scores = self._stated(request)
