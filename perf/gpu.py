@@ -178,7 +178,7 @@ def plain_trl(rows: pd.DataFrame, model: ModelSettings, settings: GRPOSettings, 
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    from t2i_eval_kedro.models.loading import processor_for_trl
+    from t2i_eval_kedro.models.processors import processor_for_trl
     from t2i_eval_kedro.training.sft import lora_config
 
     plain = AutoModelForImageTextToText.from_pretrained(

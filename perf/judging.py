@@ -30,8 +30,9 @@ from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.judging.backends.prefixes import Shared
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend, _Batch, _Images
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
 from t2i_eval_kedro.models.packed_vision import speed_up_vision
+from t2i_eval_kedro.models.processors import encode, load_processor
 
 TINY = Path(__file__).parents[1] / "data/06_models/tiny_vlm"
 YES_NO = ("yes", "no")

@@ -36,7 +36,8 @@ from t2i_eval_kedro.config import ExperimentConfigLoader
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.models.loading import load_model, load_processor, to_chat
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor, to_chat
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import TRANSCRIPTS
 from t2i_eval_kedro.settings import CONFIG_LOADER_ARGS

@@ -28,7 +28,8 @@ from t2i_eval_kedro.judging.files import read_prompts_and_images
 from t2i_eval_kedro.judging.project import find_evaluator
 from t2i_eval_kedro.judging.verdicts import RESULT_COLUMNS
 from t2i_eval_kedro.models import answers
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(2)

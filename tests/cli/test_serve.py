@@ -30,7 +30,8 @@ from t2i_eval_kedro.cli.judge import judge_images
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols import ChatMessage, Request
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(4)

@@ -17,7 +17,8 @@ from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Request, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
-from t2i_eval_kedro.models.loading import ImageSource, encode, load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import ImageSource, encode, load_processor
 from t2i_eval_kedro.schema import OK, STATUSES
 from t2i_eval_kedro.shapes.make import make_shapes
 

@@ -15,7 +15,7 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend, processor_fingerprint
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.shards import BatchImages
-from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 
 ROOT = Path(__file__).parents[2]

@@ -24,7 +24,7 @@ from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Levels, Request, Wording
 from t2i_eval_kedro.judging.shards import BatchImages, actors_for, judge_shards, on_ray
-from t2i_eval_kedro.models.loading import ImageSource as AnyImages
+from t2i_eval_kedro.models.processors import ImageSource as AnyImages
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.shapes.make import make_shapes
 

@@ -26,7 +26,8 @@ from t2i_eval_kedro.models.image_text import (
     reward_network,
     score,
 )
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import encode, load_processor
 from t2i_eval_kedro.models.settings import ScorerSettings
 from t2i_eval_kedro.training.heads.towers import build_blip, build_tokenizer
 

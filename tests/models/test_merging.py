@@ -9,7 +9,8 @@ from plain_settings import settings_of
 from transformers import AutoModelForImageTextToText
 
 from t2i_eval_kedro.cli.merge_adapter import merge
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import encode, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft

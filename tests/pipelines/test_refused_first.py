@@ -9,7 +9,7 @@ import pytest
 from kedro_project import run_kedro
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training import ability
 

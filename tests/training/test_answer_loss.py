@@ -10,7 +10,8 @@ import torch
 from plain_settings import settings_of
 from trl.trainer.sft_config import SFTConfig
 
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer, answer_loss

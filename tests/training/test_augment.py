@@ -11,7 +11,7 @@ from PIL import Image
 from plain_settings import settings_of
 from random_model import Pictures
 
-from t2i_eval_kedro.models.loading import load_processor
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.augment import VERSIONS, augmented, version_of
 from t2i_eval_kedro.training.data import Encoder

@@ -116,7 +116,7 @@ def test_examples_of_every_kind_are_balanced_by_every_method(said, compact: Word
 def test_the_tokens_of_the_tags_are_trained_where_answers_reason(said, compact: Wording) -> None:
     from kedro_project import ROOT
 
-    from t2i_eval_kedro.models.loading import load_processor
+    from t2i_eval_kedro.models.processors import load_processor
     from t2i_eval_kedro.training.sft import score_tokens
 
     processor = load_processor(ROOT / "data/06_models/tiny_vlm")

@@ -12,7 +12,7 @@ from PIL import Image
 from random_model import Pictures
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import load_processor, to_chat
+from t2i_eval_kedro.models.processors import load_processor, to_chat
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.training.data import Encoder
 

@@ -16,7 +16,8 @@ from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.adapters import tasks_taught
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.grpo_trainer import PolicyTrainer

@@ -16,7 +16,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor, outside_text_model
+from t2i_eval_kedro.models.loading import load_model, outside_text_model
+from t2i_eval_kedro.models.processors import encode, load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.checkpoints import run_hash
 from t2i_eval_kedro.training.grpo import train_grpo

@@ -27,7 +27,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols.base import ChatMessage, Request
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training import sft
 from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
@@ -169,7 +170,7 @@ def test_batches_equal_those_of_trl(base_model: Path, examples, pictures) -> Non
     import torch
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    from t2i_eval_kedro.models.loading import image_keys, to_chat
+    from t2i_eval_kedro.models.processors import image_keys, to_chat
 
     processor = load_processor(base_model)
     rows = [0, 1, 6, 21]

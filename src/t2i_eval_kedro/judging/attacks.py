@@ -17,7 +17,7 @@ import pandas as pd
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image

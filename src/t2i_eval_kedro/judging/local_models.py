@@ -20,8 +20,8 @@ from t2i_eval_kedro.judging.backends.base import Backend, LocalBackend
 from t2i_eval_kedro.judging.cache import CachedBackend, Keys
 from t2i_eval_kedro.judging.evaluators import JudgingSettings
 from t2i_eval_kedro.models import images as limits
-from t2i_eval_kedro.models import loading
-from t2i_eval_kedro.models.loading import open_thoughts
+from t2i_eval_kedro.models import loading, processors
+from t2i_eval_kedro.models.processors import open_thoughts
 from t2i_eval_kedro.models.quiet import quiet_libraries
 from t2i_eval_kedro.models.settings import ModelSettings
 
@@ -37,7 +37,7 @@ class EncodedImages(Protocol):
 
 
 def open_backend(
-    model: ModelSettings, adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings
+    model: ModelSettings, adapter: Path | None, images: processors.ImageSource, judging: JudgingSettings
 ) -> LocalBackend:
     """The model, with ``adapter`` on it where one is given, ready to answer about ``images``.
 
@@ -83,7 +83,7 @@ def open_backend(
     )
 
 
-def _server(adapter: Path | None, images: loading.ImageSource, judging: JudgingSettings) -> LocalBackend:
+def _server(adapter: Path | None, images: processors.ImageSource, judging: JudgingSettings) -> LocalBackend:
     if adapter is not None:
         raise T2IEvalError(
             f"A server cannot put the adapter '{adapter}' on its model; let it serve the adapter (vllm serve --lora-modules "
@@ -164,5 +164,5 @@ def _hash_of(*paths: Path) -> str:
 
 def versioned_code(backend: str) -> str:
     """The hash of the code that asks a model through ``backend``, and the versions of the libraries below it."""
-    modules = (f"{backends.__name__}.{backend}", loading.__name__, limits.__name__)
+    modules = (f"{backends.__name__}.{backend}", loading.__name__, processors.__name__, limits.__name__)
     return " ".join([code_hash(modules), *(version(name) for name in ("torch", "transformers", "peft"))])

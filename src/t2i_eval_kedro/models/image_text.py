@@ -29,7 +29,8 @@ from torch import nn
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import answer_tokens
-from t2i_eval_kedro.models.loading import ImageSource, encode, load_model, load_processor, model_folder
+from t2i_eval_kedro.models.loading import load_model, model_folder
+from t2i_eval_kedro.models.processors import ImageSource, encode, load_processor
 from t2i_eval_kedro.models.settings import ScorerSettings
 from t2i_eval_kedro.models.weights import load_exactly
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from t2i_eval_kedro.datasets.atomic import atomic_folder
-from t2i_eval_kedro.models.loading import load_model, published_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import published_processor
 from t2i_eval_kedro.models.settings import portable_name
 
 _CARD = """\

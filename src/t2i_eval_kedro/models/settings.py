@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from t2i_eval_kedro.models.images import LimitedImages
-from t2i_eval_kedro.models.loading import ImageSource, context_length, load_config, load_model, load_processor
+from t2i_eval_kedro.models.loading import context_length, load_config, load_model
+from t2i_eval_kedro.models.processors import ImageSource, load_processor
 
 _INIT_KWARGS = {"attn_implementation", "device_map", "low_cpu_mem_usage", "max_memory", "offload_folder", "variant"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -114,7 +115,7 @@ class ModelSettings(Settings):
         return context_length(load_config(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code))
 
     def load_processor(self) -> Any:
-        """Its processor, see :func:`t2i_eval_kedro.models.loading.load_processor`."""
+        """Its processor, see :func:`t2i_eval_kedro.models.processors.load_processor`."""
         return load_processor(
             self.model, revision=self.revision, trust_remote_code=self.trust_remote_code, thinking=self.thinking
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import candidate_sequences, keeps_answers
-from t2i_eval_kedro.models.loading import processor_for_trl
+from t2i_eval_kedro.models.processors import processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import CONVERSATION
 from t2i_eval_kedro.training.data import level_tokens

@@ -23,7 +23,7 @@ from PIL import Image
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import answer_form, answer_tokens
 from t2i_eval_kedro.models.images import size_of
-from t2i_eval_kedro.models.loading import ImageSource, image_keys, joined_axes, plain_text, render, to_chat
+from t2i_eval_kedro.models.processors import ImageSource, image_keys, joined_axes, plain_text, render, to_chat
 from t2i_eval_kedro.training.augment import augmented, version_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pandas as pd
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
 from t2i_eval_kedro.models.adapters import save_adapter, tasks_taught
-from t2i_eval_kedro.models.loading import ImageSource, processor_for_trl
+from t2i_eval_kedro.models.processors import ImageSource, processor_for_trl
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import REASON_PAIR

@@ -19,7 +19,7 @@ from PIL import Image
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
-from t2i_eval_kedro.models.loading import ImageSource, check_adapter, outside_text_model
+from t2i_eval_kedro.models.loading import check_adapter, outside_text_model
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, REASONING, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash

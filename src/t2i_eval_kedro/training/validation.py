@@ -20,7 +20,7 @@ import pandas as pd
 
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.wording import AnswerVocabulary
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.schema import OK
 from t2i_eval_kedro.steps import SCORE
 from t2i_eval_kedro.training.settings import GRPOSettings

@@ -30,7 +30,8 @@ from t2i_eval_kedro.judging.protocols import EvaluationItem, PromptElement, Word
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, build
 from t2i_eval_kedro.models.answers import candidate_sequences
-from t2i_eval_kedro.models.loading import encode, load_model, load_processor, published_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import encode, load_processor, published_processor
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES, FAILED, OK
 from t2i_eval_kedro.training.ability import require_able

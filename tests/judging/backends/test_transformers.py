@@ -12,7 +12,8 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends import prefixes
 from t2i_eval_kedro.judging.backends.transformers import TransformersBackend
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, Request
-from t2i_eval_kedro.models.loading import context_length, load_model, load_processor
+from t2i_eval_kedro.models.loading import context_length, load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.schema import FAILED, OK
 
 TINY = Path(__file__).parents[3] / "data/06_models/tiny_vlm"

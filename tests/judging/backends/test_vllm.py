@@ -18,7 +18,8 @@ from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.registry import build
-from t2i_eval_kedro.models.loading import load_model, load_processor
+from t2i_eval_kedro.models.loading import load_model
+from t2i_eval_kedro.models.processors import load_processor
 from t2i_eval_kedro.shapes.make import make_shapes
 
 TINY = Path(__file__).parents[3] / "data/06_models/tiny_vlm"

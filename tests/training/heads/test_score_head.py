@@ -14,7 +14,7 @@ from random_model import Pictures
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols import Wording
-from t2i_eval_kedro.models.loading import encode
+from t2i_eval_kedro.models.processors import encode
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.heads.score_head import ScoreHeadJudge
 from t2i_eval_kedro.training.heads.settings import ScoreHeadSettings

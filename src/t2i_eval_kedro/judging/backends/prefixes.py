@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from t2i_eval_kedro.judging.protocols.base import Request
-from t2i_eval_kedro.models.loading import render
+from t2i_eval_kedro.models.processors import render
 
 # A row holds suffixes of about this many characters at most, because attention over a row is computed whole. Ours.
 ROW_CHARACTERS = 8192

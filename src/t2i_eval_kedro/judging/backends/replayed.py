@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.protocols.base import Answer, EvaluationItem, Protocol, Request, Token
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.schema import FAILED
 
 _Text = tuple[tuple[str, str], ...]

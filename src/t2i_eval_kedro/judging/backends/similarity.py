@@ -10,7 +10,8 @@ import torch
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.judging.protocols.similarity import SimilaritySettings
-from t2i_eval_kedro.models.loading import ImageSource, model_folder
+from t2i_eval_kedro.models.loading import model_folder
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.schema import FAILED
 
 

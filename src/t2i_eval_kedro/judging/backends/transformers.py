@@ -33,7 +33,8 @@ from t2i_eval_kedro.judging.backends.prefixes import (
 from t2i_eval_kedro.judging.backends.top_logprobs import TopLogprobsProcessor
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
 from t2i_eval_kedro.models.answers import candidate_sequences, inner_nodes, sequence_log_probabilities
-from t2i_eval_kedro.models.loading import ImageSource, context_length, encode, image_keys, open_thoughts
+from t2i_eval_kedro.models.loading import context_length
+from t2i_eval_kedro.models.processors import ImageSource, encode, image_keys, open_thoughts
 from t2i_eval_kedro.schema import FAILED
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from typing import Any
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, Request, Token
 from t2i_eval_kedro.models.answers import candidate_sequences, next_tokens, sequence_log_probabilities
-from t2i_eval_kedro.models.loading import ImageSource, check_adapter, image_keys, render
+from t2i_eval_kedro.models.loading import check_adapter
+from t2i_eval_kedro.models.processors import ImageSource, image_keys, render
 from t2i_eval_kedro.schema import FAILED
 
 _OUTSIDE = re.compile(

@@ -23,7 +23,7 @@ from t2i_eval_kedro.models.fga_blip2 import (
     token_targets,
     variance_weight,
 )
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, perturbed
 from t2i_eval_kedro.training.heads.fitting import batches, fit
 from t2i_eval_kedro.training.heads.judges import Predictions, View

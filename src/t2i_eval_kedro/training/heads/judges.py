@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.augment import augmented
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem
 from t2i_eval_kedro.training.heads.settings import DataSettings, PseudoLabelSettings

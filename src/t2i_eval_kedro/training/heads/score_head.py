@@ -31,7 +31,7 @@ from t2i_eval_kedro.judging.protocols.base import PromptElement
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.models.answers import candidate_sequences
 from t2i_eval_kedro.models.fga_blip2 import element_spans, own_spans
-from t2i_eval_kedro.models.loading import ImageSource, encode, plain_text, render
+from t2i_eval_kedro.models.processors import ImageSource, encode, plain_text, render
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, perturbed
 from t2i_eval_kedro.training.heads.fitting import batches, fit
