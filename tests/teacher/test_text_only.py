@@ -141,3 +141,9 @@ def test_a_file_without_findings_is_refused(items: pd.DataFrame, load_wording: A
     said.transcripts.to_parquet(file)
     with pytest.raises(T2IEvalError, match="no complete decomposed chain"):
         read_findings(file, items)
+    chains = judge_items(
+        items, teacher(items, load_wording("compact")), load_wording("compact"), PHRASES, ["decomposed"], name="sft"
+    ).transcripts
+    chains[chains["step"] == "extract"].to_parquet(file)  # the student came no further
+    with pytest.raises(T2IEvalError, match="no complete decomposed chain"):
+        read_findings(file, items)

@@ -30,7 +30,7 @@ from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem
 from t2i_eval_kedro.judging.protocols.base import Request, Verdict
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.schema import TEACHER
-from t2i_eval_kedro.steps import APPEARANCE, EXTRACT, MERGE, SCORE, SUMMARY
+from t2i_eval_kedro.steps import APPEARANCE, EXTRACT, MERGE, OVERALL, SCORE, SUMMARY, summary_step
 
 log = logging.getLogger(__name__)
 
@@ -186,13 +186,14 @@ def read_findings(path: Path, items: pd.DataFrame) -> pd.DataFrame:
     chains = table[
         (table["protocol"] == Decomposed.name) & (table["run"] == 0) & table["item_id"].isin(items["item_id"])
     ]
-    whole = chains.groupby("item_id")["status"].transform(lambda status: (status == schema.OK).all())
-    if not whole.any():
+    ended = set(chains.loc[chains["step"] == summary_step(OVERALL, SCORE), "item_id"])
+    whole = chains[chains["item_id"].isin(ended - set(chains.loc[chains["status"] != schema.OK, "item_id"]))]
+    if whole.empty:
         raise T2IEvalError(
             f"'{path}' (teacher.findings) holds no complete decomposed chain about an item of the training fold; make it by a run with "
             "judging.fold=train and judging.protocols=[decomposed]."
         )
-    return chains[whole.astype(bool)]
+    return whole
 
 
 def ask_about_findings(found: pd.DataFrame, items: pd.DataFrame, chain: Decomposed, backend: Backend) -> pd.DataFrame:
