@@ -139,7 +139,7 @@ def build_blip(vocabulary: int, seed: int) -> FGABlip2:
     torch.manual_seed(seed)
     make: Any = Blip2Config
     config = make(
-        vision_config=_tower_shape() | {"layer_norm_eps": 1e-6},
+        vision_config=tower_shape() | {"layer_norm_eps": 1e-6},
         qformer_config={
             "vocab_size": vocabulary,
             "hidden_size": WIDTH,
@@ -169,7 +169,8 @@ def build_blip(vocabulary: int, seed: int) -> FGABlip2:
     return model
 
 
-def _tower_shape() -> dict[str, Any]:
+def tower_shape() -> dict[str, Any]:
+    """Shape of the tiny model's vision tower."""
     return {
         "hidden_size": WIDTH,
         "intermediate_size": 384,
@@ -181,11 +182,21 @@ def _tower_shape() -> dict[str, Any]:
     }
 
 
-def _tiny_weights(tiny_vlm: Path) -> dict[str, torch.Tensor]:
+def tiny_weights(tiny_vlm: Path) -> dict[str, torch.Tensor]:
+    """Weights of the tiny model, by name."""
     return {name: value.float() for name, value in load_file(tiny_vlm / "model.safetensors").items()}
 
 
-def _embedded_words(weights: Mapping[str, torch.Tensor], tiny_vlm: Path, tokenizer: Any, table: torch.Tensor) -> None:
+def tower_of(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The vision tower among the tiny model's ``weights``, under the names that it has for itself."""
+    return {
+        name.partition("vision_tower.")[2].removeprefix("vision_model."): value
+        for name, value in weights.items()
+        if "vision_tower." in name
+    }
+
+
+def embed_words(weights: Mapping[str, torch.Tensor], tiny_vlm: Path, tokenizer: Any, table: torch.Tensor) -> None:
     """Write the tiny model's embeddings of the words that both tokenizers have into ``table``."""
     from transformers import AutoTokenizer
 
@@ -200,12 +211,8 @@ def _embedded_words(weights: Mapping[str, torch.Tensor], tiny_vlm: Path, tokeniz
 @torch.no_grad()
 def start_from_tiny(model: FGABlip2, tokenizer: Any, tiny_vlm: Path) -> None:
     """Give a BLIP-2 of :func:`build_blip` the tiny model's vision tower and word embeddings."""
-    weights = _tiny_weights(tiny_vlm)
-    tower = {
-        name.partition("vision_tower.")[2].removeprefix("vision_model."): v
-        for name, v in weights.items()
-        if "vision_tower." in name
-    }
+    weights = tiny_weights(tiny_vlm)
+    tower = tower_of(weights)
     vision = model.blip.vision_model
     vision.embeddings.class_embedding.zero_()
     vision.embeddings.position_embedding.zero_()
@@ -222,7 +229,7 @@ def start_from_tiny(model: FGABlip2, tokenizer: Any, tiny_vlm: Path) -> None:
                 getattr(getattr(layer, mine), part).copy_(tower[f"{name}.{mine}.{part}"])
             for mine in ("fc1", "fc2"):
                 getattr(getattr(layer.mlp, mine), part).copy_(tower[f"{name}.mlp.{mine}.{part}"])
-    _embedded_words(weights, tiny_vlm, tokenizer, model.blip.embeddings.word_embeddings.weight)
+    embed_words(weights, tiny_vlm, tokenizer, model.blip.embeddings.word_embeddings.weight)
     _attend_to_the_like(model, weights)
 
 
@@ -357,7 +364,8 @@ def matching_losses(
     }
 
 
-def _forbidden() -> frozenset[str]:
+def of_the_benchmark() -> frozenset[str]:
+    """What the benchmark's prompts state, which no caption may."""
     return frozenset(prompt.core for prompt in sample_prompts(DEFAULT_PROMPTS, 0))
 
 
@@ -368,7 +376,7 @@ def pretrain_blip(out: Path, tiny_vlm: Path, recipe: TowerRecipe) -> Any:
         tokenizer = build_tokenizer(Path(work))
     model = build_blip(len(tokenizer), recipe.seed).train()
     start_from_tiny(model, tokenizer, tiny_vlm)
-    drawn = caption_batches(recipe, tokenizer, recipe.steps, _forbidden(), None)
+    drawn = caption_batches(recipe, tokenizer, recipe.steps, of_the_benchmark(), None)
     answers = answer_head(model, tokenizer)
     trained = [p for name, p in model.named_parameters() if not name.startswith("blip.vision_model.")]
     trained += answers.parameters()
