@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import perf.heads
 import pytest
 from perf.heads import Study
@@ -123,3 +124,53 @@ def test_a_row_that_is_asked_for_trains_no_other_and_loses_no_seed(
     assert found["rows"]["level_tokens"] == elsewhere
     assert found["differences"] == difference
     assert not study.keeps("level_tokens", 0)
+
+
+class Narrow:
+    """A judge that knows people's rating of what it was trained on, by kind of prompt and by fault, and guesses at the rest."""
+
+    def __init__(self, faults: dict[str, list[str]]) -> None:
+        self.faults, self.known = faults, set()
+
+    def fit(self, items: list[HeadItem], *_: object) -> None:
+        self.known = {item.kind for item in items} | {fault for item in items for fault in self.faults[item.item_id]}
+
+    def predict(self, items: list[HeadItem]) -> Predictions:
+        rng = np.random.default_rng(0)
+        return Predictions(
+            {
+                item.item_id: float(item.rating or 0)
+                if {item.kind, *self.faults[item.item_id]} <= self.known
+                else rng.random()
+                for item in items
+            }
+        )
+
+
+def test_transfer_is_between_kinds_of_prompts_and_to_a_fault_that_was_not_learned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of even prompts negate, and every other image has a fault."""
+    monkeypatch.setattr(perf.heads, "RESAMPLES", 100)
+    items = pd.read_parquet(folder / "items.parquet")
+    negated = items["prompt_id"].str[1:].astype(int) % 2 == 0
+    faults = {item: ["blur"] if int(item[-1]) % 2 else [] for item in items["item_id"]}
+    items["attributes"] = [
+        json.dumps({"prompt_kind": {"negated": bool(kind)}, "faults": faults[item]})
+        for item, kind in zip(items["item_id"], negated, strict=True)
+    ]
+    items.to_parquet(folder / "items.parquet")
+    made = Study(folder, folder / "work")
+    monkeypatch.setattr(made, "judge", lambda *_: Narrow(faults))
+    found = made.transfer()
+    kinds = found["prompt_kinds"]
+    assert set(kinds) == {"all", "negated", "plain"}
+    assert kinds["all"]["trained_on"] == kinds["plain"]["trained_on"] + kinds["negated"]["trained_on"]
+    assert kinds["plain"]["plain"]["spearman"]["value"] == pytest.approx(1)
+    assert kinds["plain"]["negated"]["spearman"]["value"] < 0.8
+    assert kinds["all"]["negated"]["spearman"]["value"] == pytest.approx(1)
+    blur = found["faults"]["blur"]
+    assert (blur["trained_on"], blur["with_fault"]) == (kinds["all"]["trained_on"] / 2, 24)
+    assert blur["seen"]["value"] == pytest.approx(1)
+    assert blur["difference"]["value"] == pytest.approx(blur["unseen"]["value"] - 1, abs=1e-3)
+    assert blur["difference"]["high"] < 0

@@ -77,7 +77,9 @@ def test_losses_are_cross_entropies_and_what_holds_too_is_no_negative() -> None:
     def entropy(right: float, *others: float) -> float:
         return float(np.log(np.exp([right, *others]).sum()) - right)
 
-    captions = (entropy(2.0, 0.5, -1.0) + entropy(0.0, 3.0, 1.0, 2.0)) / 2  # the second caption holds of the first picture
+    captions = (
+        entropy(2.0, 0.5, -1.0) + entropy(0.0, 3.0, 1.0, 2.0)
+    ) / 2  # the second caption holds of the first picture
     assert float(found["captions"]) == pytest.approx(captions, abs=1e-5)
     assert float(found["pictures"]) == pytest.approx((entropy(2.0, 3.0) + entropy(0.0)) / 2, abs=1e-5)
 
@@ -133,7 +135,13 @@ def test_the_command_writes_a_clip_that_clip_score_reads(tmp_path: Path) -> None
     shown, right, wrong = sample_contrast(rng, 2, 0.0, frozenset())
     images = Pictures({"a": Image.fromarray(picture(shown, rng).pixels)})
     settings = ScorerSettings(
-        kind="clip_score", model=str(tmp_path / CLIP), processor=None, revision=None, text="{prompt}", answer="", batch_size=2
+        kind="clip_score",
+        model=str(tmp_path / CLIP),
+        processor=None,
+        revision=None,
+        text="{prompt}",
+        answer="",
+        batch_size=2,
     )
     pairs = [("a", prompt_text(right)), ("a", prompt_text(wrong) + " nothing else please" * 40)]  # longer than it reads
     scores = score(open_scorer(settings), settings, images, pairs)

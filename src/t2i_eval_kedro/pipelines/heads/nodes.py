@@ -12,19 +12,22 @@ from pydantic import model_validator
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import ImageStore
+from t2i_eval_kedro.datasets.ingested import IngestedBenchmarks
 from t2i_eval_kedro.judging.ensembles import EnsembleSettings, ensemble_scores
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
+from t2i_eval_kedro.models.loading import ImageSource
 from t2i_eval_kedro.models.settings import ModelSettings, ScorerSettings, Settings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, head_data
 from t2i_eval_kedro.training.heads.judges import HeadJudge, trained
 from t2i_eval_kedro.training.heads.settings import DataSettings, FGASettings, ScoreHeadSettings
+from t2i_eval_kedro.training.heads.transfer import OtherBenchmarks, other_benchmark, refuse_unusable
 
 FGA, SCORE_HEAD, LEVEL_TOKENS = JUDGES = ("fga_blip2", "score_head", "level_tokens")
 BASELINES = "published"
 """What the tables of all published scores together are called."""
-Judged = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]
-"""Scores, element scores, training curve, and what training and judging took."""
+Judged = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any], pd.DataFrame]
+"""Scores, element scores, training curve, what training and judging took, and scores of other benchmarks."""
 
 
 class HeadsSettings(Settings):
@@ -39,6 +42,7 @@ class HeadsSettings(Settings):
         level_tokens: likewise.
         baselines: published scores by name.
         ensembles: ensembles by name; members are evaluators of this pipeline, recorded ones, ``teacher``, ``base``, ``sft`` or ``grpo``.
+        other_benchmarks: names of other ingested benchmarks that judges without an ensemble are measured on too, without learning from them.
         submission: evaluator whose answers are written as a submission to the NTIRE 2025 challenge; null for none.
     """
 
@@ -50,6 +54,7 @@ class HeadsSettings(Settings):
     level_tokens: ScoreHeadSettings
     baselines: dict[str, ScorerSettings]
     ensembles: dict[str, EnsembleSettings]
+    other_benchmarks: tuple[str, ...]
     submission: str | None
 
     @property
@@ -79,20 +84,45 @@ def collect(
     return head_data(items, splits, ratings, elements, element_ratings, settings.dimension)
 
 
+def collect_others(
+    benchmarks: IngestedBenchmarks, items: pd.DataFrame, data: HeadData, settings: HeadsSettings
+) -> OtherBenchmarks:
+    """The benchmarks that the judges are measured on and do not learn from."""
+    refuse_unusable(settings.other_benchmarks, str(items["benchmark"].iloc[0]))
+    found = {}
+    for name in settings.other_benchmarks:
+        judged, splits, ratings, elements, element_ratings = (
+            benchmarks.table(name, table) for table in ("items", "splits", "ratings", "elements", "element_ratings")
+        )
+        dimension = data.dimension if data.dimension in set(ratings["dimension"]) else None
+        other = head_data(judged, splits, ratings, elements, element_ratings, dimension)
+        found[name] = other_benchmark(other, benchmarks.images(name), data.items)
+    return OtherBenchmarks(found)
+
+
 def judge_fga(
-    data: HeadData, images: ImageStore, settings: HeadsSettings, judging: JudgingSettings, seed: int, folder: Path
+    data: HeadData,
+    others: OtherBenchmarks,
+    images: ImageStore,
+    settings: HeadsSettings,
+    judging: JudgingSettings,
+    seed: int,
+    folder: Path,
 ) -> Judged:
     """FGA-BLIP2, trained on people's scores and element labels."""
-    from t2i_eval_kedro.training.heads.fga import FGAJudge  # torch is slow to import
+    everything, all_images = others.beside(data, images)
 
     def make() -> HeadJudge:
-        return FGAJudge(settings.fga_blip2, data, images)
+        from t2i_eval_kedro.training.heads.fga import FGAJudge  # torch is slow to import
 
-    return _judged(FGA, make, data, settings, judging.fold, seed, folder)
+        return FGAJudge(settings.fga_blip2, everything, all_images)
+
+    return _judged(FGA, make, data, others, settings, judging.fold, seed, folder)
 
 
 def judge_score_head(
     data: HeadData,
+    others: OtherBenchmarks,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
@@ -103,12 +133,13 @@ def judge_score_head(
     folder: Path,
 ) -> Judged:
     """A score head on the student's last hidden state."""
-    make = _reader(settings.score_head, data, images, card, prompts, model, judging)
-    return _judged(SCORE_HEAD, make, data, settings, judging.fold, seed, folder)
+    make = _reader(settings.score_head, *others.beside(data, images), card, prompts, model, judging)
+    return _judged(SCORE_HEAD, make, data, others, settings, judging.fold, seed, folder)
 
 
 def judge_level_tokens(
     data: HeadData,
+    others: OtherBenchmarks,
     images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
@@ -119,14 +150,14 @@ def judge_level_tokens(
     folder: Path,
 ) -> Judged:
     """The student's level tokens, trained in the same way as its score head."""
-    make = _reader(settings.level_tokens, data, images, card, prompts, model, judging)
-    return _judged(LEVEL_TOKENS, make, data, settings, judging.fold, seed, folder)
+    make = _reader(settings.level_tokens, *others.beside(data, images), card, prompts, model, judging)
+    return _judged(LEVEL_TOKENS, make, data, others, settings, judging.fold, seed, folder)
 
 
 def _reader(
     settings: ScoreHeadSettings,
     data: HeadData,
-    images: ImageStore,
+    images: ImageSource,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     model: ModelSettings,
@@ -145,16 +176,17 @@ def _judged(
     name: str,
     make: Callable[[], HeadJudge],
     data: HeadData,
+    others: OtherBenchmarks,
     settings: HeadsSettings,
     fold: str,
     seed: int,
     folder: Path,
 ) -> Judged:
-    """Train the judge ``name`` where it is wanted, and let it judge the validation fold and ``fold``."""
+    """Train the judge ``name`` where it is wanted, and let it judge the validation fold, ``fold`` and the other benchmarks."""
     from t2i_eval_kedro.training.heads import results  # numba is slow to import
 
     if name not in settings.judges:
-        return *results.no_tables(), pd.DataFrame(), {}
+        return *results.no_tables(), pd.DataFrame(), {}, schema.SCORES.empty()
     start = time.monotonic()
     judge, curve, counts = trained(make, data, settings.data, seed)
     took = {"seconds": round(time.monotonic() - start, 1), "steps": int(curve["step"].max())} | counts
@@ -163,16 +195,21 @@ def _judged(
     start = time.monotonic()
     predictions = judge.predict(chosen)
     took["seconds_per_image"] = round((time.monotonic() - start) / max(1, len(chosen)), 6)
-    return *results.tables(name, predictions, chosen, data.dimension), curve, took
+    elsewhere = others.items()
+    other_scores, _ = results.tables(name, judge.predict(elsewhere), elsewhere, data.dimension)
+    return *results.tables(name, predictions, chosen, data.dimension), curve, took, other_scores
 
 
 def judge_baselines(
-    data: HeadData, images: ImageStore, settings: HeadsSettings, judging: JudgingSettings
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Published image-text scores of the same items, each on its own scale, and the seconds that each took per image."""
+    data: HeadData, others: OtherBenchmarks, images: ImageStore, settings: HeadsSettings, judging: JudgingSettings
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
+    """Published image-text scores of the same items, each on its own scale, the seconds that each took per image, and scores of other
+    benchmarks."""
     from t2i_eval_kedro.training.heads import results  # numba is slow to import
 
-    tables, took = [schema.SCORES.empty()], {}
+    tables, other_tables, took = [schema.SCORES.empty()], [schema.SCORES.empty()], {}
+    _, all_images = others.beside(data, images)
+    elsewhere = others.items()
     asked = list(data.items) if judging.fold == "all" else data.fold(VALIDATION, judging.fold)
     for name in settings.judges:
         if name not in settings.baselines:
@@ -184,10 +221,12 @@ def judge_baselines(
         start = time.monotonic()
         scores = score(scorer, chosen, images, [(item.image, item.prompt) for item in asked])
         took[name] = {"seconds_per_image": round((time.monotonic() - start) / max(1, len(asked)), 6)}
-        tables.append(
-            results.score_table(name, dict(zip((i.item_id for i in asked), scores, strict=True)), data.dimension)
-        )
-    return schema.SCORES.check(pd.concat(tables, ignore_index=True)), took
+        other_scores = score(scorer, chosen, all_images, [(item.image, item.prompt) for item in elsewhere])
+        for found, judged, values in ((tables, asked, scores), (other_tables, elsewhere, other_scores)):
+            named = dict(zip((item.item_id for item in judged), values, strict=True))
+            found.append(results.score_table(name, named, data.dimension))
+    own, other = (schema.SCORES.check(pd.concat(found, ignore_index=True)) for found in (tables, other_tables))
+    return own, took, other
 
 
 def gather(
@@ -248,6 +287,36 @@ def measure(
     for name, entry in summary["ensembles"].items():
         entry["weights"] = weights[name]
     return summary
+
+
+def tabulate_transfer(
+    data: HeadData,
+    others: OtherBenchmarks,
+    items: pd.DataFrame,
+    scores: pd.DataFrame,
+    settings: HeadsSettings,
+    meta_evaluation: MetaEvaluationSettings,
+    **other_scores: pd.DataFrame,
+) -> pd.DataFrame:
+    """The cross-dataset table: how each judge agrees with people on the benchmark it learned from, and on others.
+
+    ``other_scores`` are ``<judge>_other_scores``; without other benchmarks the table has the own one alone.
+    """
+    from t2i_eval_kedro.training.heads import results  # numba is slow to import
+
+    names = {*settings.judges}
+    own = scores[schema.evaluator_names(scores).isin(names)]
+    return results.transfer_table(
+        str(items["benchmark"].iloc[0]),
+        meta_evaluation.fold,
+        data,
+        others,
+        pd.concat([own, *other_scores.values()], ignore_index=True),
+        names & {*JUDGES},
+        n_resamples=meta_evaluation.n_resamples,
+        confidence=meta_evaluation.confidence,
+        seed=meta_evaluation.seed,
+    )
 
 
 def write_submission(

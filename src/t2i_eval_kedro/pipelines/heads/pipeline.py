@@ -29,20 +29,36 @@ def create_pipeline() -> Pipeline:
         outputs="head_data",
         name="collect_head_data",
     )
+    others = node(
+        nodes.collect_others,
+        inputs=by_name("items", benchmarks="ingested_benchmarks", data="head_data", settings="params:heads"),
+        outputs="other_benchmarks",
+        name="collect_other_benchmarks",
+    )
     judges = [
         node(
             function,
-            inputs=by_name(*inputs, data="head_data", settings="params:heads", folder="heads_folder")
+            inputs=by_name(
+                *inputs, data="head_data", others="other_benchmarks", settings="params:heads", folder="heads_folder"
+            )
             | ({"card": "data_card"} if "prompts" in inputs else {}),
-            outputs=[f"{name}_scores", f"{name}_element_scores", f"{name}_curve", f"{name}_time"],
+            outputs=[
+                f"{name}_scores",
+                f"{name}_element_scores",
+                f"{name}_curve",
+                f"{name}_time",
+                f"{name}_other_scores",
+            ],
             name=f"judge_{name}",
         )
         for name, (function, inputs) in _TRAINED.items()
     ]
     published = node(
         nodes.judge_baselines,
-        inputs=by_name("images", "params:judging", data="head_data", settings="params:heads"),
-        outputs=[f"{nodes.BASELINES}_scores", f"{nodes.BASELINES}_time"],
+        inputs=by_name(
+            "images", "params:judging", data="head_data", others="other_benchmarks", settings="params:heads"
+        ),
+        outputs=[f"{nodes.BASELINES}_scores", f"{nodes.BASELINES}_time", f"{nodes.BASELINES}_other_scores"],
         name="judge_baselines",
     )
     scores, elements, times = ([f"{name}_{kind}" for name in _TRAINED] for kind in ("scores", "element_scores", "time"))
@@ -70,6 +86,20 @@ def create_pipeline() -> Pipeline:
         outputs="heads_summary",
         name="measure_heads",
     )
+    transfer = node(
+        nodes.tabulate_transfer,
+        inputs=by_name(
+            "items",
+            "params:meta_evaluation",
+            *(f"{name}_other_scores" for name in (*_TRAINED, nodes.BASELINES)),
+            data="head_data",
+            others="other_benchmarks",
+            scores="heads_scores",
+            settings="params:heads",
+        ),
+        outputs="heads_transfer",
+        name="tabulate_transfer",
+    )
     written = node(
         nodes.write_submission,
         inputs=by_name(
@@ -84,7 +114,7 @@ def create_pipeline() -> Pipeline:
         name="write_submission",
     )
     return pipeline(
-        [read, *judges, published, gathered, measured, written],
+        [read, others, *judges, published, gathered, measured, transfer, written],
         namespace="heads",
         prefix_datasets_with_namespace=False,
         tags="heads",

@@ -172,9 +172,7 @@ def contrastive_losses(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[st
 
     A caption that holds of another picture too is no negative for it.
     """
-    logits = model(
-        pixel_values=batch["pixels"], input_ids=batch["ids"], attention_mask=batch["mask"]
-    ).logits_per_image
+    logits = model(pixel_values=batch["pixels"], input_ids=batch["ids"], attention_mask=batch["mask"]).logits_per_image
     count = len(logits)
     own = torch.arange(count)
     also = batch["holds"].clone()
@@ -203,9 +201,7 @@ def pretrain_clip(out: Path, tiny_vlm: Path, recipe: ClipRecipe) -> Any:
     curve = fit([(model.parameters(), recipe.rate)], losses(), recipe.steps, weight_decay=0.01, every=50)
     side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     make: Any = CLIPImageProcessor
-    images = make(
-        size={"shortest_edge": IMAGE_SIDE}, crop_size=side, image_mean=list(MEAN), image_std=list(STD)
-    )
+    images = make(size={"shortest_edge": IMAGE_SIDE}, crop_size=side, image_mean=list(MEAN), image_std=list(STD))
     with atomic_folder(out) as folder:
         model.save_pretrained(folder)
         make_processor: Any = CLIPProcessor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,22 @@ from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.statistics.ties import Bools
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, HeadItem
 from t2i_eval_kedro.training.heads.judges import Predictions
+from t2i_eval_kedro.training.heads.transfer import OtherBenchmarks
 
 STATISTICS = ("spearman", "pearson")
+TRANSFER_COLUMNS = (
+    "evaluator",
+    "trained_on",
+    "judged",
+    "dimension",
+    "items",
+    "prompts",
+    "spearman",
+    "low",
+    "high",
+    "left_out",
+)
+"""Columns of the cross-dataset table."""
 
 
 def tables(
@@ -225,6 +239,72 @@ def fitted_threshold(scores: Floats, present: Bools) -> float | None:
     hits = 1 - np.searchsorted(np.sort(scores[present]), values) / present.sum()
     passes = np.searchsorted(np.sort(scores[~present]), values) / (~present).sum()
     return float(values[np.argmax(hits + passes)])
+
+
+def transfer_table(
+    own: str,
+    fold: str,
+    data: HeadData,
+    others: OtherBenchmarks,
+    scores: pd.DataFrame,
+    trained: Iterable[str],
+    *,
+    n_resamples: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Spearman with people of each evaluator on the benchmark it learned from and on each other one.
+
+    Args:
+        own: name of the benchmark that is learned from.
+        fold: its held-out fold, which is measured.
+        data: its items.
+        others: benchmarks that are measured whole.
+        scores: canonical table of the scores of all of these items, those of ``others`` under their longer names.
+        trained: evaluators that learned from ``own``; the others learned from none.
+        n_resamples: bootstrap resamples of whole prompts.
+        confidence: confidence level of the intervals.
+        seed: random seed of the resamples.
+
+    Returns:
+        A row for each evaluator and benchmark, with :data:`TRANSFER_COLUMNS`: what people rated there (``dimension``), numbers of images and
+        prompts, the interval over prompts (empty where there are too few), and the images that were left out because their prompt is
+        learned from. No row where an evaluator scored nothing.
+    """
+    table = wide(scores, data.dimension)
+    measured = {own: ([i for i in data.items if i.fold == fold and i.rating is not None], data.dimension, 0)}
+    measured |= {
+        name: (others.items(name), other.data.dimension, other.left_out) for name, other in others.known.items()
+    }
+    trained = set(trained)
+    rows = []
+    for evaluator in table.columns:
+        for name, (items, dimension, left_out) in measured.items():
+            values = table[evaluator].reindex([item.item_id for item in items]).to_numpy(dtype=float)
+            scored = [item for item, value in zip(items, values, strict=True) if np.isfinite(value)]
+            if not scored:
+                continue
+            frame = pd.DataFrame({key: [getattr(i, key) for i in scored] for key in ("item_id", "prompt_id", "prompt")})
+            row, weights = prompt_weights(frame, pd.Index(frame["item_id"]), n_resamples, seed)
+            gold = np.array([item.rating for item in scored], dtype=float)
+            found = pooled_statistics(values[np.isfinite(values)], gold, row, weights, ("spearman",))["spearman"]
+            prompts = len(np.unique(row))
+            estimate = bootstrap_estimate(found, confidence, prompts)
+            rows.append(
+                {
+                    "evaluator": evaluator,
+                    "trained_on": own if evaluator in trained else "",
+                    "judged": name,
+                    "dimension": dimension,
+                    "items": len(scored),
+                    "prompts": prompts,
+                    "spearman": estimate["value"],
+                    "low": estimate["low"],
+                    "high": estimate["high"],
+                    "left_out": left_out,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
 
 
 def submission(
