@@ -89,15 +89,15 @@ def collect_others(
 ) -> OtherBenchmarks:
     """The benchmarks that the judges are measured on and do not learn from."""
     refuse_unusable(settings.other_benchmarks, str(items["benchmark"].iloc[0]))
-    found = {}
+    others = {}
     for name in settings.other_benchmarks:
         judged, splits, ratings, elements, element_ratings = (
             benchmarks.table(name, table) for table in ("items", "splits", "ratings", "elements", "element_ratings")
         )
         dimension = data.dimension if data.dimension in set(ratings["dimension"]) else None
         other = head_data(judged, splits, ratings, elements, element_ratings, dimension)
-        found[name] = other_benchmark(other, benchmarks.images(name), data.items)
-    return OtherBenchmarks(found)
+        others[name] = other_benchmark(other, benchmarks.images(name), data.items)
+    return OtherBenchmarks(others)
 
 
 def judge_fga(
@@ -222,11 +222,11 @@ def judge_baselines(
         scores = score(scorer, chosen, images, [(item.image, item.prompt) for item in asked])
         took[name] = {"seconds_per_image": round((time.monotonic() - start) / max(1, len(asked)), 6)}
         other_scores = score(scorer, chosen, all_images, [(item.image, item.prompt) for item in elsewhere])
-        for found, judged, values in ((tables, asked, scores), (other_tables, elsewhere, other_scores)):
+        for collected, judged, values in ((tables, asked, scores), (other_tables, elsewhere, other_scores)):
             named = dict(zip((item.item_id for item in judged), values, strict=True))
-            found.append(results.score_table(name, named, data.dimension))
-    own, other = (schema.SCORES.check(pd.concat(found, ignore_index=True)) for found in (tables, other_tables))
-    return own, took, other
+            collected.append(results.score_table(name, named, data.dimension))
+    here, there = (schema.SCORES.check(pd.concat(some, ignore_index=True)) for some in (tables, other_tables))
+    return here, took, there
 
 
 def gather(
@@ -305,13 +305,13 @@ def tabulate_transfer(
     from t2i_eval_kedro.training.heads import results  # numba is slow to import
 
     names = {*settings.judges}
-    own = scores[schema.evaluator_names(scores).isin(names)]
+    here = scores[schema.evaluator_names(scores).isin(names)]
     return results.transfer_table(
         str(items["benchmark"].iloc[0]),
         meta_evaluation.fold,
         data,
         others,
-        pd.concat([own, *other_scores.values()], ignore_index=True),
+        pd.concat([here, *other_scores.values()], ignore_index=True),
         names & {*JUDGES},
         n_resamples=meta_evaluation.n_resamples,
         confidence=meta_evaluation.confidence,

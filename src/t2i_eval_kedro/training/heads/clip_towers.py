@@ -174,11 +174,11 @@ def contrastive_losses(model: Any, batch: Mapping[str, torch.Tensor]) -> dict[st
     """
     logits = model(pixel_values=batch["pixels"], input_ids=batch["ids"], attention_mask=batch["mask"]).logits_per_image
     count = len(logits)
-    own = torch.arange(count)
+    same = torch.arange(count)
     also = batch["holds"].clone()
-    also[own, own] = False
+    also[same, same] = False
     logits = logits.masked_fill(also, -torch.inf)
-    return {"captions": F.cross_entropy(logits, own), "pictures": F.cross_entropy(logits[:, :count].T, own)}
+    return {"captions": F.cross_entropy(logits, same), "pictures": F.cross_entropy(logits[:, :count].T, same)}
 
 
 def pretrain_clip(out: Path, tiny_vlm: Path, recipe: ClipRecipe) -> Any:

@@ -242,7 +242,7 @@ def fitted_threshold(scores: Floats, present: Bools) -> float | None:
 
 
 def transfer_table(
-    own: str,
+    learned: str,
     fold: str,
     data: HeadData,
     others: OtherBenchmarks,
@@ -256,12 +256,12 @@ def transfer_table(
     """Spearman with people of each evaluator on the benchmark it learned from and on each other one.
 
     Args:
-        own: name of the benchmark that is learned from.
+        learned: name of the benchmark that is learned from.
         fold: its held-out fold, which is measured.
         data: its items.
         others: benchmarks that are measured whole.
         scores: canonical table of the scores of all of these items, those of ``others`` under their longer names.
-        trained: evaluators that learned from ``own``; the others learned from none.
+        trained: evaluators that learned from ``learned``; the others learned from none.
         n_resamples: bootstrap resamples of whole prompts.
         confidence: confidence level of the intervals.
         seed: random seed of the resamples.
@@ -272,7 +272,7 @@ def transfer_table(
         learned from. No row where an evaluator scored nothing.
     """
     table = wide(scores, data.dimension)
-    measured = {own: ([i for i in data.items if i.fold == fold and i.rating is not None], data.dimension, 0)}
+    measured = {learned: ([i for i in data.items if i.fold == fold and i.rating is not None], data.dimension, 0)}
     measured |= {
         name: (others.items(name), other.data.dimension, other.left_out) for name, other in others.known.items()
     }
@@ -287,13 +287,13 @@ def transfer_table(
             frame = pd.DataFrame({key: [getattr(i, key) for i in scored] for key in ("item_id", "prompt_id", "prompt")})
             row, weights = prompt_weights(frame, pd.Index(frame["item_id"]), n_resamples, seed)
             gold = np.array([item.rating for item in scored], dtype=float)
-            found = pooled_statistics(values[np.isfinite(values)], gold, row, weights, ("spearman",))["spearman"]
+            statistic = pooled_statistics(values[np.isfinite(values)], gold, row, weights, ("spearman",))["spearman"]
             prompts = len(np.unique(row))
-            estimate = bootstrap_estimate(found, confidence, prompts)
+            estimate = bootstrap_estimate(statistic, confidence, prompts)
             rows.append(
                 {
                     "evaluator": evaluator,
-                    "trained_on": own if evaluator in trained else "",
+                    "trained_on": learned if evaluator in trained else "",
                     "judged": name,
                     "dimension": dimension,
                     "items": len(scored),

@@ -67,12 +67,12 @@ class OtherBenchmarks:
 class _Beside:
     """Images of one benchmark by their keys, and of others by theirs behind the benchmark's name."""
 
-    def __init__(self, own: ImageSource, others: Mapping[str, ImageSource]) -> None:
-        self._own, self._others = own, others
+    def __init__(self, images: ImageSource, others: Mapping[str, ImageSource]) -> None:
+        self._images, self._others = images, others
 
     def image(self, key: str) -> Image:
         name, _, rest = key.partition(_BETWEEN)
-        return self._others[name].image(rest) if rest and name in self._others else self._own.image(key)
+        return self._others[name].image(rest) if rest and name in self._others else self._images.image(key)
 
 
 def other_benchmark(data: HeadData, images: ImageSource, learned: Iterable[HeadItem]) -> OtherBenchmark:
@@ -89,7 +89,7 @@ def other_benchmark(data: HeadData, images: ImageSource, learned: Iterable[HeadI
     return OtherBenchmark(replace(data, items=kept), images, len(rated) - len(kept))
 
 
-def refuse_unusable(names: Iterable[str], own: str) -> None:
+def refuse_unusable(names: Iterable[str], learned: str) -> None:
     """Refuse a benchmark that is named twice, or that judges learn from.
 
     Raises:
@@ -97,7 +97,7 @@ def refuse_unusable(names: Iterable[str], own: str) -> None:
     """
     listed = list(names)
     for name in listed:
-        if name == own:
+        if name == learned:
             raise T2IEvalError(
                 f"heads.other_benchmarks names '{name}', which the judges learn from; its own held-out prompts are in the table anyway."
             )
