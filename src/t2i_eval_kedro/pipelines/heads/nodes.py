@@ -15,7 +15,7 @@ from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.datasets.ingested import IngestedBenchmarks
 from t2i_eval_kedro.judging.ensembles import EnsembleSettings, ensemble_scores
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, load_templates, phrases_of
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.models.settings import ModelSettings, ScorerSettings, Settings
 from t2i_eval_kedro.pipelines.meta_evaluation.nodes import MetaEvaluationSettings
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadData, head_data

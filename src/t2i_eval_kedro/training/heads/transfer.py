@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS, normalised
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.loading import ImageSource
+from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, PromptPart
 
 if TYPE_CHECKING:
