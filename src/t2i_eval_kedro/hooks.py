@@ -72,6 +72,25 @@ class AbleStudent:
         )
 
 
+class KnownEvidence:
+    """Refuses a run whose judges are told what a network of structure says, where there is no such network."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Look for the networks of ``judging.options.evidence`` before the teacher is asked and anything is trained.
+
+        Raises:
+            T2IEvalError: names the folder that holds none.
+        """
+        if not any("params:judging" in node.inputs for node in pipeline.nodes):
+            return
+        from t2i_eval_kedro.judging.evaluators import JudgingSettings
+        from t2i_eval_kedro.judging.evidence import require_network
+
+        for folder in JudgingSettings.model_validate(catalog.load("parameters")["judging"]).options.evidence:
+            require_network(Path(folder))
+
+
 class TeacherKey:
     """Puts the teacher's key into the catalog, in memory alone and in a form that prints as asterisks."""
 

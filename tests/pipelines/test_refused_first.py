@@ -49,6 +49,11 @@ def test_a_model_that_is_not_there_is_named_before_the_teacher_is_asked(project:
     assert "Model folder 'data/nothing' does not exist" in refusal(project, "model.model=data/nothing")
 
 
+def test_a_network_that_gives_evidence_must_be_there_before_the_teacher_is_asked(project: Path) -> None:
+    said = refusal(project, "judging.options.evidence=data/nothing")
+    assert "'data/nothing' (judging.options.evidence) is not a trained network of structure" in said
+
+
 def test_soft_labels_need_levels_of_one_token(project: Path) -> None:
     model = ModelSettings.model_construct(model=str(project / "data/06_models/tiny_vlm"))
     model = model.model_copy(update={"revision": None, "trust_remote_code": False, "thinking": "closed"})

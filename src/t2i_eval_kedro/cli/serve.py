@@ -88,7 +88,9 @@ def _simulated(project: Project, images: SentImages) -> Backend:
     from t2i_eval_kedro.judging.backends.replayed import ReplayedBackend
     from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
     from t2i_eval_kedro.judging.evaluators import evaluation_items
+    from t2i_eval_kedro.judging.evidence import evidence_source
     from t2i_eval_kedro.judging.protocols.registry import build, resolved
+    from t2i_eval_kedro.judging.shards import BatchImages
     from t2i_eval_kedro.teacher.teachers import TeacherSettings
 
     settings = project.settings("teacher", TeacherSettings)
@@ -103,10 +105,13 @@ def _simulated(project: Project, images: SentImages) -> Backend:
         score_noise=settings.score_noise,
     )
     protocols = resolved(project.judging.protocols, project.parameters["examples"]["tasks"])
+    encoded = BatchImages(dict(shapes.images()))
+    items = evaluation_items(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions})
+    evidence = evidence_source(project.judging, encoded)
     return ReplayedBackend(
         teacher,
-        evaluation_items(shapes.items, {dimension.name: dimension.description for dimension in shapes.dimensions}),
-        {key: decode(data) for key, data in shapes.images()},
+        items if evidence is None else evidence.add(items),
+        {key: decode(data) for key, data in encoded.data.items()},
         [build(name, project.wording, project.judging.options) for name in protocols],
         images,
     )

@@ -31,6 +31,7 @@ from t2i_eval_kedro.judging.backends.recorded import entity_name, question_text
 from t2i_eval_kedro.judging.backends.simulated import verdict_in_words
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.evaluators import SAME_AS, evaluation_items
+from t2i_eval_kedro.judging.evidence import EvidenceSource, add_evidence
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import Answer, PromptElement, Request, Wording
 from t2i_eval_kedro.judging.protocols.elements import ALIGNMENT
@@ -177,6 +178,7 @@ def attribute_errors(
     *,
     name: str,
     options: ProtocolOptions,
+    evidence: EvidenceSource | None = None,
     chunk_size: int | None = None,
 ) -> pd.DataFrame:
     """The final score of each item with each stage of the decomposed chain made true, one at a time.
@@ -189,17 +191,18 @@ def attribute_errors(
         truth: what people said about the items.
         name: the judge's name.
         options: those that the judge is asked with elsewhere, so that its own chain (stage ``none``) is the one that is measured.
+        evidence: where evidence comes from, where the options ask for some.
         chunk_size: items that go through the chain together.
 
     Returns:
         The canonical table ``attribution``: for each item the overall score of the judge's own chain (stage ``none``) and of each
         of :data:`STAGES`, with the number of answers that were replaced.
     """
-    asked = evaluation_items(items, phrases)
+    protocol = build("decomposed", wording, options)
+    asked = add_evidence(evaluation_items(items, phrases), protocol, evidence)
     parts = []
     for stage in (NOTHING, *STAGES):
         answering = WithTrueStage(backend, truth, stage, wording)
-        protocol = build("decomposed", wording, options)
         judgement = judge(
             asked,
             protocol,

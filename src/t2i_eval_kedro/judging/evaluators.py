@@ -15,6 +15,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.engine import Judgement, judge
+from t2i_eval_kedro.judging.evidence import EvidenceSource, add_evidence
 from t2i_eval_kedro.judging.known_elements import elements_by_prompt
 from t2i_eval_kedro.judging.protocols import EvaluationItem, Protocol, Wording
 from t2i_eval_kedro.judging.protocols.registry import PROTOCOLS, ProtocolOptions, build, known, known_or_resolved
@@ -165,13 +166,14 @@ def judge_items(
     elements: pd.DataFrame | None = None,
     similarity: Backend | None = None,
     elsewhere: Elsewhere | None = None,
+    evidence: EvidenceSource | None = None,
     run: int = 0,
     chunk_size: int | None = None,
     max_out_of_vocabulary: float = 1.0,
 ) -> Judgement:
     """Let one backend judge ``items`` by each protocol; ``run``, ``chunk_size`` and ``max_out_of_vocabulary`` are the engine's.
 
-    Where there is no ``backend``, ``elsewhere`` judges in its place: other processes.
+    Where there is no ``backend``, ``elsewhere`` judges in its place: other processes. ``evidence`` is for protocols that are asked with some.
 
     A protocol with dimensions of its own is not run where people rated none of them and there is no element whose score could be
     compared; where there is, its scores have no dimension (``""``) and are compared with every one that people rated. Where they
@@ -190,10 +192,11 @@ def judge_items(
             log.info("Protocol '%s' is not run: nobody rated %s here.", chosen, ", ".join(dimensions))
             continue
         protocol = build(chosen, wording, options)
+        items_of = add_evidence(asked, protocol, evidence)
         answering = similarity if chosen == "similarity" else backend
         if answering is not None:
             judgement = judge(
-                asked,
+                items_of,
                 protocol,
                 answering,
                 name=name,
@@ -202,7 +205,7 @@ def judge_items(
                 max_out_of_vocabulary=max_out_of_vocabulary,
             )
         elif chosen != "similarity" and elsewhere is not None:
-            judgement = elsewhere(asked, protocol, name)
+            judgement = elsewhere(items_of, protocol, name)
         else:
             continue
         if dimensions:

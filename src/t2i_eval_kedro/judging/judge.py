@@ -18,6 +18,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.comparisons import Comparison, Comparisons
 from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.evidence import EvidenceSource, add_evidence
 from t2i_eval_kedro.judging.familiarity import KnownWords
 from t2i_eval_kedro.judging.known_elements import elements_for
 from t2i_eval_kedro.judging.pairs import compare
@@ -88,6 +89,7 @@ class Judge:
         familiar: the words that the judge has met, where they are known; verdicts on other prompts are flagged.
         elements: the parts of each prompt, where they are known.
         max_out_of_vocabulary: see :func:`t2i_eval_kedro.judging.engine.judge`.
+        evidence: where evidence comes from, for a protocol that is asked with some.
 
     Example:
         >>> judge = load_judge("data/06_models/shapes/tiny_vlm/full/seed_0/sft")    # doctest: +SKIP
@@ -106,6 +108,7 @@ class Judge:
     rule: PairRule = field(default_factory=PairRule)
     familiar: KnownWords | None = None
     max_out_of_vocabulary: float = 1.0
+    evidence: EvidenceSource | None = None
 
     def __call__(
         self,
@@ -208,7 +211,7 @@ class Judge:
             raise T2IEvalError(f"The protocol {self.protocol.name} looks at no reference image; decomposed does.")
         askable = [item for item in items if item.prompt.strip() and item.image]
         judged = judge(
-            askable,
+            add_evidence(askable, self.protocol, self.evidence),
             self.protocol,
             self.backend,
             name=self.name,
@@ -261,7 +264,14 @@ class Judge:
         ]
         askable = [pair for pair in pairs if pair.prompt.strip() and pair.image and pair.comparison_image]
         preferences, _ = compare(
-            askable, self.protocol, self.backend, self.rule, name=self.name, run=self.run, chunk_size=self.batch_size
+            askable,
+            self.protocol,
+            self.backend,
+            self.rule,
+            name=self.name,
+            evidence=self.evidence,
+            run=self.run,
+            chunk_size=self.batch_size,
         )
         by_id = {pair.item_id: by_name for pair, by_name in zip(askable, preferences, strict=True)}
         return Comparisons([self._comparison(pair, by_id.get(pair.item_id)) for pair in pairs], frame, self.run)

@@ -11,6 +11,7 @@ import pandas as pd
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.engine import judge
+from t2i_eval_kedro.judging.evidence import EvidenceSource, add_evidence
 from t2i_eval_kedro.judging.protocols import Answer, EvaluationItem, Protocol
 from t2i_eval_kedro.judging.protocols.reasoning import PairRule, Pairwise, Preference, preference
 
@@ -24,6 +25,7 @@ def compare(
     rule: PairRule,
     *,
     name: str,
+    evidence: EvidenceSource | None = None,
     run: int = 0,
     chunk_size: int | None = None,
 ) -> tuple[list[dict[str, Preference]], pd.DataFrame]:
@@ -38,6 +40,7 @@ def compare(
         backend: who answers.
         rule: what a difference of scores means; a protocol for pairs brings its own.
         name: the judge's name.
+        evidence: where evidence comes from, for a protocol that scores each image alone and is asked with some.
         run: number of the repetition.
         chunk_size: items that go through their rounds together.
 
@@ -68,7 +71,8 @@ def compare(
         replace(first[prompt, image], item_id=str(i), image=image, comparison_image="")
         for i, (prompt, image) in enumerate(images)
     ]
-    judgement = judge(singles, protocol, backend, name=name, run=run, chunk_size=chunk_size)
+    asked = add_evidence(singles, protocol, evidence)
+    judgement = judge(asked, protocol, backend, name=name, run=run, chunk_size=chunk_size)
     ids = {key: str(i) for i, key in enumerate(images)}
     scores = {(str(row.item_id), str(row.dimension)): row for row in judgement.scores.itertuples()}
     dimensions = list(dict.fromkeys(judgement.scores["dimension"]))

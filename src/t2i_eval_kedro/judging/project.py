@@ -20,6 +20,7 @@ from t2i_eval_kedro.datasets.adapter import CARD, MANIFEST, check_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, phrases_of
+from t2i_eval_kedro.judging.evidence import evidence_source
 from t2i_eval_kedro.judging.familiarity import KnownWords, known_words, vocabulary_of
 from t2i_eval_kedro.judging.judge import Elements, GivenImages, Judge, require_references
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
@@ -245,6 +246,9 @@ def open_judge(
     asked = build(protocol, wording, judging.options)
     if references:
         require_references(asked)
+    evidence = evidence_source(
+        judging, images, keep=keep_answers
+    )  # a folder that is not there is refused before a model is loaded
     backend: Backend
     familiar: KnownWords | None = None
     if protocol == SIMILARITY:
@@ -269,4 +273,5 @@ def open_judge(
         rule=judging.options.pair_rule,
         familiar=familiar,
         max_out_of_vocabulary=judging.max_out_of_vocabulary,
+        evidence=evidence,
     )

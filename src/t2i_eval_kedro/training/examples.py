@@ -24,6 +24,7 @@ from t2i_eval_kedro.judging.protocols.base import Request
 from t2i_eval_kedro.judging.protocols.conversation import Conversation
 from t2i_eval_kedro.judging.protocols.decomposed import TEXT_TASKS, Decomposed
 from t2i_eval_kedro.judging.protocols.direct import Direct
+from t2i_eval_kedro.judging.protocols.evidence import EVIDENCE_TASKS, StructureEvidence, with_evidence
 from t2i_eval_kedro.judging.protocols.parsing import parse_score
 from t2i_eval_kedro.judging.protocols.pn_vqa import PnVqa
 from t2i_eval_kedro.judging.protocols.skills import Skills
@@ -32,7 +33,12 @@ from t2i_eval_kedro.steps import ANSWER, CONVERSATION, EXPLAIN, OVERALL, YES_NO,
 
 
 def examples_from_transcripts(
-    transcripts: pd.DataFrame, folds: Mapping[str, str], wording: Wording, *, text_stages: bool = False
+    transcripts: pd.DataFrame,
+    folds: Mapping[str, str],
+    wording: Wording,
+    *,
+    text_stages: bool = False,
+    evidence: Mapping[str, StructureEvidence] | None = None,
 ) -> pd.DataFrame:
     """One example a request that was answered and can be read.
 
@@ -44,9 +50,11 @@ def examples_from_transcripts(
         wording: words of the requests.
         text_stages: whether the student is asked the stages that go by earlier findings without the image, whatever the teacher
             was shown.
+        evidence: what the student is told about the image of each item before requests about appearance, whatever the teacher was told;
+            None for nothing.
     """
     rows = []
-    label = Decomposed(wording, text_stages=text_stages).label
+    label = Decomposed(wording, text_stages=text_stages, evidence=evidence is not None).label
     answered = transcripts[transcripts["status"] == schema.OK]
     for row in answered.itertuples():
         fold = folds.get(str(row.item_id))
@@ -55,6 +63,10 @@ def examples_from_transcripts(
         score, messages = None, str(row.messages)
         if text_stages and row.task in TEXT_TASKS:
             messages = json.dumps([{**turn, "images": []} for turn in json.loads(messages)], ensure_ascii=False)
+        if evidence is not None and row.task in EVIDENCE_TASKS:
+            *history, last = json.loads(messages)
+            last["text"] = with_evidence(last["text"], wording, evidence[str(row.item_id)])
+            messages = json.dumps([*history, last], ensure_ascii=False)
         if is_score_task(str(row.task)):
             parsed = parse_score(Answer(str(row.answer)), wording, reading="strict")
             if parsed.status == schema.UNPARSED:
@@ -72,7 +84,7 @@ def examples_from_transcripts(
                 "score": score,
                 "question_id": row.question_id,
                 "weight": 1.0,
-                "prompt_version": label if text_stages else row.prompt_version,
+                "prompt_version": label if text_stages or evidence is not None else row.prompt_version,
             }
         )
     examples = schema.EXAMPLES.frame(rows)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.evaluators import evaluation_items
+from t2i_eval_kedro.judging.evidence import EvidenceSource
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.steps import OVERALL
@@ -54,6 +58,7 @@ def build_examples(
     options: ProtocolOptions,
     wording: Wording,
     settings: ExampleSettings,
+    evidence: EvidenceSource | None = None,
 ) -> pd.DataFrame:
     """The table ``schema.EXAMPLES`` for the tasks of ``settings``.
 
@@ -63,6 +68,7 @@ def build_examples(
         options: what protocols leave to the settings; the student is asked by the same.
         wording: the words of the requests.
         settings: the recipe.
+        evidence: where evidence comes from, where the options ask for some.
 
     Raises:
         T2IEvalError: a generator that is not there is left out, soft labels have no spread to be made from, or a task gives
@@ -75,6 +81,10 @@ def build_examples(
     taught = _perturbed(given, settings)
     if settings.soft is not None:
         taught = _softened(taught, len(levels.vocabulary.levels), settings.soft)
+    stages: dict[str, Any] = {"text_stages": options.text_stages}
+    if evidence is not None and set(settings.tasks) & {"subtasks", "published_subtasks"}:
+        learned = tables.items[tables.items["item_id"].map(folds).isin(TRAINING_FOLDS)]
+        stages["evidence"] = {item.item_id: item.evidence for item in evidence.add(evaluation_items(learned, phrases))}
     made: dict[Task, pd.DataFrame] = {}
     for task in settings.tasks:
         match task:
@@ -83,11 +93,9 @@ def build_examples(
                 if settings.text_only:
                     steps = pd.concat([steps, tables.about_text], ignore_index=True)
                     fold_of = folds | _text_folds(tables.about_text, folds)
-                made[task] = examples_from_transcripts(steps, fold_of, wording, text_stages=options.text_stages)
+                made[task] = examples_from_transcripts(steps, fold_of, wording, **stages)
             case "published_subtasks":
-                made[task] = as_published(
-                    examples_from_transcripts(tables.transcripts, folds, wording, text_stages=options.text_stages)
-                )
+                made[task] = as_published(examples_from_transcripts(tables.transcripts, folds, wording, **stages))
             case "conversation":
                 made[task] = examples_from_conversations(tables.transcripts, tables.items, folds, wording)
             case "direct":

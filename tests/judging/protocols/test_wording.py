@@ -49,7 +49,7 @@ def test_the_tiny_model_is_asked_in_the_words_that_it_was_trained_with() -> None
 
 def test_every_template_has_a_length(wording: Wording) -> None:
     # stands before another request; an answer to be learnt; the thoughts in it
-    parts = {"categories", "prompt_kind", "direct_answer"}
+    parts = {"categories", "prompt_kind", "evidence", "direct_answer"}
     parts |= {"reason_answer", "reason_fault", "reason_thought", "reason_pair_thought"}
     variants = ("_words", "_letters", "_yes_no", "_reference", "_negative")
     for file in (PROMPTS / wording.name).glob("*.jinja"):

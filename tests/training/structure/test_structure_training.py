@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from structure_models import little_benchmark, small_settings
 from t2i_eval_kedro.datasets.adapter import check_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.models.structure.model import describe, load_structure
+from t2i_eval_kedro.models.structure.model import describe, learned_from, load_structure
 from t2i_eval_kedro.models.structure.networks import build_network
 from t2i_eval_kedro.models.structure.settings import ARCHITECTURES, Architecture
 from t2i_eval_kedro.training.launch import StructureJob, run
 from t2i_eval_kedro.training.settings import LaunchSettings
-from t2i_eval_kedro.training.structure.data import Labels, StructureData, structure_examples, true_mask
+from t2i_eval_kedro.training.structure.data import Labels, StructureData, in_half, structure_examples, true_mask
 from t2i_eval_kedro.training.structure.train import calibrate, train_structure
 
 LEVELS = (0.25, 0.5, 0.75)
@@ -105,6 +106,27 @@ def test_the_held_out_fold_has_no_influence(little, backbones: Path, tmp_path: P
     changed.loc[changed["fold"] == "validation", "fold"] = "unused"
     with pytest.raises(T2IEvalError, match="folds 'train' and 'validation'"):
         train_structure(changed, images, "hybrid", settings, tmp_path / "c")
+
+
+def test_a_half_is_learned_from_alone_and_the_network_says_which_images_it_learned_from(
+    little, backbones: Path, tmp_path: Path
+) -> None:
+    examples, images, _ = little
+    train = examples[examples["fold"] == "train"]
+    first, second = (in_half(train["prompt"], half) for half in ("first", "second"))
+    assert (first ^ second).all()
+    assert first.groupby(train["prompt"]).nunique().eq(1).all()
+    assert abs(train.loc[first, "prompt"].nunique() - train.loc[second, "prompt"].nunique()) <= 1
+    others = examples.copy()
+    others.loc[train.index[second], ["score", "image"]] = [0.0, "not there"]
+    settings = small_settings(backbones, tmp_path, hybrid={"epochs": 0.5}, half="first")
+    train_structure(others, images, "hybrid", settings, tmp_path / "half")
+    used = pd.concat([train.loc[first, "image"], examples.loc[examples["fold"] == "validation", "image"]])
+    digests = {hashlib.sha256(images.read(key)).hexdigest()[:16] for key in used}
+    assert learned_from(tmp_path / "half") == digests
+    check_folder(tmp_path / "half", ("structure_config.json", "learned_from.json"))
+    (tmp_path / "half" / "learned_from.json").unlink()
+    assert learned_from(tmp_path / "half") is None
 
 
 def test_features_are_computed_once(little, backbones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

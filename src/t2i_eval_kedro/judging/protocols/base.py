@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol as TypingProtocol
 
+from t2i_eval_kedro.judging.protocols.evidence import StructureEvidence
 from t2i_eval_kedro.judging.protocols.response_schemas import ResponseSchema
 from t2i_eval_kedro.schema import NOT_APPLICABLE, OK
 
@@ -54,6 +55,7 @@ class EvaluationItem:
         elements: the parts of the prompt, where the caller knows them; else they come from the extract stage.
         reference: the key of an image that shows what was meant, or "".
         comparison_image: the key of another image for the same prompt that this one is compared with, or "".
+        evidence: what a network of structure says about the image, for a protocol that is asked with evidence.
     """
 
     item_id: str
@@ -63,6 +65,7 @@ class EvaluationItem:
     elements: tuple[PromptElement, ...] = ()
     reference: str = ""
     comparison_image: str = ""
+    evidence: StructureEvidence | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ stage of its chain is known to read them, and without them the extraction needs 
 What is ours: the line format of the extraction, which carries the entities with each question, so that no names have to be
 matched afterwards; that an aspect which no question scores is not summed up; and that the stages which go by what earlier ones
 found can be asked without the image. The released code shows the image in every stage but the extraction, asks for a summary all
-the same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A.
+the same and takes the number that comes. Here the aspect is null with its reason, and the merge is told N/A. Also ours: what a
+network of structure says about the image can stand before the requests about appearance
+(:mod:`t2i_eval_kedro.judging.protocols.evidence`).
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from t2i_eval_kedro.answers import N_A
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.protocols.base import Answer, ChatMessage, EvaluationItem, Request, Score, Verdict
 from t2i_eval_kedro.judging.protocols.elements import extract_request
+from t2i_eval_kedro.judging.protocols.evidence import EVIDENCE_TASKS, with_evidence
 from t2i_eval_kedro.judging.protocols.parsing import Question, ScoreReading, parse_questions, parse_score
 from t2i_eval_kedro.judging.protocols.response_schemas import score_schema
 from t2i_eval_kedro.judging.protocols.wording import DIGITS, WordedProtocol, Wording
@@ -57,22 +61,32 @@ class Decomposed(WordedProtocol):
     name = "decomposed"
     version = 2
 
-    def __init__(self, wording: Wording, *, reading: ScoreReading = "tolerant", text_stages: bool = False) -> None:
+    def __init__(
+        self,
+        wording: Wording,
+        *,
+        reading: ScoreReading = "tolerant",
+        text_stages: bool = False,
+        evidence: bool = False,
+    ) -> None:
         """Ask in the words of ``wording``.
 
         Args:
             wording: the templates, and the words of scores.
             reading: how scores are read (:func:`parse_score`).
             text_stages: ask :data:`TEXT_TASKS` without the image.
+            evidence: put the item's evidence before :data:`EVIDENCE_TASKS`.
         """
         super().__init__(wording)
         self.reading: ScoreReading = reading
         self.text_stages = text_stages
+        self.evidence = evidence
 
     @property
     def label(self) -> str:
-        """Name, with ``_text`` where stages go without the image, and wording, each with its version."""
-        return self.wording.label(f"{self.name}_text" if self.text_stages else self.name, self.version)
+        """Name, with ``_text`` where stages go without the image and ``_evidence`` where there is some, and wording, each with its version."""
+        name = f"{self.name}{'_text' * self.text_stages}{'_evidence' * self.evidence}"
+        return self.wording.label(name, self.version)
 
     def requests(self, item: EvaluationItem, answers: Mapping[str, Answer]) -> Sequence[Request]:
         """Everything that can be asked now: stages of one question follow one another, questions run side by side."""
@@ -266,12 +280,17 @@ class Decomposed(WordedProtocol):
         seen = () if history or (self.text_stages and task in TEXT_TASKS) else (item.image,)
         if template == "appearance_2_reference":
             seen = (*seen, item.reference)
+        text = self.wording.render(template, **context)
+        if self.evidence and task in EVIDENCE_TASKS:
+            if item.evidence is None:
+                raise T2IEvalError(f"There is no evidence on '{item.image}', and {self.label} is asked with evidence.")
+            text = with_evidence(text, self.wording, item.evidence)
         return Request(
             item_id=item.item_id,
             step=step,
             task=task,
             aspect=aspect,
-            messages=(*history, ChatMessage("user", self.wording.render(template, **context), seen)),
+            messages=(*history, ChatMessage("user", text, seen)),
             max_tokens=self.wording.max_tokens[template.removesuffix("_reference")],
             context=context,
             question_id=f"{item.item_id}/{step.rsplit('/', 1)[0]}",

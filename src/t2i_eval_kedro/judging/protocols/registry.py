@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from t2i_eval_kedro.judging.protocols import dsg, holistic, pn_vqa, similarity, skills
 from t2i_eval_kedro.judging.protocols.base import Protocol
@@ -29,6 +29,11 @@ TAUGHT, EXPECTED = "taught", "expected"
 """Words of ``judging.protocols`` that stand for protocols; :func:`resolved` says for which."""
 
 
+def _folders(given: object) -> object:
+    """One folder as a tuple of one, and null as none."""
+    return () if given is None else (given,) if isinstance(given, str) else given
+
+
 class ProtocolOptions(BaseModel):
     """What protocols leave to the settings.
 
@@ -45,6 +50,9 @@ class ProtocolOptions(BaseModel):
             (:class:`~t2i_eval_kedro.judging.protocols.reasoning.PairRule`).
         text_stages: for the decomposed protocols, whether the stages that go by what earlier ones found (a question's score, the
             summaries, the merge) are asked without the image (ours) or with it (published).
+        evidence: for ``decomposed`` and ``decomposed_levels``, the folder of a trained network of structure, or several, whose score and regions
+            stand before the requests about appearance (ours); of several, the first that did not learn from an image speaks about it
+            (:mod:`t2i_eval_kedro.judging.evidence`). Empty or null for none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,6 +66,7 @@ class ProtocolOptions(BaseModel):
         default="direct", validation_alias=AliasChoices("dependency_propagation", "zeroing")
     )
     text_stages: bool = True
+    evidence: Annotated[tuple[str, ...], BeforeValidator(_folders)] = ()
 
     tie: float = Field(default=0.5, ge=0)
     slope: float = Field(default=1.0, gt=0)
@@ -108,13 +117,21 @@ PROTOCOLS: Mapping[str, Entry] = {
         taught_by=("score",),
     ),
     "decomposed": Entry(
-        lambda wording, options: Decomposed(wording, reading=options.score_reading, text_stages=options.text_stages),
+        lambda wording, options: Decomposed(
+            wording,
+            reading=options.score_reading,
+            text_stages=options.text_stages,
+            evidence=bool(options.evidence),
+        ),
         (OVERALL, *ASPECTS),
         taught_by=("subtasks", "published_subtasks"),
     ),
     "decomposed_levels": Entry(
         lambda wording, options: DecomposedLevels(
-            wording, reading=options.score_reading, text_stages=options.text_stages
+            wording,
+            reading=options.score_reading,
+            text_stages=options.text_stages,
+            evidence=bool(options.evidence),
         ),
         (OVERALL, *ASPECTS),
         candidate_tokens=lambda wording, options: wording.levels,

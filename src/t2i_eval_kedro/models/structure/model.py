@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from t2i_eval_kedro.models.structure.settings import (
 )
 
 VERSION = 2  # raised whenever the same folder gives other masks or scores
-CONFIG, WEIGHTS = "structure_config.json", "model.safetensors"
+CONFIG, WEIGHTS, LEARNED_FROM = "structure_config.json", "model.safetensors", "learned_from.json"
+DIGITS = 16  # of a SHA-256 that names an image
 _SETTINGS: dict[str, type[NetworkSettings]] = {
     "rahf": RahfSettings,
     "hybrid": HybridSettings,
@@ -184,6 +186,18 @@ def save_structure(model: StructureModel, folder: Path) -> None:
     save_file(weights, folder / WEIGHTS)
     (folder / CONFIG).write_text(model.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_manifest(folder)
+
+
+def write_learned_from(folder: Path, images: Iterable[bytes]) -> None:
+    """Write which encoded images a network learned from or was fitted on into its ``folder``, by their SHA-256."""
+    digests = sorted({sha256(data).hexdigest()[:DIGITS] for data in images})
+    (folder / LEARNED_FROM).write_text(json.dumps(digests) + "\n", encoding="utf-8")
+
+
+def learned_from(folder: Path) -> frozenset[str] | None:
+    """The first `DIGITS` hexadecimal digits of the SHA-256 of each image that the network in ``folder`` learned from; None where nothing says so."""
+    path = folder / LEARNED_FROM
+    return frozenset(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def load_tokenizer(settings: NetworkSettings) -> Any:

@@ -119,6 +119,8 @@ class StructureSettings(Settings):
         dimension: what is scored, a dimension of the benchmark's ratings.
         labels: what is learned from: ``exact`` (the masks as they are), or what simulated annotators draw around exact masks: ``polygons``,
             ``boxes``, ``sloppy`` (`shapes.annotations`). Validation uses the same, test always the masks as they are.
+        half: which half of the training prompts is learned from; null for all. Of two networks, each of one half, one has not learned from
+            an image, so that what it says of the image can be evidence for a judge (`t2i_eval_kedro.judging.evidence`).
         overlap_levels: heat of a pixel that one, two, three annotators marked.
         flip: mirror half of the training images.
         features: folder of kept features of frozen networks.
@@ -135,6 +137,7 @@ class StructureSettings(Settings):
 
     dimension: str
     labels: Literal["exact", "polygons", "boxes", "sloppy"]
+    half: Literal["first", "second"] | None
     overlap_levels: tuple[float, float, float]
     flip: bool
     features: str

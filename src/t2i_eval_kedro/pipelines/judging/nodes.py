@@ -25,6 +25,7 @@ from t2i_eval_kedro.judging.evaluators import (
     phrases_of,
     teacher_kind,
 )
+from t2i_eval_kedro.judging.evidence import evidence_source
 from t2i_eval_kedro.judging.local_models import cache_answers, open_backend
 from t2i_eval_kedro.judging.pairs import judge_pairs
 from t2i_eval_kedro.judging.protocols import Wording
@@ -91,6 +92,7 @@ def judge_held_out(
         judging.protocols,
         name=BASE if adapter is None else adapter.name,
         options=judging.options,
+        evidence=evidence_source(judging, images),
         elements=elements,
         similarity=similarity,
         elsewhere=elsewhere,
@@ -144,6 +146,7 @@ def choose_base_protocol(
         judging.baseline_protocols,
         name=BASE,
         options=judging.options,
+        evidence=evidence_source(judging, images),
         elements=elements,
         chunk_size=judging.batch_size,
     )
@@ -183,6 +186,7 @@ def attribute(
         Truth.of(chosen, elements, element_ratings, ratings),
         name=BASE if adapter is None else adapter.name,
         options=judging.options,
+        evidence=evidence_source(judging, images),
         chunk_size=judging.batch_size,
     )
 

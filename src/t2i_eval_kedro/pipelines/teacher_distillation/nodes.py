@@ -15,6 +15,7 @@ from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.judging.attribution import Truth, choose_items
 from t2i_eval_kedro.judging.evaluators import JudgingSettings, in_fold, load_templates, phrases_of
+from t2i_eval_kedro.judging.evidence import evidence_source
 from t2i_eval_kedro.teacher import teachers
 from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings
 from t2i_eval_kedro.training import recipes
@@ -103,16 +104,19 @@ def build_examples(
     transcripts: pd.DataFrame,
     about_text: pd.DataFrame,
     scores: pd.DataFrame,
+    images: ImageStore,
     card: Mapping[str, Any],
     prompts: Mapping[str, Callable[[], str]],
     judging: JudgingSettings,
     settings: ExampleSettings,
 ) -> pd.DataFrame:
-    """The training examples: which tasks, and from whose answers, is in the settings."""
+    """The training examples: which tasks, and from whose answers, is in the settings; ``images`` are looked at for evidence alone."""
     wording = judging.load_wording(load_templates(prompts))
     transcripts, scores = first_run(transcripts), first_run(scores)
     tables = recipes.Sources(items, splits, ratings, elements, element_ratings, transcripts, about_text, scores)
-    return recipes.build_examples(tables, phrases_of(card), judging.options, wording, settings)
+    return recipes.build_examples(
+        tables, phrases_of(card), judging.options, wording, settings, evidence_source(judging, images)
+    )
 
 
 def check_teacher(

@@ -58,6 +58,7 @@ def create_pipeline() -> Pipeline:
                     "ratings",
                     "elements",
                     "element_ratings",
+                    "images",
                     "prompts",
                     "params:judging",
                     card="data_card",

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,12 @@ def structure_examples(
         )
     )
     return out[list(COLUMNS)].reset_index(drop=True)
+
+
+def in_half(prompts: pd.Series, half: Literal["first", "second"]) -> pd.Series:
+    """Whether each of ``prompts`` is in that half of the different ones, in an order that does not depend on their texts' order."""
+    ordered = sorted(set(prompts), key=lambda text: (zlib.crc32(text.encode()), text))
+    return prompts.isin(ordered[::2] if half == "first" else ordered[1::2])
 
 
 @dataclass(frozen=True)

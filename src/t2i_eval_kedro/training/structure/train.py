@@ -57,11 +57,13 @@ def train_structure(
     from accelerate import PartialState
     from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-    from t2i_eval_kedro.models.structure.model import StructureModel, load_tokenizer, save_structure
+    from t2i_eval_kedro.models.structure.model import StructureModel, load_tokenizer, save_structure, write_learned_from
     from t2i_eval_kedro.models.structure.networks import backbones, build_network
-    from t2i_eval_kedro.training.structure.data import Collator, Labels, StructureData, cache_of, fill_cache
+    from t2i_eval_kedro.training.structure.data import Collator, Labels, StructureData, cache_of, fill_cache, in_half
 
     train, validation = (examples[examples["fold"] == fold] for fold in ("train", "validation"))
+    if settings.half is not None:
+        train = train[in_half(train["prompt"], settings.half)]
     if train.empty or validation.empty:
         raise T2IEvalError(
             "A model of structure needs images in the folds 'train' and 'validation'; change ingestion.split."
@@ -151,6 +153,7 @@ def train_structure(
         calibration=calibration,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
+    write_learned_from(out_dir, (images.read(key) for key in [*train["image"], *validation["image"]]))
     save_structure(StructureModel(trained, config, tokenizer), out_dir)
     checkpoints.clear()
     return curve
