@@ -441,7 +441,7 @@ def test_words_of_an_element_may_stand_apart(
         ("a fox left of a circle", "fox left of one circle", ["fox", "left", "of", "a", "circle"]),
         ("a circle, one red circle", "one circle", ["one", "circle"]),  # a word as it is comes first
         ("a picture of a blue circle", "one circle", ["a", "circle"]),
-        ("a row of two circles", "one circle", []),  # another count stands between
+        ("a row of two sheep", "one sheep", []),  # another count stands between
         ("a row of circles", "one circle", []),  # an article counts a singular
         ("three circles", "2 circles", []),
         ("player a", "player one", []),  # it counts nothing
