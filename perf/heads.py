@@ -272,9 +272,10 @@ class Study:
 
         kinds = sorted({item.kind for item in known})
         by_kind: dict[str, Any] = {}
+        everything = after(known)
         for kind in ["all", *kinds]:
             some = [item for item in known if kind in ("all", item.kind)]
-            said = after(some)
+            said = everything if kind == "all" else after(some)
             by_kind[kind] = {"trained_on": len(some)} | {
                 other: self.agreement([said], [i for i in self.held_out if i.kind == other]) for other in kinds
             }
@@ -282,7 +283,6 @@ class Study:
             str(row.item_id): frozenset(json.loads(row.attributes)["faults"])  # type: ignore[arg-type]
             for row in self.items.itertuples()
         }
-        everything = after(known)
         by_fault: dict[str, Any] = {}
         for fault in sorted(frozenset().union(*faults.values())):
             has: Callable[[HeadItem], bool] = lambda item, fault=fault: fault in faults[item.item_id]  # noqa: E731
