@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
+from kedro_project import ROOT
 from perf.evidence import AboutAppearance, LooksTeacher, damage, looks
 
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
@@ -67,3 +69,26 @@ def test_the_judge_answers_what_is_about_appearance_alone(compact: Wording) -> N
     assert (by_dimension[0]["appearance"] == 0).all()
     for dimension in ("attributes", "relations"):
         pd.testing.assert_series_equal(by_dimension[0][dimension], by_dimension[1][dimension])
+
+
+def test_the_page_shows_the_figures_of_the_file() -> None:
+    result = json.loads((ROOT / "perf/results/evidence.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/structure.md").read_text(encoding="utf-8")
+    section = page.split("## As evidence for a judge that answers in words")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "[" in line]
+    entries = {
+        **result["all"]["spearman"],
+        **result["all"]["differences"],
+    }
+    assert len(rows) == len(entries)
+    for row, (name, entry) in zip(rows, entries.items(), strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[0] == name
+        strata = [
+            result[stratum]["spearman" if name in result[stratum]["spearman"] else "differences"][name]
+            for stratum in ("all", "seen", "unseen")
+        ]
+        assert entry == strata[0]
+        for cell, one in zip(cells[1:], strata, strict=True):
+            shown = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", cell)]
+            assert shown == pytest.approx([one["value"], one["low"], one["high"]], abs=0.0051)

@@ -189,7 +189,10 @@ def save_structure(model: StructureModel, folder: Path) -> None:
 
 
 def write_learned_from(folder: Path, images: Iterable[bytes]) -> None:
-    """Write which encoded images a network learned from or was fitted on into its ``folder``, by their SHA-256."""
+    """Write which encoded images a network learned from into its ``folder``, by their SHA-256.
+
+    Images of validation, on which three numbers are fitted (`Calibration`), do not count.
+    """
     digests = sorted({sha256(data).hexdigest()[:DIGITS] for data in images})
     (folder / LEARNED_FROM).write_text(json.dumps(digests) + "\n", encoding="utf-8")
 

@@ -153,7 +153,7 @@ def train_structure(
         calibration=calibration,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_learned_from(out_dir, (images.read(key) for key in [*train["image"], *validation["image"]]))
+    write_learned_from(out_dir, (images.read(key) for key in train["image"]))
     save_structure(StructureModel(trained, config, tokenizer), out_dir)
     checkpoints.clear()
     return curve
