@@ -196,11 +196,13 @@ def read_findings(path: Path, items: pd.DataFrame) -> pd.DataFrame:
     return whole
 
 
-def ask_about_findings(found: pd.DataFrame, items: pd.DataFrame, chain: Decomposed, backend: Backend) -> pd.DataFrame:
+def ask_about_findings(
+    findings: pd.DataFrame, items: pd.DataFrame, chain: Decomposed, backend: Backend
+) -> pd.DataFrame:
     """The teacher's transcripts of all that follows from what a judge found: scores of questions, summaries and the merge.
 
     Args:
-        found: transcripts of one judge, of whole chains (:func:`read_findings`). Its answers, explanations and what it says about looks are given;
+        findings: transcripts of one judge, of whole chains (:func:`read_findings`). Its answers, explanations and what it says about looks are given;
             its scores and summaries are not.
         items: the items that they are about.
         chain: the protocol, which asks these stages without the image.
@@ -211,7 +213,7 @@ def ask_about_findings(found: pd.DataFrame, items: pd.DataFrame, chain: Decompos
         f"{item}{MIX}{item}": {
             str(row.step): Answer(str(row.answer)) for row in rows.itertuples() if not _follows(str(row.step))
         }
-        for item, rows in found.groupby("item_id", sort=True)
+        for item, rows in findings.groupby("item_id", sort=True)
     }
     asked = [EvaluationItem(name, str(prompts[name.partition(MIX)[0]]), "") for name in given]
     return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
