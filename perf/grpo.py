@@ -94,6 +94,7 @@ REASONS: dict[str, Any] = {**SETTINGS, "tasks": [REASON]}
 PAIRS: dict[str, Any] = {
     **SETTINGS,
     "tasks": [REASON_PAIR],
+    "targets": "preferences",
     "max_completion_length": 144,  # two thoughts and two scores
     "trl": {"min_p": 0.1},
 }
@@ -110,8 +111,7 @@ ROWS: dict[str, Row] = {
     "grpo": Row(FULL, REASONS, seeds=3, chain=True),
     "grpo_rank": Row(TENTH, {**REASONS, "rewards": REWARDS["rank"]}),
     "grpo_binary": Row(TENTH, {**REASONS, "rewards": REWARDS["binary"]}),
-    "grpo_scores_of_pairs": Row(TENTH, PAIRS),
-    "grpo_preferences": Row(TENTH, {**PAIRS, "targets": "preferences"}),
+    "grpo_preferences": Row(TENTH, PAIRS),
     "grpo_without_rehearsal": Row(FULL, {**REASONS, "rehearsal_weight": 0.0}, chain=True),
 }
 DIFFERENCES = (
@@ -120,7 +120,6 @@ DIFFERENCES = (
     ("grpo", FULL),
     ("grpo_from_tenth", "grpo_rank"),
     ("grpo_from_tenth", "grpo_binary"),
-    ("grpo_scores_of_pairs", TENTH),
     ("grpo_preferences", TENTH),
 )
 
@@ -276,7 +275,7 @@ class Study:
         judged = judge_items(self.held_out, backend, self.wording, asked, protocols, name=name)
         judged.scores.to_parquet(folder / "scores.parquet")
         judged.transcripts.to_parquet(folder / "transcripts.parquet")
-        if row.start != UNTRAINED and row.grpo is not None and REASON_PAIR in row.grpo["tasks"]:
+        if name == TENTH or (row.grpo is not None and REASON_PAIR in row.grpo["tasks"]):  # what learns from pairs, and its start
             self.preferences(backend, name).to_parquet(folder / "preferences.parquet")
         with atomic_file(folder / "done.json") as path:
             path.write_text(json.dumps(took, indent=1, default=float) + "\n", encoding="utf-8")
