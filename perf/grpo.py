@@ -275,7 +275,8 @@ class Study:
         judged = judge_items(self.held_out, backend, self.wording, asked, protocols, name=name)
         judged.scores.to_parquet(folder / "scores.parquet")
         judged.transcripts.to_parquet(folder / "transcripts.parquet")
-        if name == TENTH or (row.grpo is not None and REASON_PAIR in row.grpo["tasks"]):  # what learns from pairs, and its start
+        # What learns from pairs compares some, and so does its start.
+        if name == TENTH or (row.grpo is not None and REASON_PAIR in row.grpo["tasks"]):
             self.preferences(backend, name).to_parquet(folder / "preferences.parquet")
         with atomic_file(folder / "done.json") as path:
             path.write_text(json.dumps(took, indent=1, default=float) + "\n", encoding="utf-8")
