@@ -20,7 +20,16 @@ PARAMETERS = {
     "variant": "full",
     "seed": 0,
     "model": {"model": None},
-    "sft": {"lr": 0.1, "max_steps": None, "epochs": 1.0, "steps_share": 1.0, "lora": {"r": 16, "alpha": 32}},
+    "sft": {
+        "lr": 0.1,
+        "max_steps": None,
+        "epochs": 1.0,
+        "steps_share": 1.0,
+        "batch_size": 2,
+        "gradient_accumulation_steps": 64,
+        "batch_share": 1.0,
+        "lora": {"r": 16, "alpha": 32},
+    },
     "repeats": {},
     "variants": {
         "full": {},
@@ -158,8 +167,27 @@ def test_a_share_multiplies_the_steps_or_epochs_below_it(conf: Conf) -> None:
     assert length(variant="short", sft={"epochs": 2.0}) == (None, 2.0)
     assert length(variant="short", sft={"steps_share": 0.001}) == (1, None)
     for wrong in (0, -1, "half", True):
-        with pytest.raises(T2IEvalError, match=r"\(sft\.steps_share, --params\) is not a share of the steps"):
+        with pytest.raises(T2IEvalError, match=r"\(sft\.steps_share, --params\) is not a share"):
             length(sft={"steps_share": wrong})
+
+
+def test_a_share_of_the_examples_a_step_multiplies_what_makes_up_the_step(conf: Conf) -> None:
+    def step(**runtime: Any) -> tuple[int, int]:
+        sft = conf.parameters(student="large", sft=runtime)["sft"]
+        assert "batch_share" not in sft
+        return sft["batch_size"], sft["gradient_accumulation_steps"]
+
+    assert step() == (2, 64)
+    assert step(batch_share=0.16) == (2, 10)
+    assert step(batch_share=0.001) == (2, 1)
+    conf.write(
+        "base/students/large.yml",
+        {"model": {"model": "big"}, "sft": {"batch_size": 32, "gradient_accumulation_steps": 1}},
+    )
+    assert step(batch_share=0.16) == (5, 1)
+    assert step(batch_share=2) == (64, 1)
+    with pytest.raises(T2IEvalError, match=r"'0' \(sft\.batch_share, --params\) is not a share"):
+        step(batch_share=0)
 
 
 def test_an_unknown_parameter_is_named_with_the_nearest(conf: Conf) -> None:

@@ -133,6 +133,7 @@ def test_every_student_has_a_sane_recipe_in_every_variant(student: str, variant:
             {"teacher"},
             {"examples", "judging"},
             {"sft", "judging"},
+            {"examples", "sft"},
         )
 
 
@@ -184,7 +185,15 @@ def test_a_study_has_the_variants_that_it_compares_and_their_equal_steps() -> No
         assert study["variants"][0] == "full"
         for student in STUDENTS:
             settings = [load(student=student, variant=f"{name}/{variant}")["sft"] for variant in study["variants"]]
-            assert len({str(sft | {"mean_over": None}) for sft in settings}) == 1
+            free = {"mean_over", "batch_size", "gradient_accumulation_steps"}
+            assert len({str({key: value for key, value in sft.items() if key not in free}) for sft in settings}) == 1
+            sizes = {
+                variant: sft["batch_size"] * sft["gradient_accumulation_steps"]
+                for variant, sft in zip(study["variants"], settings, strict=True)
+            }
+            shorter = {"no_subtasks": 0.16}  # a conversation has that many more answers
+            for variant, size in sizes.items():
+                assert size == pytest.approx(sizes["full"] * shorter.get(variant, 1), rel=0.05)
 
 
 @pytest.mark.parametrize("student", STUDENTS)

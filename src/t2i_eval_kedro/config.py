@@ -41,8 +41,12 @@ LOADER_ARGS: dict[str, Any] = {
 NEUTRAL, COMMAND_LINE = "neutral", "--params"
 ALTERNATIVES = ((("sft", "max_steps"), ("sft", "epochs")),)
 """Settings of which a recipe has one: a layer that gives one of them unsets the other."""
-SHARE = ("sft", "steps_share")
-"""Multiplies the steps or epochs of the layers below the one that gives it; it is gone from the resolved settings."""
+SHARES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("sft", "steps_share"): ("max_steps", "epochs"),
+    ("sft", "batch_share"): ("gradient_accumulation_steps", "batch_size"),
+}
+"""A share -> what it multiplies of the layers below the one that gives it: the first of these that is a number above 1, else the last that is
+a number. The share is gone from the resolved settings."""
 KEY_SETTINGS = (
     "model.model",
     "model.dtype",
@@ -307,24 +311,21 @@ def _without_alternatives(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _apply_share(settings: dict[str, Any], origins: dict[str, str], layer: str) -> None:
-    """Multiply the steps or epochs in ``settings`` by the share that the layer ``layer`` gave, and take it out."""
-    group, name = SHARE
-    section = settings.get(group)
-    if not isinstance(section, Mapping) or name not in section:
-        return
-    share = section[name]
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
-        raise T2IEvalError(
-            f"'{share}' ({'.'.join(SHARE)}, {layer}) is not a share of the steps; give a number above 0."
-        )
-    changed = {key: value for key, value in section.items() if key != name}
-    for key in ("max_steps", "epochs"):
-        whole = changed.get(key)
-        if share != 1 and isinstance(whole, int | float):
-            changed[key] = max(1, round(whole * share)) if key == "max_steps" else whole * share
+    """Multiply what the shares that the layer ``layer`` gave are of, and take them out."""
+    for (group, name), wholes in SHARES.items():
+        section = settings.get(group)
+        if not isinstance(section, Mapping) or name not in section:
+            continue
+        share = section[name]
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
+            raise T2IEvalError(f"'{share}' ({group}.{name}, {layer}) is not a share; give a number above 0.")
+        changed = {key: value for key, value in section.items() if key != name}
+        numbers = [key for key in wholes if isinstance(changed.get(key), int | float)]
+        for key in [key for key in numbers if changed[key] > 1][:1] or numbers[-1:] if share != 1 else ():
+            changed[key] = changed[key] * share if key == "epochs" else max(1, round(changed[key] * share))
             origins[f"{group}.{key}"] = f"{origins[f'{group}.{key}']}, times {share:g} ({layer})"
-    settings[group] = changed
-    origins.pop(".".join(SHARE), None)
+        settings[group] = changed
+        origins.pop(f"{group}.{name}", None)
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -109,6 +109,16 @@ def test_with_unequal_numbers_of_seeds_every_seed_is_resampled_as_often_as_the_o
     assert (apart["difference"], apart["reason"]) == (None, "no seed in common")
 
 
+def test_more_permutations_than_resamples_let_a_large_family_be_tested() -> None:
+    given = sample({"full": 1.0, "worse": 30.0})
+    variants = names("full", "worse")
+    (few,) = compare_variants(given, variants, [("worse", "full")], n_resamples=100)[1]
+    (many,) = compare_variants(given, variants, [("worse", "full")], n_resamples=100, n_permutations=5000)[1]
+    assert few["p"] == pytest.approx(1 / 101, abs=1e-6)
+    assert many["p"] == pytest.approx(1 / 5001, abs=1e-6)
+    assert (many["low"], many["high"]) == (few["low"], few["high"])
+
+
 def test_a_constant_judge_has_a_reason_in_place_of_a_figure() -> None:
     given = sample({"full": 1.0, "flat": 1.0})
     given.scores["flat/1"] = np.zeros(len(given.gold))

@@ -34,6 +34,7 @@ def compare_variants(
     kept: Mapping[str, Kept] | None = None,
     statistic: str = "spearman",
     n_resamples: int = 1000,
+    n_permutations: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[dict[str, Json], list[Json]]:
@@ -45,7 +46,9 @@ def compare_variants(
         pairs: pairs of variants; a difference is the first minus the second.
         kept: variant -> ``(n,)`` the items that it is measured on, if not all; a difference is over the items of its first.
         statistic: one of :data:`~t2i_eval_kedro.statistics.pooled.POOLED_STATISTICS`.
-        n_resamples: number of bootstrap resamples and of permutations.
+        n_resamples: number of bootstrap resamples.
+        n_permutations: number of random permutations, by default as many. No p-value is below ``1 / (n_permutations + 1)``, so a large
+            family of tests needs more.
         confidence: confidence level of the intervals, such as 0.95.
         seed: random seed of the resamples and permutations.
 
@@ -55,7 +58,9 @@ def compare_variants(
     """
     table = resample_counts(sample.prompts, n_resamples, seed)
     weights = Weights(with_sample(table))
-    permutation = tests.PairedPermutation(tests.random_exchanges(sample.prompts, n_resamples, seed + 1))
+    permutation = tests.PairedPermutation(
+        tests.random_exchanges(sample.prompts, n_permutations or n_resamples, seed + 1)
+    )
     # Variants with the same number of seeds share the resamples of seeds, so that their differences are paired.
     picked = {
         count: np.random.default_rng(seed + 2).integers(count, size=(n_resamples, count))
