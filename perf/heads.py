@@ -6,6 +6,11 @@ and not trained again, so that rows and seeds can be added, and a study that was
 
     python -m perf.heads                                                  # judges without towers, ensembles, pseudo-labels, transfer
     python -m perf.heads --rows fga_blip2 blip2_score heads_variance_weight
+
+The rows ``sft`` and ``sft_<protocol>`` are a student that is fine-tuned already, by default that of the study's first variant (--adapters):
+
+    kedro ablations --study ablation
+    python -m perf.heads --rows sft sft_decomposed level_tokens
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,13 +31,15 @@ from t2i_eval_kedro.agreement.label_agreement import prompt_weights
 from t2i_eval_kedro.config import load_config
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.datasets.image_store import ImageStoreDataset
-from t2i_eval_kedro.judging.ensembles import EnsembleSettings, ensemble_scores
-from t2i_eval_kedro.judging.evaluators import JudgingSettings, phrases_of
+from t2i_eval_kedro.judging.ensembles import EnsembleSettings, Method, ensemble_scores
+from t2i_eval_kedro.judging.evaluators import JudgingSettings, judge_items, phrases_of
+from t2i_eval_kedro.judging.local_models import open_backend
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.models.image_text import open_scorer, score
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.pipelines.heads.nodes import HeadsSettings
 from t2i_eval_kedro.provenance import commit
+from t2i_eval_kedro.schema import SFT
 from t2i_eval_kedro.statistics.estimates import bootstrap_estimate
 from t2i_eval_kedro.statistics.pooled import pooled_statistics
 from t2i_eval_kedro.training.heads.data import VALIDATION, HeadItem, head_data
@@ -42,6 +49,7 @@ from t2i_eval_kedro.training.heads.results import element_summary, score_table, 
 from t2i_eval_kedro.training.heads.score_head import ScoreHeadJudge
 
 OUT, WORK = Path("perf/results/heads.json"), Path("data/07_model_output/heads_study")
+ADAPTERS = "data/06_models/shapes/tiny_vlm/ablation/full/seed_{seed}/sft"
 RESAMPLES, CONFIDENCE = 1000, 0.95
 ROWS = ("score_head", "level_tokens", "vqa_score", "heads_few_labels", "heads_pseudo_labels")
 COMPARED = {
@@ -59,6 +67,15 @@ COMPARED = {
     "heads_token_focus": "level_tokens",
 }
 """What each row is compared with, seed by seed, where both are measured."""
+WITH_STUDENT = {
+    f"{method}_with_student{suffix}": EnsembleSettings(members=members, method=method)
+    for suffix, members in (
+        ("", ("sft_decomposed", "sft", "level_tokens")),
+        ("_and_head", ("sft_decomposed", "sft", "level_tokens", "score_head")),
+    )
+    for method in get_args(Method)
+}
+"""Ensembles with a fine-tuned student, whose chain of sub-tasks errs elsewhere than judges that read an image once."""
 
 
 def main() -> None:
@@ -67,11 +84,12 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=ROWS, help="Judges, published scores, and variants.")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--transfer", action="store_true", help="Train the score head on parts of the images.")
+    parser.add_argument("--adapters", default=ADAPTERS, help="Folder of a student's adapter; {seed} in it is the seed.")
     parser.add_argument("--work", type=Path, default=WORK, help="Folder that keeps what each row says.")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    study = Study(arguments.folder, arguments.work)
+    study = Study(arguments.folder, arguments.work, arguments.adapters)
     content: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     rows: dict[str, Any] = content.get("rows", {})
     for name in arguments.rows:
@@ -101,10 +119,11 @@ class Study:
     Args:
         folder: ingested benchmark.
         work: folder that keeps what each row says.
+        adapters: folder of a student's adapter, with ``{seed}`` for the seed.
     """
 
-    def __init__(self, folder: Path, work: Path) -> None:
-        self.folder, self.work = folder, work
+    def __init__(self, folder: Path, work: Path, adapters: str = ADAPTERS) -> None:
+        self.folder, self.work, self.adapters = folder, work, adapters
         self.parameters, self.settings = settings_of(None)
         frames = {
             name: schema.TABLES[name].check(pd.read_parquet(folder / f"{name}.parquet"))
@@ -145,6 +164,8 @@ class Study:
             chosen = self.settings.baselines[name]
             scores = score(open_scorer(chosen), chosen, self.images, [(i.image, i.prompt) for i in self.asked])
             said = Predictions(dict(zip((i.item_id for i in self.asked), scores, strict=True)))
+        elif name.partition("_")[0] == SFT:
+            said = self.student(name.partition("_")[2] or "levels", seed)
         else:
             variant = None if name in self.settings.judges or name == "fga_blip2" else name
             parameters, settings = settings_of(variant)
@@ -155,6 +176,29 @@ class Study:
             said = judge.predict(self.asked)
         return said, seconds | {"an_image": round((time.process_time() - start) / len(self.asked), 5)}
 
+    def student(self, protocol: str, seed: int) -> Predictions:
+        """What a fine-tuned student says by ``protocol``; an image whose score cannot be parsed has none."""
+        model, judging, wording, phrase = self._asking(self.parameters)
+        adapter = Path(self.adapters.format(seed=seed))
+        judged = judge_items(
+            self.items[self.items["item_id"].isin({item.item_id for item in self.asked})],
+            open_backend(model, adapter, self.images, judging),
+            wording,
+            {self.data.dimension: phrase},
+            [protocol],
+            name=SFT,
+            options=judging.options,
+            chunk_size=judging.batch_size,
+        ).scores.dropna(subset="score")
+        return Predictions(dict(zip(judged["item_id"], judged["score"].astype(float) / 10, strict=True)))
+
+    def _asking(self, parameters: Mapping[str, Any]) -> tuple[ModelSettings, JudgingSettings, Wording, str]:
+        """The student's model, how it is asked, in which wording, and the phrase for what people rated."""
+        judging = JudgingSettings.model_validate(parameters["judging"])
+        wording = Wording.load(Path("conf/base/prompts"), judging.wording, judging.wordings[judging.wording])
+        phrase = phrases_of(json.loads((self.folder / "data_card.json").read_text()))[self.data.dimension]
+        return ModelSettings.model_validate(parameters["model"]), judging, wording, phrase
+
     def judge(self, kind: str, parameters: Mapping[str, Any], settings: HeadsSettings) -> HeadJudge:
         """An untrained judge; that of a frozen student is used again, as its states are the same."""
         if kind == "fga_blip2":
@@ -162,10 +206,7 @@ class Study:
         chosen = settings.score_head if kind == "score_head" else settings.level_tokens
         key = chosen.model_dump_json()
         if key not in self._frozen or chosen.lora is not None:
-            judging = JudgingSettings.model_validate(parameters["judging"])
-            wording = Wording.load(Path("conf/base/prompts"), judging.wording, judging.wordings[judging.wording])
-            phrase = phrases_of(json.loads((self.folder / "data_card.json").read_text()))[self.data.dimension]
-            model = ModelSettings.model_validate(parameters["model"])
+            model, _, wording, phrase = self._asking(parameters)
             self._frozen[key] = ScoreHeadJudge(chosen, model, wording, phrase, self.data, self.images)
         return self._frozen[key]
 
@@ -180,7 +221,8 @@ class Study:
             for one in said:
                 _, elements = tables("judge", one, self.asked, self.data.dimension)
                 found.append(
-                    element_summary(self.data, self.items, "test", elements, RESAMPLES, CONFIDENCE, 0)["judge"]
+                    element_summary(self.data, self.items, "test", elements, ADAPTERS = "data/06_models/shapes/tiny_vlm/ablation/full/seed_{seed}/sft"
+RESAMPLES, CONFIDENCE, 0)["judge"]
                 )
             balanced = [round(entry["balanced_accuracy"]["value"], 4) for entry in found]
             fitted = [round(entry["balanced_accuracy_fitted"]["value"], 4) for entry in found]
@@ -191,10 +233,14 @@ class Study:
         return out
 
     def agreement(self, said: Sequence[Predictions], items: Sequence[HeadItem]) -> dict[str, Any]:
-        """Spearman over ``items``, mean over the trainings ``said``."""
-        values = np.stack([self.spearman(one.scores, items) for one in said])
+        """Spearman over the ``items`` that have a score, mean over the trainings ``said``."""
+        values = np.stack([self.spearman(one.scores, scored(items, one.scores)) for one in said])
         prompts = len({item.prompt_id for item in items})
-        return {"spearman": estimate(values, prompts), "by_seed": [round(float(v), 4) for v in values[:, 0]]}
+        unscored = [len(items) - len(scored(items, one.scores)) for one in said]
+        return ({"unscored": unscored} if any(unscored) else {}) | {
+            "spearman": estimate(values, prompts),
+            "by_seed": [round(float(v), 4) for v in values[:, 0]],
+        }
 
     def spearman(
         self, scores: Mapping[str, float], items: Sequence[HeadItem], resamples: int = RESAMPLES
@@ -206,8 +252,9 @@ class Study:
         return np.asarray(pooled_statistics(given, gold, row, weights, ("spearman",))["spearman"])
 
     def difference(self, pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any]:
-        """Paired difference in Spearman of the scores of each pair, mean over pairs (one a seed)."""
-        values = np.stack([self.spearman(a, self.held_out) - self.spearman(b, self.held_out) for a, b in pairs])
+        """Paired difference in Spearman of the scores of each pair, on the images that both scored; mean over pairs (one a seed)."""
+        both = [scored(self.held_out, a, b) for a, b in pairs]
+        values = np.stack([self.spearman(a, i) - self.spearman(b, i) for (a, b), i in zip(pairs, both, strict=True)])
         found = estimate(values, len({item.prompt_id for item in self.held_out}))
         verdict = "helps" if found["low"] > 0 else "hurts" if found["high"] < 0 else "open"
         return found | {"verdict": verdict, "by_seed": [round(float(v), 4) for v in values[:, 0]]}
@@ -228,21 +275,25 @@ class Study:
         validation = [item for item in self.data.fold(VALIDATION) if item.rating is not None]
         asked = [item.item_id for item in self.asked]
         found = {}
-        for name, settings in self.settings.ensembles.items():
+        for name, settings in (self.settings.ensembles | WITH_STUDENT).items():
             if not {*settings.members} <= {*rows}:
                 continue
             seeds = sorted(set.intersection(*({*rows[member]["seeds"]} for member in settings.members)))
-            pairs, best, combined = [], [], []
+            pairs, best, combined, weights = [], [], [], []
             for seed in seeds:
                 said = {member: self.said(member, seed)[0].scores for member in settings.members}
-                checked = {member: self.spearman(said[member], validation, 1)[0] for member in said}
+                common = scored(validation, *said.values())
+                checked = {member: self.spearman(said[member], common, 1)[0] for member in said}
                 best.append(max(checked, key=checked.__getitem__))
-                combined.append(self.combined(said, settings, people, asked))
+                scores, fitted = self.combined(said, settings, people, asked)
+                combined.append(scores)
+                weights.append({member: round(weight, 3) for member, weight in fitted.items()})
                 pairs.append((combined[-1], said[best[-1]]))
             found[name] = self.agreement([Predictions(one) for one in combined], self.held_out) | {
                 "method": settings.method,
                 "members": list(settings.members),
                 "best_member": best,
+                "weights": weights,
                 "gain": self.difference(pairs),
                 "seeds": seeds,
                 "seconds_an_image": sum(rows[member]["seconds"]["an_image"] for member in settings.members),
@@ -255,11 +306,12 @@ class Study:
         settings: EnsembleSettings,
         people: Mapping[str, float],
         asked: Sequence[str],
-    ) -> dict[str, float]:
-        """Scores of one ensemble of ``said`` by item."""
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Scores of one ensemble of ``said`` by item, and the weight of each member."""
         known = pd.concat([score_table(name, scores, self.data.dimension) for name, scores in said.items()])
-        scores, _ = ensemble_scores(known, {"ensemble": settings}, people, self.data.dimension, asked)
-        return dict(zip(scores["item_id"], scores["score"].astype(float), strict=True))
+        scores, weights = ensemble_scores(known, {"ensemble": settings}, people, self.data.dimension, asked)
+        scores = scores.dropna(subset="score")
+        return dict(zip(scores["item_id"], scores["score"].astype(float), strict=True)), weights["ensemble"]
 
     def transfer(self) -> dict[str, Any]:
         """The score head trained on one kind of prompts, or without one fault, and tested on each kind or on images with that fault."""
@@ -299,6 +351,11 @@ class Study:
                 "difference": estimate(change[None], prompts),
             }
         return {"prompt_kinds": by_kind, "faults": by_fault}
+
+
+def scored(items: Sequence[HeadItem], *scores: Mapping[str, float]) -> list[HeadItem]:
+    """The ``items`` that all of ``scores`` score."""
+    return [item for item in items if all(item.item_id in some for some in scores)]
 
 
 def settings_of(variant: str | None) -> tuple[dict[str, Any], HeadsSettings]:
