@@ -221,8 +221,7 @@ class Study:
             for one in said:
                 _, elements = tables("judge", one, self.asked, self.data.dimension)
                 found.append(
-                    element_summary(self.data, self.items, "test", elements, ADAPTERS = "data/06_models/shapes/tiny_vlm/ablation/full/seed_{seed}/sft"
-RESAMPLES, CONFIDENCE, 0)["judge"]
+                    element_summary(self.data, self.items, "test", elements, RESAMPLES, CONFIDENCE, 0)["judge"]
                 )
             balanced = [round(entry["balanced_accuracy"]["value"], 4) for entry in found]
             fitted = [round(entry["balanced_accuracy_fitted"]["value"], 4) for entry in found]
