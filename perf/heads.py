@@ -269,45 +269,53 @@ class Study:
         return found
 
     def ensembles(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        """What the ensembles of the measured rows gain over their best member, which is chosen on validation prompts."""
-        people = {i.item_id: i.rating for i in self.data.fold(VALIDATION) if i.rating is not None}
-        validation = [item for item in self.data.fold(VALIDATION) if item.rating is not None]
-        asked = [item.item_id for item in self.asked]
+        """What ensembles of the measured rows gain over their best member, and the mean of a row's seeds over its best seed."""
         found = {}
         for name, settings in (self.settings.ensembles | WITH_STUDENT).items():
-            if not {*settings.members} <= {*rows}:
-                continue
-            seeds = sorted(set.intersection(*({*rows[member]["seeds"]} for member in settings.members)))
-            pairs, best, combined, weights = [], [], [], []
-            for seed in seeds:
-                said = {member: self.said(member, seed)[0].scores for member in settings.members}
-                common = scored(validation, *said.values())
-                checked = {member: self.spearman(said[member], common, 1)[0] for member in said}
-                best.append(max(checked, key=checked.__getitem__))
-                scores, fitted = self.combined(said, settings, people, asked)
-                combined.append(scores)
-                weights.append({member: round(weight, 3) for member, weight in fitted.items()})
-                pairs.append((combined[-1], said[best[-1]]))
-            found[name] = self.agreement([Predictions(one) for one in combined], self.held_out) | {
-                "method": settings.method,
-                "members": list(settings.members),
-                "best_member": best,
-                "weights": weights,
-                "gain": self.difference(pairs),
-                "seeds": seeds,
-                "seconds_an_image": sum(rows[member]["seconds"]["an_image"] for member in settings.members),
-            }
+            if {*settings.members} <= {*rows}:
+                seeds = sorted(set.intersection(*({*rows[member]["seeds"]} for member in settings.members)))
+                said = [{member: self.said(member, seed)[0].scores for member in settings.members} for seed in seeds]
+                seconds = sum(rows[member]["seconds"]["an_image"] for member in settings.members)
+                found[name] = self.ensemble(settings, said) | {"seeds": seeds, "seconds_an_image": round(seconds, 5)}
+        for name, row in rows.items():
+            seeds = row["seeds"]
+            if len(seeds) > 2 and name not in self.settings.baselines:
+                members = {f"{name}_{seed}": self.said(name, seed)[0].scores for seed in seeds}
+                settings = EnsembleSettings(members=tuple(members), method="mean")
+                seconds = len(seeds) * row["seconds"]["an_image"]
+                found[f"seeds_of_{name}"] = self.ensemble(settings, [members]) | {"seconds_an_image": round(seconds, 5)}
         return found
+
+    def ensemble(self, settings: EnsembleSettings, said: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+        """Agreement of an ensemble, and its gain over the member that agrees best on validation prompts, mean over the trainings
+        ``said`` (member -> item -> score)."""
+        validation = [item for item in self.data.fold(VALIDATION) if item.rating is not None]
+        combined = [self.combined(one, settings, validation) for one in said]
+        best = []
+        for one in said:
+            common = scored(validation, *one.values())
+            checked = {member: self.spearman(scores, common, 1)[0] for member, scores in one.items()}
+            best.append(max(checked, key=checked.__getitem__))
+        return self.agreement([Predictions(scores) for scores, _ in combined], self.held_out) | {
+            "method": settings.method,
+            "members": list(settings.members),
+            "best_member": best,
+            "weights": [{member: round(weight, 3) for member, weight in weights.items()} for _, weights in combined],
+            "gain": self.difference(
+                [(scores, one[b]) for (scores, _), one, b in zip(combined, said, best, strict=True)]
+            ),
+        }
 
     def combined(
         self,
         said: Mapping[str, Mapping[str, float]],
         settings: EnsembleSettings,
-        people: Mapping[str, float],
-        asked: Sequence[str],
+        validation: Sequence[HeadItem],
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Scores of one ensemble of ``said`` by item, and the weight of each member."""
         known = pd.concat([score_table(name, scores, self.data.dimension) for name, scores in said.items()])
+        people = {item.item_id: item.rating for item in validation if item.rating is not None}
+        asked = [item.item_id for item in self.asked]
         scores, weights = ensemble_scores(known, {"ensemble": settings}, people, self.data.dimension, asked)
         scores = scores.dropna(subset="score")
         return dict(zip(scores["item_id"], scores["score"].astype(float), strict=True)), weights["ensemble"]
