@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pandas as pd
 import perf.heads
 import pytest
 from perf.heads import Study
+from PIL import Image
 
-from t2i_eval_kedro import schema
+from t2i_eval_kedro import load_judge, schema
 from t2i_eval_kedro.datasets.image_store import ImageStoreDataset
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.heads.data import HeadItem
 from t2i_eval_kedro.training.heads.judges import Predictions
 
@@ -103,9 +107,79 @@ def test_an_ensemble_is_compared_with_the_member_that_is_best_on_validation_prom
     assert set(found) == {"ensemble_mean", "ensemble_rank_mean", "ensemble_stacking"}
     for entry in found.values():
         assert entry["best_member"] == ["score_head"]
+        assert sum(entry["weights"][0].values()) == pytest.approx(1, abs=2e-3)
         gain = entry["spearman"]["value"] - rows["score_head"]["spearman"]["value"]
         assert entry["gain"]["value"] == pytest.approx(gain, abs=2e-6)
         assert entry["seconds_an_image"] == 1.5
+
+
+def test_the_seeds_of_a_row_are_an_ensemble_that_gains_where_their_noise_is_their_own(study: Study) -> None:
+    rows = {name: study.row(name, [0, 1, 2]) for name in ("level_tokens", "vqa_score")}
+    found = study.ensembles(rows)
+    assert set(found) == {"seeds_of_level_tokens"}  # a published score has no seeds
+    (entry,) = found.values()
+    assert set(entry["members"]) == {"level_tokens_0", "level_tokens_1", "level_tokens_2"}
+    assert entry["seconds_an_image"] == 1.5
+    best = rows["level_tokens"]["by_seed"][int(entry["best_member"][0][-1])]
+    assert entry["gain"]["value"] == pytest.approx(entry["spearman"]["value"] - best, abs=1e-4)
+    assert entry["gain"]["low"] > 0
+
+
+def test_what_a_student_could_not_say_counts_in_no_agreement_and_is_counted(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first member says nothing of two images; all are compared on the others."""
+    given = study._asked  # type: ignore[attr-defined]
+    names = {"sft": "score_head", "sft_decomposed": "level_tokens", "level_tokens": "vqa_score"}
+    silent = {item.item_id for item in study.held_out[:2]}
+
+    def answer(name: str, seed: int) -> tuple[Predictions, dict[str, float]]:
+        said, seconds = given(names[name], seed)
+        kept = {item: score for item, score in said.scores.items() if name != "sft" or item not in silent}
+        return Predictions(kept), seconds
+
+    monkeypatch.setattr(study, "_asked", answer)
+    rows = {name: study.row(name, [0]) for name in names}
+    assert rows["sft"]["unscored"] == [2]
+    assert "unscored" not in rows["sft_decomposed"]
+    found = study.ensembles(rows)
+    assert set(found) == {f"{method}_with_student" for method in ("mean", "rank_mean", "stacking")}
+    for entry in found.values():
+        assert (entry["best_member"], entry["unscored"]) == (["sft"], [2])
+        assert entry["gain"]["value"] == pytest.approx(entry["spearman"]["value"] - rows["sft"]["by_seed"][0], abs=1e-4)
+
+
+def test_a_student_is_asked_with_the_adapter_of_its_seed_on_both_folds(folder: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    made = Study(folder, folder / "work", str(tmp_path / "seed_{seed}" / "sft"))
+    pictures = {item.image: encoded(index) for index, item in enumerate(made.asked)}
+    made.images = ImageStoreDataset(filepath=str(tmp_path / "pictures"))
+    made.images.save(list(pictures.items()))
+    made.images = made.images.load()
+    phrase = "overall agreement of the image with the prompt"
+    (folder / "data_card.json").write_text(json.dumps({"dimensions": [{"name": "overall", "description": phrase}]}))
+    torch.manual_seed(0)
+    model = ModelSettings.model_validate(made.parameters["model"])
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(model.load(), config).save_pretrained(tmp_path / "seed_7" / "sft")
+    said = made.student("levels", 7).scores
+    assert set(said) == {item.item_id for item in made.asked}
+    judge = load_judge(tmp_path / "seed_7" / "sft", base=model.model, dimensions={"overall": phrase})
+    for item in made.asked[:: len(made.asked) // 3]:
+        verdict = judge(pictures[item.image], item.prompt)
+        assert verdict.scores["overall"] == pytest.approx(10 * said[item.item_id], abs=1e-3)
+    assert not made.student("decomposed", 7).scores  # an adapter of random weights writes nothing that can be parsed
+    with pytest.raises(T2IEvalError):
+        made.student("levels", 8)
+
+
+def encoded(index: int) -> bytes:
+    """A picture of one colour, as PNG."""
+    buffer = BytesIO()
+    Image.new("RGB", (64, 64), (index * 9 % 256, 80, 160)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_a_row_that_is_asked_for_trains_no_other_and_loses_no_seed(
