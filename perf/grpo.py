@@ -1,6 +1,6 @@
 """What GRPO gains on the synthetic benchmark, from which start and by which reward; one command, which goes on where it was cut off.
 
-Every row trains from one of three starts (the untrained model; supervised fine-tuning on the critiques of a tenth of the prompts, or of all)
+Every row trains from one start (the untrained model; supervised fine-tuning on the critiques of a tenth of the prompts, of all, or five times as long)
 and is judged on the held-out prompts. The trainings of a seed share their starts. A finished row leaves ``done.json`` and is not run
 again; an unfinished training resumes from its checkpoint. No number is tuned on these prompts.
 
@@ -61,10 +61,14 @@ from t2i_eval_kedro.training.sft import train_sft
 
 log = logging.getLogger(__name__)
 
-UNTRAINED, TENTH, FULL = "untrained", "sft_tenth", "sft"
-FRACTION = {TENTH: 0.1, FULL: 1.0}
-FOLDS = {"train": 0.5, "validation": 0.1, "test": 0.4}
-"""Many prompts are held out, so that the intervals are narrow; half of the prompts are far more than the recipe's demo has."""
+UNTRAINED, TENTH, FULL, LONG = "untrained", "sft_tenth", "sft", "sft_long"
+FRACTION = {TENTH: 0.1, FULL: 1.0, LONG: 1.0}
+STEPS = {LONG: 4000}
+"""Steps of supervised fine-tuning, where they are not the recipe's 800."""
+SHARES = {LONG: {REASON: 0.9, REASON_PAIR: 0.5}}
+"""Shares of what is drawn, where they are not the recipe's; all shares are scaled to sum to one."""
+HELD_OUT, VALIDATION = 400, 100
+"""Prompts of 1,000 or more; of fewer, the same fractions. Many are held out, so that the intervals are narrow."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,15 @@ ROWS: dict[str, Row] = {
     "grpo_rank": Row(TENTH, {**REASONS, "rewards": REWARDS["rank"]}),
     "grpo_binary": Row(TENTH, {**REASONS, "rewards": REWARDS["binary"]}),
     "grpo_preferences": Row(TENTH, PAIRS),
+    LONG: Row(LONG, chain=True),
+    "grpo_from_long": Row(LONG, REASONS, chain=True),
     "grpo_without_rehearsal": Row(FULL, {**REASONS, "rehearsal_weight": 0.0}, chain=True),
 }
 DIFFERENCES = (
     ("grpo_from_untrained", UNTRAINED),
     ("grpo_from_tenth", TENTH),
     ("grpo", FULL),
+    ("grpo_from_long", LONG),
     ("grpo_from_tenth", "grpo_rank"),
     ("grpo_from_tenth", "grpo_binary"),
     ("grpo_preferences", TENTH),
@@ -163,7 +170,8 @@ class Study:
         self.items, self.ratings, self.elements = made.items, made.ratings, made.elements
         self.truth = made.element_ratings
         self.pictures = Pictures(dict(made.images))
-        splits = split_by_prompt(made.items, FOLDS)
+        test, validation = HELD_OUT / max(prompts, 1000), VALIDATION / max(prompts, 1000)
+        splits = split_by_prompt(made.items, {"train": 1 - test - validation, "validation": validation, "test": test})
         self.folds = dict(zip(splits["item_id"], splits["fold"], strict=True))
         held_out = made.items[made.items["item_id"].map(self.folds) == "test"]
         self.held_out = held_out.sample(frac=1, random_state=0).groupby("prompt_id").head(IMAGES).sort_index()
@@ -191,7 +199,8 @@ class Study:
         chosen = ExampleSettings.model_validate(values)
         examples = build_examples(self.sources, self.phrases, self.project.judging.options, self.wording, chosen)
         settings = self.project.settings("rebalancing", RebalancingSettings)
-        balanced, _ = rebalance(examples, **settings.model_dump() | {"seed": settings.seed + seed})
+        shares = {**settings.shares, **SHARES.get(start, {})}
+        balanced, _ = rebalance(examples, **settings.model_dump() | {"seed": settings.seed + seed, "shares": shares})
         return balanced
 
     def start(self, name: str, seed: int) -> Path | None:
@@ -205,7 +214,9 @@ class Study:
                 self.supervised(name, seed),
                 self.pictures,
                 self.model,
-                settings.model_copy(update={"seed": settings.seed + seed}),
+                settings.model_copy(
+                    update={"seed": settings.seed + seed, "max_steps": STEPS.get(name, settings.max_steps)}
+                ),
                 adapter,
                 checkpoint_dir=adapter.with_name(f".{adapter.name}"),
             )
@@ -276,7 +287,7 @@ class Study:
         judged.scores.to_parquet(folder / "scores.parquet")
         judged.transcripts.to_parquet(folder / "transcripts.parquet")
         # What learns from pairs compares some, and so does its start.
-        if name == TENTH or (row.grpo is not None and REASON_PAIR in row.grpo["tasks"]):
+        if name in (TENTH, LONG) or (row.grpo is not None and REASON_PAIR in row.grpo["tasks"]):
             self.preferences(backend, name).to_parquet(folder / "preferences.parquet")
         with atomic_file(folder / "done.json") as path:
             path.write_text(json.dumps(took, indent=1, default=float) + "\n", encoding="utf-8")

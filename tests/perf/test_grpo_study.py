@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from perf.grpo import FULL, ROWS, TENTH, UNTRAINED, Row, Study, run
+from perf.grpo import FULL, LONG, ROWS, TENTH, UNTRAINED, Row, Study, run
 
-from t2i_eval_kedro.steps import REASON_PAIR, SCORE
+from t2i_eval_kedro.steps import REASON, REASON_PAIR, SCORE
 from t2i_eval_kedro.training.settings import GRPOSettings
 
 SMALL = {
@@ -36,6 +37,8 @@ def test_rows_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest.
         "grpo_preferences": Row(TENTH, {"tasks": [REASON_PAIR], "targets": "preferences"}),
     }
     study = Study(tmp_path, 12, SMALL, resamples=20)
+    share = {name: _share(study.supervised(name, 0), REASON) for name in (FULL, LONG)}
+    assert 1.5 < share[LONG] / share[FULL] < 3
     result = run(study, rows)
     assert set(result["rows"]) == set(rows)
     assert result["rows"]["grpo_from_untrained"]["took"][0]["seconds_per_step"]["generation"] > 0
@@ -51,12 +54,17 @@ def test_rows_are_run_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest.
     assert run(study, rows)["differences"] == result["differences"]
 
 
+def _share(examples: pd.DataFrame, task: str) -> float:
+    drawn = examples[examples["fold"] == "train"]
+    return float(drawn.loc[drawn["task"] == task, "frequency"].sum() / drawn["frequency"].sum())
+
+
 def test_every_row_has_settings_that_are_valid() -> None:
     from t2i_eval_kedro.judging.project import Project
 
     given = dict(Project.open(Path(), "base", {"student": "tiny_vlm"}).parameters["grpo"])
     for name, row in ROWS.items():
-        assert row.start in (UNTRAINED, TENTH, FULL), name
+        assert row.start in (UNTRAINED, TENTH, FULL, LONG), name
         if row.grpo is not None:
             settings = GRPOSettings.model_validate(
                 given | dict(row.grpo) | {"rewards": given["rewards"] | dict(row.grpo.get("rewards", {}))}
