@@ -134,16 +134,23 @@ class FGABlip2(nn.Module):
         self, image_features: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
         """The Q-Former's last states over queries, which see the image, and text, which sees the queries: (n, queries + t, width)."""
+        return self.layers(image_features, input_ids, attention_mask)[-1]
+
+    def layers(
+        self, image_features: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """What the Q-Former's first layer reads, and what each layer says, as in :meth:`together`."""
         blip = self.blip
         queries = blip.query_tokens.expand(len(input_ids), -1, -1)
         count = queries.shape[1]
-        states: torch.Tensor = blip.qformer(
+        states: tuple[torch.Tensor, ...] = blip.qformer(
             query_embeds=blip.embeddings(input_ids=input_ids, query_embeds=queries),
             query_length=count,
             attention_mask=torch.cat([attention_mask.new_ones(len(input_ids), count), attention_mask], dim=1),
             encoder_hidden_states=image_features,
             encoder_attention_mask=attention_mask.new_ones(image_features.shape[:2]),
-        ).last_hidden_state
+            output_hidden_states=True,
+        ).hidden_states
         return states
 
     def from_features(

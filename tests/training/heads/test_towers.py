@@ -11,17 +11,20 @@ import torch
 from t2i_eval_kedro.models.fga_blip2 import PromptTokens
 from t2i_eval_kedro.shapes.pretrain import scaled
 from t2i_eval_kedro.shapes.prompts import elements, prompt_text, sample_prompts
+from t2i_eval_kedro.shapes.scene import CELLS, COLORS, SHAPES, SIZES, Group, Scene
 from t2i_eval_kedro.training.heads.towers import (
     ANSWERS,
     CURRICULUM,
     MAX_TOKENS,
+    UNKNOWN,
     TowerRecipe,
-    answer_head,
+    WordHeads,
     build_blip,
     build_tokenizer,
     caption_batches,
     matching_losses,
-    sample_captioned,
+    patch_labels,
+    sample_twins,
     start_from_tiny,
     token_labels,
 )
@@ -44,32 +47,60 @@ def test_every_prompt_of_the_benchmark_is_read_to_its_end_without_unknown_words(
 
 def test_captions_without_faults_hold_and_others_say_what_does_not() -> None:
     rng = np.random.default_rng(0)
-    right = [sample_captioned(rng, 4, 0.0, 0, frozenset()) for _ in range(60)]
+    right = [sample_twins(rng, 4, 0.0, 0, frozenset())[0] for _ in range(60)]
     # what is stated by contradiction is never all true
     assert all(all(one.held.values()) for one in right if one.prompt.conflict is None)
-    wrong = [sample_captioned(rng, 4, 0.0, 3, frozenset()) for _ in range(60)]
+    wrong = [sample_twins(rng, 4, 0.0, 3, frozenset())[0] for _ in range(60)]
     assert np.mean([all(one.held.values()) for one in wrong]) < 0.2
     kept = {one.prompt.core for one in right[:10]}
-    again = [sample_captioned(np.random.default_rng(0), 4, 0.0, 0, frozenset(kept)) for _ in range(3)]
-    assert not kept & {one.prompt.core for one in again}
+    again = [sample_twins(np.random.default_rng(0), 4, 0.0, 0, frozenset(kept)) for _ in range(3)]
+    assert not kept & {one.prompt.core for pair in again for one in pair}
+
+
+def test_twins_show_one_picture_and_only_it_tells_which_of_them_is_right() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [sample_twins(rng, 4, 0.0, 0, frozenset()) for _ in range(80)]
+    assert all(np.array_equal(one.pixels, other.pixels) for one, other in pairs)
+    words = [(prompt_text(one.prompt).split(), prompt_text(other.prompt).split()) for one, other in pairs]
+    of_equal_length = [(a, b) for a, b in words if len(a) == len(b)]
+    assert np.median([sum(x != y for x, y in zip(a, b, strict=True)) for a, b in of_equal_length]) <= 2
+    plain = [(one, other) for one, other in pairs if one.prompt.conflict is None and other.prompt.conflict is None]
+    assert 0.5 < np.mean([not all(other.held.values()) for _, other in plain]) < 1  # not every change is stated
+
+
+def test_some_captions_have_words_that_state_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert not any(one.prompt.before or one.prompt.after for one in sample_twins(rng, 2, 0.0, 0, frozenset()))
+    assert all(one.prompt.before or one.prompt.after for one in sample_twins(rng, 2, 1.0, 0, frozenset()))
 
 
 def test_words_are_labelled_by_what_they_say(tokenizer) -> None:
     rng = np.random.default_rng(1)
     for _ in range(40):
-        one = sample_captioned(rng, 2, 0.0, 2, frozenset())
+        one, _ = sample_twins(rng, 2, 0.0, 2, frozenset())
         tokens = PromptTokens(tokenizer, prompt_text(one.prompt), MAX_TOKENS)
         checked, held, answers = token_labels(tokens, one)
         words = tokenizer.convert_ids_to_tokens(tokens.ids)
         for part in elements(one.prompt):
             color = part.text.split()[0]
-            if part.skill == "color" and words.count(color) == 1:
+            contradicts = part.element_id.endswith(".conflict")  # is said after its object, and not found
+            if part.skill == "color" and words.count(color) == 1 and not contradicts:
                 at = words.index(color)
                 assert checked[at] == 1
                 assert held[at] == one.held[part.element_id]
                 # a right word is the answer itself, and a wrong one is not
                 assert (ANSWERS[answers[at]] == color) == one.held[part.element_id]
         assert held[checked == 0].max(initial=0) == 0
+
+
+def test_a_patch_is_labelled_by_the_group_in_whose_region_it_lies() -> None:
+    seen = Scene((Group("circle", "red", "small", 2, 0), Group("star", "blue", "large", 1, 3)))
+    labels = patch_labels(seen).reshape(CELLS, CELLS, 4)
+    circle = [SHAPES.index("circle"), COLORS.index("red"), SIZES.index("small"), 1]
+    star = [SHAPES.index("star"), COLORS.index("blue"), SIZES.index("large"), 0]
+    assert labels[0, 0].tolist() == labels[1, 1].tolist() == circle  # upper left
+    assert labels[2, 2].tolist() == labels[3, 3].tolist() == star  # lower right
+    assert labels[0, 3].tolist() == [len(SHAPES), UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 def test_batches_are_the_same_for_the_same_seed_and_begin_with_few_groups(tokenizer) -> None:
@@ -88,9 +119,7 @@ def test_the_tower_is_the_tiny_models(tokenizer) -> None:
     model = build_blip(len(tokenizer), 0).eval()
     start_from_tiny(model, tokenizer, TINY)
     rng = np.random.default_rng(0)
-    pixels = scaled(
-        torch.from_numpy(np.stack([sample_captioned(rng, 4, 0.0, 0, frozenset()).pixels for _ in range(3)]))
-    )
+    pixels = scaled(torch.from_numpy(np.stack([sample_twins(rng, 4, 0.0, 0, frozenset())[0].pixels for _ in range(3)])))
     vision = model.blip.vision_model
     with torch.no_grad():
         theirs = tiny.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1]
@@ -114,16 +143,18 @@ def test_a_few_steps_teach_which_words_hold(tokenizer) -> None:
     model = build_blip(len(tokenizer), 0).train()
     start_from_tiny(model, tokenizer, TINY)
     batch = next(caption_batches(TowerRecipe(batch_size=12), tokenizer, 4, frozenset(), 3))
-    answers = answer_head(model, tokenizer)
+    heads = WordHeads(model, tokenizer)
     trained = [p for n, p in model.named_parameters() if "vision" not in n]
-    optimizer = torch.optim.Adam([*trained, *answers.parameters()], lr=1e-3)
-    first = matching_losses(model, answers, batch)
+    optimizer = torch.optim.Adam([*trained, *heads.parameters()], lr=1e-3)
+    first = matching_losses(model, heads, batch)
     for _ in range(12):
-        loss = sum(matching_losses(model, answers, batch).values())
+        loss = sum(matching_losses(model, heads, batch).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    last = matching_losses(model, answers, batch)
+    last = matching_losses(model, heads, batch)
     assert last["words"] < 0.7 * first["words"]
     assert last["caption"] < 0.9 * first["caption"]
     assert last["answers"] < 0.7 * first["answers"]
+    assert last["shape"] < 0.8 * first["shape"]
+    assert last["count"] < 0.9 * first["count"]

@@ -2,16 +2,17 @@
 
 Real judges begin from networks that were pre-trained on pictures with captions. This is their stand-in for the embedded
 benchmark: it learns whether a caption is right (matching), as a whole and word by word. Captions are random descriptions with up
-to three faults. No score, rating or simulated generator is involved, and no caption states what a prompt of the benchmark states. It
-begins from the vision tower and the word embeddings of the tiny model (:mod:`t2i_eval_kedro.shapes.pretrain`), which knows no
-scores either, and leaves that tower as it is.
+to four faults, and come in pairs that differ in one thing (:func:`sample_twins`). No score, rating or simulated generator is
+involved, and no caption states what a prompt of the benchmark states. It begins from the vision tower and the word embeddings of
+the tiny model (:mod:`t2i_eval_kedro.shapes.pretrain`), which knows no scores either, and leaves that tower as it is.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,27 @@ from torch.nn import functional as F
 
 from t2i_eval_kedro.models.fga_blip2 import FGABlip2, PromptTokens, located
 from t2i_eval_kedro.shapes.pretrain import picture, scaled
-from t2i_eval_kedro.shapes.prompts import DEFAULT_PROMPTS, ScenePrompt, elements, prompt_text, sample_prompts
-from t2i_eval_kedro.shapes.questions import description, sample_picture
-from t2i_eval_kedro.shapes.scene import COLORS, MAX_GROUPS, NUMBERS, RELATIONS, SHAPES, SIZES, Scene, relation
+from t2i_eval_kedro.shapes.prompts import (
+    DEFAULT_PROMPTS,
+    ScenePrompt,
+    elements,
+    fill,
+    prompt_text,
+    sample_prompts,
+    sample_statement,
+)
+from t2i_eval_kedro.shapes.questions import paths, sample_picture, vary
+from t2i_eval_kedro.shapes.scene import (
+    COLORS,
+    MAX_GROUPS,
+    NUMBERS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    region_cells,
+    relation,
+)
 from t2i_eval_kedro.shapes.tiny_vlm import IMAGE_SIDE, IMAGE_TOKENS, LEVELS, PATCH, WORDS
 from t2i_eval_kedro.shapes.truth import elements_held
 from t2i_eval_kedro.training.heads.fitting import fit
@@ -33,17 +52,25 @@ BLIP2 = "shapes_blip2"
 """Name of the network's folder."""
 MAX_TOKENS = 64
 """Length of a caption in tokens; the longest prompt of the benchmark has 60."""
-WIDTH, HEADS, LAYERS, INNER = 128, 4, 4, 256
+WIDTH, HEADS, LAYERS, INNER = 128, 4, 6, 256
+"""Shape of the Q-Former. A relation is read over four layers (patches, words, the objects of words, the relation), so four leave no room."""
 MEAN = STD = (0.5, 0.5, 0.5)
 CHANGES = (0.34, 0.28, 0.22, 0.16)
 """Shares of captions with so many faults."""
 CURRICULUM = ((0.08, 1), (0.2, 2), (0.35, 3), (1.0, MAX_GROUPS))
 """(share of the steps, most groups of a picture until then). What is learned of one group is unlearned with the second, so it is brief."""
 FILLED_FROM = 0.75
-"""Share of the steps from which captions keep words that state nothing, most of them."""
+"""Share of the steps from which some captions have words that state nothing."""
+FILLED, FILLERS = 0.24, (8, 44)
+"""Share of captions that then have such words, and how many words (the last number exclusive)."""
+_TRIES = 20  # to change a caption
 _NOTHING = "nothing"
 ANSWERS = (*SHAPES, *COLORS, *SIZES, *NUMBERS, *(name.split()[0] for name in RELATIONS), _NOTHING)
 """Words that can be right in the place of a word of a caption."""
+PATCH_WORDS = {"shape": len(SHAPES) + 1, "color": len(COLORS), "size": len(SIZES), "count": len(NUMBERS)}
+"""What a patch shows, and how many words there are for it; a shape can be missing."""
+UNKNOWN = -100
+"""Label of what nobody can say."""
 _STREAM = 21  # of random numbers, apart from those of the benchmark and the tiny model
 _PIECES = "abcdefghijklmnopqrstuvwxyz0123456789.,-'?!:;/"
 
@@ -55,47 +82,69 @@ class TowerRecipe:
     Attributes:
         seed: random seed of weights, pictures and captions.
         steps: number of steps.
-        batch_size: pictures a step.
+        batch_size: captions a step, two of each picture.
         rate: peak learning rate.
         threads: threads of torch.
     """
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 6000
     batch_size: int = 16
     rate: float = 1e-3
     threads: int = 1
 
 
 class Captioned(NamedTuple):
-    """A picture, (64, 64, 3) bytes, a caption of it, which of the caption's elements hold, and what is right in the place of each."""
+    """A picture, (64, 64, 3) bytes, what is in it, a caption, which of the caption's elements hold, and what is right in the place of each."""
 
     pixels: np.ndarray
+    seen: Scene
     prompt: ScenePrompt
     held: Mapping[str, bool]
     shown: Mapping[str, str]
 
 
-def sample_captioned(
+def sample_twins(
     rng: np.random.Generator, groups: int, filled: float, changes: int | None, forbidden: frozenset[str]
-) -> Captioned:
-    """A random picture with a caption of it.
+) -> tuple[Captioned, Captioned]:
+    """A random picture with two captions of it, the second in the same words as the first but for one change.
+
+    What is right in one of them is mostly wrong in the other, so that words alone tell nothing: the picture has to be read.
 
     Args:
         rng: random numbers.
         groups: the most groups of objects in a picture.
-        filled: share of captions that keep words that state nothing.
-        changes: faults of the caption at most; random where None.
+        filled: share of captions that have words that state nothing.
+        changes: faults of the first caption at most; random where None.
         forbidden: what no caption may state.
     """
     while True:
         shown = sample_picture(rng, groups)
-        prompt = description(shown.scene, rng, int(rng.choice(4, p=CHANGES)) if changes is None else changes)
-        if prompt is not None and prompt.core not in forbidden:
-            prompt = prompt if rng.random() < filled else replace(prompt, before="", after="")
-            held = elements_held(prompt, shown.scene)
-            words = {name: shown_word(shown.scene, name) for name in held}
-            return Captioned(picture(shown, rng).pixels, prompt, held, words)
+        orders = paths(shown.scene)
+        if not orders:
+            continue
+        order = orders[int(rng.integers(len(orders)))]
+        first = vary(order, int(rng.choice(4, p=CHANGES)) if changes is None else changes, rng)
+        second = first
+        for _ in range(_TRIES):  # a change of number or place may find no room, and is then none
+            second = vary(first, 1, rng)
+            if second != first:
+                break
+        same_words = deepcopy(rng)
+        prompts = sample_statement(first, rng), sample_statement(second, same_words)
+        if any(prompt.core in forbidden for prompt in prompts):
+            continue
+        pixels = picture(shown, rng).pixels
+        one, two = (
+            fill(prompt, int(rng.integers(*FILLERS)), rng) if rng.random() < filled else prompt for prompt in prompts
+        )
+        return captioned(pixels, one, shown.scene), captioned(pixels, two, shown.scene)
+
+
+def captioned(pixels: np.ndarray, prompt: ScenePrompt, seen: Scene) -> Captioned:
+    """The picture ``pixels`` of the scene ``seen`` with the caption ``prompt``."""
+    held = elements_held(prompt, seen)
+    return Captioned(pixels, seen, prompt, held, {name: shown_word(seen, name) for name in held})
 
 
 def shown_word(seen: Scene, element_id: str) -> str:
@@ -133,7 +182,7 @@ def build_tokenizer(folder: Path) -> Any:
 
 
 def build_blip(vocabulary: int, seed: int) -> FGABlip2:
-    """The untrained BLIP-2: 16 queries, four layers of width 128."""
+    """The untrained BLIP-2: 16 queries, six layers of width 128."""
     from transformers import Blip2Config
 
     torch.manual_seed(seed)
@@ -293,18 +342,30 @@ def token_labels(tokens: PromptTokens, captioned: Captioned) -> tuple[np.ndarray
     return (counts > 0).astype(np.float32), held / np.maximum(counts, 1), answers
 
 
+def patch_labels(seen: Scene) -> np.ndarray:
+    """Numbers of the shape, colour, size and number of the group in whose region each patch of a picture lies, (IMAGE_TOKENS, 4); a patch
+    outside of all regions shows the shape after the last, and nothing else (UNKNOWN)."""
+    labels = np.full((IMAGE_TOKENS, len(PATCH_WORDS)), UNKNOWN)
+    labels[:, 0] = len(SHAPES)
+    for group in seen.groups:
+        numbers = SHAPES.index(group.shape), COLORS.index(group.color), SIZES.index(group.size), group.count - 1
+        labels[list(region_cells(group.region))] = numbers
+    return labels
+
+
 def caption_batches(
     recipe: TowerRecipe, tokenizer: Any, steps: int, forbidden: frozenset[str], changes: int | None
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """``pixels``, ``ids``, ``mask``, ``checked``, ``held`` and ``answers`` (tokens), ``right`` (captions) of each step.
+    """``pixels``, ``ids``, ``mask``, ``checked``, ``held`` and ``answers`` (tokens), ``right`` (captions), ``patches`` of each step.
 
     Pictures have few groups at first; words that state nothing come late, as they cost time and teach little.
     """
     for step in range(steps):
         rng = np.random.default_rng([recipe.seed, _STREAM, step])
         groups = next(most for share, most in CURRICULUM if step < share * steps)
-        filled = 0.0 if step < FILLED_FROM * steps else 0.6
-        drawn = [sample_captioned(rng, groups, filled, changes, forbidden) for _ in range(recipe.batch_size)]
+        filled = 0.0 if step < FILLED_FROM * steps else FILLED
+        pairs = [sample_twins(rng, groups, filled, changes, forbidden) for _ in range(recipe.batch_size // 2)]
+        drawn = [one for pair in pairs for one in pair]
         tokens = [PromptTokens(tokenizer, prompt_text(one.prompt), MAX_TOKENS) for one in drawn]
         length = max(len(one.ids) for one in tokens)
         ids, mask = padded([one.ids for one in tokens], length)
@@ -320,6 +381,7 @@ def caption_batches(
             "held": held,
             "answers": answers,
             "right": torch.tensor([float(all(one.held.values())) for one in drawn]),
+            "patches": torch.from_numpy(np.stack([patch_labels(one.seen) for one in drawn])),
         }
 
 
@@ -331,37 +393,48 @@ def padded(ids: list[list[int]], length: int | None = None) -> tuple[torch.Tenso
     return torch.tensor(rows), torch.tensor(mask)
 
 
-def answer_head(model: FGABlip2, tokenizer: Any) -> torch.nn.Linear:
-    """A layer that names the word of :data:`ANSWERS` which is right in the place of a token; begins as the words' embeddings."""
-    head = torch.nn.Linear(WIDTH, len(ANSWERS))
-    words = model.blip.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids(list(ANSWERS))]
-    with torch.no_grad():
-        head.weight.copy_(F.layer_norm(words, (WIDTH,)) / WIDTH**0.5)
-        head.bias.zero_()
-    return head
+class WordHeads(torch.nn.Module):
+    """What is asked of the network in its pre-training alone: the word of :data:`ANSWERS` that is right in the place of a token, and the
+    words of :data:`PATCH_WORDS` for a patch. The first begins as the words' embeddings."""
+
+    def __init__(self, model: FGABlip2, tokenizer: Any) -> None:
+        super().__init__()
+        self.answers = torch.nn.Linear(WIDTH, len(ANSWERS))
+        self.patches = torch.nn.Linear(WIDTH, sum(PATCH_WORDS.values()))
+        words = model.blip.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids(list(ANSWERS))]
+        with torch.no_grad():
+            self.answers.weight.copy_(F.layer_norm(words, (WIDTH,)) / WIDTH**0.5)
+            self.answers.bias.zero_()
 
 
-def matching_losses(
-    model: FGABlip2, answers: torch.nn.Linear, batch: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Cross-entropy of whether the caption is right, of whether what each word says is, and of the word that would be.
+def matching_losses(model: FGABlip2, heads: WordHeads, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cross-entropy of whether the caption is right, of whether what each word says is, of the word that would be, and of what each query
+    says of its patch.
 
-    The last one says of a wrong word what the picture shows, where the others say that it is wrong, so words find their objects
-    in fewer steps. It is in the spirit of BLIP-2's image-grounded generation of text.
+    ``answers`` says of a wrong word what the picture shows, where the first two say that it is wrong, so words find their objects
+    in fewer steps. The others do the same for queries, halfway through the network: the number of a group is in none of its patches, and
+    words that ask for it learn in time where queries have it. Both are in the spirit of BLIP-2's image-grounded generation of text.
     """
     with torch.no_grad():
         features = model.image_features(batch["pixels"])
-    states = model.together(features, batch["ids"], batch["mask"])
+    layers = model.layers(features, batch["ids"], batch["mask"])
+    states = layers[-1]
     logits = model.blip.itm_head(states)
     logits = logits[..., 1] - logits[..., 0]
     count = model.blip.query_tokens.shape[1]
     checked = batch["checked"] > 0
     words = F.binary_cross_entropy_with_logits(logits[:, count:], batch["held"], reduction="none")
+    said = heads.patches(layers[LAYERS // 2][:, :count]).split([*PATCH_WORDS.values()], dim=-1)
+    patches = {
+        name: (1.0 if name == "count" else 0.5)  # numbers are learned last
+        * F.cross_entropy(one.flatten(0, 1), batch["patches"][..., at].flatten(), ignore_index=UNKNOWN)
+        for at, (name, one) in enumerate(zip(PATCH_WORDS, said, strict=True))
+    }
     return {
         "caption": F.binary_cross_entropy_with_logits(logits[:, :count].mean(dim=1), batch["right"]),
         "words": (words * batch["checked"]).sum() / batch["checked"].sum(),
-        "answers": F.cross_entropy(answers(states[:, count:][checked]), batch["answers"][checked]),
-    }
+        "answers": F.cross_entropy(heads.answers(states[:, count:][checked]), batch["answers"][checked]),
+    } | patches
 
 
 def of_the_benchmark() -> frozenset[str]:
@@ -377,12 +450,12 @@ def pretrain_blip(out: Path, tiny_vlm: Path, recipe: TowerRecipe) -> Any:
     model = build_blip(len(tokenizer), recipe.seed).train()
     start_from_tiny(model, tokenizer, tiny_vlm)
     drawn = caption_batches(recipe, tokenizer, recipe.steps, of_the_benchmark(), None)
-    answers = answer_head(model, tokenizer)
+    heads = WordHeads(model, tokenizer)
     trained = [p for name, p in model.named_parameters() if not name.startswith("blip.vision_model.")]
-    trained += answers.parameters()
+    trained += heads.parameters()
     curve = fit(
         [(trained, recipe.rate)],
-        (matching_losses(model, answers, batch) for batch in drawn),
+        (matching_losses(model, heads, batch) for batch in drawn),
         recipe.steps,
         weight_decay=0.01,
         every=50,
