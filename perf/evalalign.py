@@ -5,6 +5,10 @@ The release has prompts and questions, and neither images nor annotations, so th
 
     python -m perf.evalalign data/01_raw/evalalign --prompts 60
     kedro run --params=benchmark=evalalign,variant=skills
+    python -m perf.evalalign --measured data/08_reporting/evalalign/tiny_vlm/skills/seed_0
+
+The last one writes what the run measured to ``perf/results/evalalign.json``, beside what is there of other shares of the training prompts
+(``examples.prompt_fraction``).
 
 Options follow from the truth behind an image. Alignment, 0 to 2: nothing, some or all of what the prompt says about a skill holds. Faithfulness,
 0 to 4: ``object`` is the structure of the objects, and people's bodies, hands and faces are not there (-1). An annotator gives the right
@@ -24,9 +28,11 @@ from typing import Any
 import numpy as np
 
 from t2i_eval_kedro.benchmarks.readers.evalalign_skills import ALIGNMENT, FAITHFULNESS, NOT_PRESENT, SKILLS
-from t2i_eval_kedro.datasets.atomic import atomic_folder
+from t2i_eval_kedro.datasets.atomic import atomic_file, atomic_folder
+from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.shapes.make import ShapesBenchmark, make_shapes
 
+OUT = Path("perf/results/evalalign.json")
 ASKED = {"object": "Object", "counting": "Count", "color": "Color", "spatial": "Spatial"}
 """Skills of elements of shapes -> alignment skills."""
 ABSENT = ("body", "hand", "face")
@@ -36,17 +42,58 @@ SLIPS = 0.15
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Folder that is written; kedro reads it by its name, evalalign.")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="Folder that is written; kedro reads it by its name, evalalign."
+    )
+    parser.add_argument("--measured", type=Path, help="Reports of a finished run; no benchmark is written.")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--generators", type=int, choices=(8, 24), default=24)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if (arguments.folder is None) == (arguments.measured is None):
+        parser.error("give a folder to write, or the reports of a run as --measured")
+    if arguments.measured is not None:
+        content = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"synthetic": True, "runs": {}}
+        share, figures = measured(arguments.measured)
+        content["runs"][str(share)] = figures
+        with atomic_file(arguments.out) as path:
+            path.write_text(json.dumps(content, indent=1) + "\n")
+        print(json.dumps(figures, indent=1))
+        return
     write(
         make_shapes(arguments.prompts, arguments.seed, generators=arguments.generators, structure=True),
         arguments.folder,
         arguments.seed,
     )
     print(f"{arguments.prompts} prompts of {arguments.generators} simulated generators are in {arguments.folder}.")
+
+
+def measured(run: Path) -> tuple[float, dict[str, Any]]:
+    """The share of the training prompts that a run learned from, and what it measured of judges of skills.
+
+    Args:
+        run: folder with the run's ``summary.json`` and ``diagnostics.json``.
+    """
+    summary = json.loads((run / "summary.json").read_text())
+    study = json.loads((run / "diagnostics.json").read_text())
+    recipe = summary["recipe"]
+    spearman = {
+        name: {
+            dimension: figures["spearman"]
+            for dimension, figures in dimensions.items()
+            if dimension.startswith((f"{ALIGNMENT}/", f"{FAITHFULNESS}/"))
+        }
+        for name, dimensions in summary["evaluators"].items()
+        if name.endswith("_skills")
+    }
+    return recipe["examples"]["prompt_fraction"], {
+        "commit": commit(),
+        "steps": recipe["sft"]["max_steps"],
+        "kendall": study["skills_kendall"],
+        "kappa": study["skills_kappa"],
+        "spearman": spearman,
+    }
 
 
 def write(shapes: ShapesBenchmark, folder: Path, seed: int) -> None:
