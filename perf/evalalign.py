@@ -82,17 +82,19 @@ def measured(run: Path) -> tuple[float, dict[str, Any]]:
         name: {
             dimension: figures["spearman"]
             for dimension, figures in dimensions.items()
-            if dimension.startswith((f"{ALIGNMENT}/", f"{FAITHFULNESS}/"))
+            if figures["spearman"]["value"] is not None
         }
         for name, dimensions in summary["evaluators"].items()
         if name.endswith("_skills")
     }
+    ceiling = {name: figures["spearman"] for name, figures in summary["noise_ceiling"].items()}
     return recipe["examples"]["prompt_fraction"], {
         "commit": commit(),
         "steps": recipe["sft"]["max_steps"],
         "kendall": study["skills_kendall"],
         "kappa": study["skills_kappa"],
         "spearman": spearman,
+        "noise_ceiling": ceiling,
     }
 
 

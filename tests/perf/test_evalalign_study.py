@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro_project import run_kedro
-from perf.evalalign import SLIPS, options, slipped, write
+from perf.evalalign import SLIPS, measured, options, slipped, write
 
 from t2i_eval_kedro.agreement.skills_study import skills_study
 from t2i_eval_kedro.benchmarks.readers import evalalign
@@ -72,3 +72,10 @@ def test_a_judge_of_skills_is_trained_and_ranks_24_generators(project: Path) -> 
     by_generator = pd.DataFrame(study["skills_by_generator"])
     assert by_generator.groupby("who")["generator"].nunique()["people"] == 24
     assert {row["evaluator"] for row in study["skills_kendall"]} >= {"sft_skills"}
+    share, figures = measured(project / "data/08_reporting" / RUN)
+    assert share == 1.0
+    assert figures["kendall"] == study["skills_kendall"]
+    known = figures["spearman"]["sft_skills"]
+    assert known
+    assert all(entry["value"] is not None for entry in known.values())
+    assert {*known} <= {*figures["noise_ceiling"]}
