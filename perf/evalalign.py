@@ -87,6 +87,7 @@ def measured(run: Path) -> tuple[float, dict[str, Any]]:
         for name, dimensions in summary["evaluators"].items()
         if name.endswith("_skills")
     }
+    spearman = {name: known for name, known in spearman.items() if known}  # an untrained model answers in no option
     ceiling = {name: figures["spearman"] for name, figures in summary["noise_ceiling"].items()}
     return recipe["examples"]["prompt_fraction"], {
         "commit": commit(),

@@ -84,6 +84,12 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
         entry = found["differences"][" - ".join(names)] if len(names) == 2 else found["ensembles"][names[0]]["gain"]
         assert shown.partition(": ")[2] == estimate({"difference": entry["value"], **entry})
         assert follows == ("holds" if entry["low"] > 0 else "fails" if entry["high"] < 0 else "open")
+    elif file.name == "evalalign.json":
+        judge, aggregate = re.findall(r"`(\w+)`", shown)
+        kendall = json.loads(file.read_text(encoding="utf-8"))["runs"]["1.0"]["kendall"]
+        (entry,) = [row for row in kendall if (row["evaluator"], row["aggregate"]) == (judge, aggregate)]
+        assert shown.partition(": ")[2] == estimate({"difference": entry["value"], **entry})
+        assert follows == ("holds" if entry["low"] > 0 else "fails" if entry["high"] < 0 else "open")
     elif file.name == "reannotation.json":
         found = json.loads(file.read_text(encoding="utf-8"))["result"]
         figures = [found[name]["rmse_to_truth"] for name in ("first", "second")]

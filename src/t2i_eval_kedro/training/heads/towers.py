@@ -424,11 +424,11 @@ def matching_losses(model: FGABlip2, heads: WordHeads, batch: Mapping[str, torch
     count = model.blip.query_tokens.shape[1]
     checked = batch["checked"] > 0
     words = F.binary_cross_entropy_with_logits(logits[:, count:], batch["held"], reduction="none")
-    said = heads.patches(layers[LAYERS // 2][:, :count]).split([*PATCH_WORDS.values()], dim=-1)
+    patch_logits = heads.patches(layers[LAYERS // 2][:, :count]).split([*PATCH_WORDS.values()], dim=-1)
     patches = {
         name: (1.0 if name == "count" else 0.5)  # numbers are learned last
         * F.cross_entropy(one.flatten(0, 1), batch["patches"][..., at].flatten(), ignore_index=UNKNOWN)
-        for at, (name, one) in enumerate(zip(PATCH_WORDS, said, strict=True))
+        for at, (name, one) in enumerate(zip(PATCH_WORDS, patch_logits, strict=True))
     }
     return {
         "caption": F.binary_cross_entropy_with_logits(logits[:, :count].mean(dim=1), batch["right"]),
