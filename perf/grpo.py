@@ -16,7 +16,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ from t2i_eval_kedro.judging.protocols.registry import build
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.provenance import commit
 from t2i_eval_kedro.statistics.bootstrap import resample_counts
-from t2i_eval_kedro.statistics.estimates import bootstrap_estimate
+from t2i_eval_kedro.statistics.estimates import bootstrap_estimate, round_or_none
 from t2i_eval_kedro.statistics.pooled import Weights, pooled_statistics
 from t2i_eval_kedro.steps import OVERALL, REASON, REASON_PAIR, SCORE
 from t2i_eval_kedro.training.critiques import pairs_of, reasoning_examples
@@ -311,7 +311,7 @@ class Study:
         weights = Weights(np.vstack([ones, resample_counts(len(names), self.resamples, 0)]))
         figure = partial(bootstrap_estimate, confidence=0.95, groups=len(names))
         figures: dict[str, Any] = {}
-        draws: dict[tuple[str, str], np.ndarray] = {}
+        draws: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         for name in rows:
             folders = sorted(path.parent for path in (self.folder / "rows" / name).glob("seed_*/done.json"))
             if not folders:
@@ -322,23 +322,31 @@ class Study:
                 "took": [json.loads((f / "done.json").read_text()) for f in folders],
             }
             for protocol in sorted(set(scores[0]["protocol"])):
-                values = [_overall(one, protocol, self.held_out["item_id"]) for one in scores]
+                asked = [
+                    (f, one) for f, one in zip(folders, scores, strict=True) if (one["protocol"] == protocol).any()
+                ]
+                values = [_overall(one, protocol, self.held_out["item_id"]) for _, one in asked]
                 read = float(np.mean([np.isfinite(one).mean() for one in values]))
-                points = np.mean([_points(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
+                points = [_points(one, gold.to_numpy(), prompt, weights) for one in values]
                 within = np.mean([_within(one, gold.to_numpy(), prompt, weights) for one in values], axis=0)
-                draws[name, protocol] = points
-                figures[name][protocol] = {"read": read, "points": figure(points), "within": figure(within)}
+                draws[name, protocol] = {f.name: one for (f, _), one in zip(asked, points, strict=True)}
+                figures[name][protocol] = {
+                    "read": read,
+                    "points": figure(np.mean(points, axis=0)),
+                    "by_seed": [round_or_none(one[0]) for one in points],
+                    "within": figure(within),
+                }
             reasoned = pd.concat([one[one["protocol"] == "reasoning"].assign(run=i) for i, one in enumerate(scores)])
             if len(reasoned):
                 figures[name]["rationales"] = rationale_quality(
                     self.held_out, self.elements, self.truth, reasoned, self.resamples, 0.95, 0
                 )
-            asked = [folder / "preferences.parquet" for folder in folders if (folder / "preferences.parquet").is_file()]
-            if asked:
-                figures[name]["pairs"] = self._pairs(map(pd.read_parquet, asked), means)
+            compared = [f / "preferences.parquet" for f in folders if (f / "preferences.parquet").is_file()]
+            if compared:
+                figures[name]["pairs"] = self._pairs(map(pd.read_parquet, compared), means)
         paired = {
             f"{a} - {b}": {
-                protocol: figure(draws[a, protocol] - draws[b, protocol])
+                protocol: _difference(draws[a, protocol], draws[b, protocol], figure)
                 for protocol in ("reasoning", "levels", "decomposed")
                 if (a, protocol) in draws and (b, protocol) in draws
             }
@@ -347,18 +355,29 @@ class Study:
         }
         return {"held_out_prompts": len(names), "rows": figures, "differences": paired}
 
-    def _pairs(self, tables: Iterable[pd.DataFrame], means: pd.DataFrame) -> dict[str, float]:
-        table = pd.concat(tables)
+    def _pairs(self, tables: Iterable[pd.DataFrame], means: pd.DataFrame) -> dict[str, Any]:
+        """Fractions of pairs that were read, told right where people tell them apart, and answered alike in both orders: means over seeds."""
         score = means[means["dimension"] == OVERALL].set_index("item_id")["score"]
-        gap = table["item_a"].map(score) - table["item_b"].map(score)
-        answered = table["status"] == schema.OK
-        decided = answered & (gap.abs() > PairRule().tie)
-        hits = (np.sign(table["margin"]) == np.sign(gap)) + 0.5 * (table["margin"] == 0)
-        return {
-            "read": float(answered.mean()),
-            "accuracy": float(hits[decided].mean()),
-            "order": float(table["consistent"].mean()),
-        }
+        by_seed = []
+        for table in tables:
+            gap = table["item_a"].map(score) - table["item_b"].map(score)
+            answered = table["status"] == schema.OK
+            decided = answered & (gap.abs() > PairRule().tie)
+            hits = (np.sign(table["margin"]) == np.sign(gap)) + 0.5 * (table["margin"] == 0)
+            by_seed.append(
+                {
+                    "read": float(answered.mean()),
+                    "accuracy": float(hits[decided].mean()),
+                    "order": float(table["consistent"].mean()),
+                }
+            )
+        return {**pd.DataFrame(by_seed).mean().to_dict(), "by_seed": by_seed}
+
+
+def _difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], figure: Callable[..., Any]) -> dict[str, Any]:
+    """The mean difference over the seeds that both have."""
+    by_seed = [a[seed] - b[seed] for seed in a if seed in b]
+    return {**figure(np.mean(by_seed, axis=0)), "by_seed": [round_or_none(one[0]) for one in by_seed]}
 
 
 def _overall(scores: pd.DataFrame, protocol: str, order: pd.Series) -> np.ndarray:
@@ -428,7 +447,10 @@ def main(arguments: Sequence[str] = ()) -> dict[str, Any]:
                 shares = ", ".join(f"{key} {_text(quality[key])}" for key in ("named_true", "false", "contradictions"))
                 print(f"{name:24s} rationales: {shares}")
         if "pairs" in row:
-            print(f"{name:24s} pairs: " + ", ".join(f"{key} {value:.3f}" for key, value in row["pairs"].items()))
+            print(
+                f"{name:24s} pairs: "
+                + ", ".join(f"{key} {row['pairs'][key]:.3f}" for key in ("read", "accuracy", "order"))
+            )
     if given.out is not None:
         document = {"commit": commit(), "synthetic": True, "prompts": given.prompts, "result": result}
         with atomic_file(given.out) as path:
