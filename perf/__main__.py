@@ -21,7 +21,6 @@ NAMES = (
     "sft",
     "structure",
     "teacher",
-    "training",
     "waiting",
 )
 RESULTS = Path(__file__).parent / "results"

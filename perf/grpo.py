@@ -118,6 +118,7 @@ ROWS: dict[str, Row] = {
     "grpo_preferences": Row(TENTH, PAIRS),
     LONG: Row(LONG, chain=True),
     "grpo_from_long": Row(LONG, REASONS, chain=True),
+    "grpo_preferences_from_long": Row(LONG, PAIRS),
     "grpo_without_rehearsal": Row(FULL, {**REASONS, "rehearsal_weight": 0.0}, chain=True),
 }
 DIFFERENCES = (
@@ -128,6 +129,7 @@ DIFFERENCES = (
     ("grpo_from_tenth", "grpo_rank"),
     ("grpo_from_tenth", "grpo_binary"),
     ("grpo_preferences", TENTH),
+    ("grpo_preferences_from_long", LONG),
 )
 
 
