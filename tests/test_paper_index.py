@@ -19,12 +19,9 @@ ROWS = [
     for line in PAGE.read_text(encoding="utf-8").splitlines()
     if line.startswith("| ") and not line.startswith("| claim")
 ]
-STUDIES = {  # today's study, and that of version 1 of shapes
-    name: json.loads((ROOT / "perf/results" / name).read_text(encoding="utf-8"))
-    for name in ("ablations.json", "ablations_shapes_1.json")
-}
+ABLATIONS = json.loads((ROOT / "perf/results/ablations.json").read_text(encoding="utf-8"))
 STRUCTURE_SUMMARY = ROOT / "perf/results/summaries/shapes_structure-networks.json"
-MEASURED = {name: {claim["text"]: claim for claim in study["claims"]} for name, study in STUDIES.items()}
+MEASURED = {claim["text"]: claim for claim in ABLATIONS["claims"]}
 
 
 def estimate(entry: dict) -> str:
@@ -55,14 +52,13 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
     assert follows in ("holds", "fails", "open")
     if figure == "open":
         assert follows == "open"
-        assert not any(claim in study for study in MEASURED.values()), "a study has measured it"
+        assert claim not in MEASURED, "the study has measured it"
         return
     shown, link = re.fullmatch(r"\[(.+)\]\((\S+)\)", figure).groups()  # type: ignore[union-attr]
     file = (PAGE.parent / link).resolve()
     assert file.is_file()
-    if file.name in STUDIES:
-        entry = MEASURED[file.name][claim]
-        assert file.name == "ablations.json" or claim not in MEASURED["ablations.json"], "today's study has measured it"
+    if file.name == "ablations.json":
+        entry = MEASURED[claim]
         assert (shown, follows) == (estimate(entry), verdict(entry))
     elif file.name.startswith("shapes_structure"):
         a, b, name = re.findall(r"`(\w+)`", shown)
@@ -73,7 +69,7 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
         entry = difference(file, *re.findall(r"`(\w+)`", shown))
         assert shown.partition(": ")[2] == estimate(entry)
         assert follows == verdict(entry)
-    elif file.name == "grpo.json":
+    elif file.name in ("grpo.json", "grpo_long.json"):
         a, b, protocol = re.findall(r"`(\w+)`", shown)
         found = json.loads(file.read_text(encoding="utf-8"))["result"]["differences"][f"{a} - {b}"][protocol]
         assert shown.partition(": ")[2] == estimate(found | {"difference": found["value"]})
@@ -151,7 +147,7 @@ def test_the_figures_of_the_study_s_page_are_those_of_its_file(row: tuple[str, s
         return "-" if figure is None else f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
     variant, seeds, cells = row
-    study = STUDIES["ablations.json"]
+    study = ABLATIONS
     free_form, request = (study["scores"][name] for name in ("free_form", "request"))
     entries = [entry for entry in free_form["differences"] if (entry["a"], entry["b"]) == (variant, "full")]
     assert int(seeds) == len(study["seeds"][variant])
@@ -164,4 +160,4 @@ def test_the_figures_of_the_study_s_page_are_those_of_its_file(row: tuple[str, s
 
 
 def test_the_study_s_page_has_every_variant_that_was_measured() -> None:
-    assert [row[0] for row in STUDY_ROWS] == list(STUDIES["ablations.json"]["variants"])
+    assert [row[0] for row in STUDY_ROWS] == list(ABLATIONS["variants"])
