@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 THERE = torch.cuda.is_available()
 SIDE = 896 if THERE else 32  # pixels of a side: 1,024 tokens of 28 pixels a side
 SFT_STEPS, EXAMPLES_A_STEP = (4, 16) if THERE else (2, 4)
-GROUP, PROMPTS, LENGTH, GRPO_STEPS = (8, 2, 300, 3) if THERE else (2, 2, 8, 2)
+GROUP, PROMPTS, LENGTH, GRPO_STEPS = (8, 2, 300, 2) if THERE else (2, 2, 8, 2)
 JUDGED = 16 if THERE else 4
 
 Result = dict[str, Any]
@@ -234,13 +234,13 @@ def main(parts: list[str]) -> Result:
             "eval_steps": 0, "save_steps": 0, "logging_steps": 1, "tasks": (REASON,),
         }  # fmt: skip
         result: Result = {"device": torch.cuda.get_device_name() if THERE else "cpu, tiny shape: no figure counts"}
+        if "sft" in parts:
+            result["sft"] = sft(model, recipe.model_copy(update=short), folder)
         if "grpo" in parts:
             settings = given.settings("grpo", GRPOSettings).model_copy(update=steps)
             result["grpo"] = grpo(model, settings, recipe.lora, folder)
-        if "sft" in parts:
-            result["sft"] = sft(model, recipe.model_copy(update=short), folder)
     return result
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1:] or ["grpo", "sft"]), indent=1))
+    print(json.dumps(main(sys.argv[1:] or ["sft", "grpo"]), indent=1))

@@ -152,6 +152,14 @@ def test_every_value_knows_its_layer(conf: Conf) -> None:
     assert "repeats" not in layers
 
 
+def test_where_a_group_becomes_a_value_or_a_value_a_group_no_layer_of_before_is_left(conf: Conf) -> None:
+    conf.write("local/parameters.yml", {"sft": {"lora": None}})
+    assert "sft.lora" in (layers := conf.loader().resolved.layers)
+    assert not [name for name in layers if name.startswith("sft.lora.")]
+    back = conf.loader(sft={"lora": {"r": 8}}).resolved.layers
+    assert (back["sft.lora.r"], "sft.lora" in back) == ("--params", False)
+
+
 def test_a_share_multiplies_the_steps_or_epochs_below_it(conf: Conf) -> None:
     def length(env: str | None = None, **runtime: Any) -> tuple[int | None, float | None]:
         sft = conf.parameters(env, **runtime)["sft"]

@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -292,9 +293,12 @@ def apply_layers(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, str
     for layer in layers:
         added = _without_alternatives(layer.settings)
         settings = merge(settings, added)
+        groups = {group for name in origins for group in _groups(name)}
         for name in _leaves(added):
-            for covered in [known for known in origins if known.startswith(f"{name}.") or name.startswith(f"{known}.")]:
-                del origins[covered]
+            for group in _groups(name):  # a value that is now a group
+                origins.pop(group, None)
+            if name in groups:  # a group that is now a value
+                origins = {known: of for known, of in origins.items() if not known.startswith(f"{name}.")}
             origins[name] = layer.name
         _apply_share(settings, origins, layer.name)
     return settings, origins
@@ -335,6 +339,11 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
         nested = isinstance(value, Mapping) and value
         names += _leaves(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
     return names
+
+
+def _groups(name: str) -> Iterator[str]:
+    """The dotted names of the groups that the value ``name`` is in, the outermost first."""
+    return accumulate(name.split(".")[:-1], "{}.{}".format)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,7 +391,7 @@ def overview(config: ExperimentConfigLoader, student: str | None = None, variant
             resolved = config.resolve(student=name, variant=other)
             values = [_look_up(resolved.parameters, path) for path in KEY_SETTINGS]
             layer = variant_layers(other, resolved.parameters)[0].name
-            changed = [path for path, origin in resolved.layers.items() if layer in origin]
+            changed = sorted(path for path, origin in resolved.layers.items() if layer in origin)
             listed = ", ".join(f"{path}={_look_up(resolved.parameters, path)}" for path in changed)
             table.append([name, other, *values, listed or "-"])
     return table

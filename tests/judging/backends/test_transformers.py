@@ -208,9 +208,10 @@ def test_a_sliding_window_is_asked_plainly(processor, caplog) -> None:
     check_falls_back(model, processor, caplog, "layers other than full causal attention")
 
 
-def test_a_model_that_is_not_as_it_should_be_is_asked_plainly(processor, caplog) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_that_is_not_as_it_should_be_is_asked_plainly(processor, caplog, dtype) -> None:
     """A text model that counts positions itself: it answers, but wrongly, where two questions share a row."""
-    model = load_model(TINY, device="cpu")
+    model = load_model(TINY, dtype=dtype, device="cpu")
     model.model.language_model.register_forward_pre_hook(
         lambda _, args, kwargs: (
             args,

@@ -42,9 +42,11 @@ log = logging.getLogger(__name__)
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# How far the logits of the first answer token may be from plain asking, as a share of their standard deviation: rounding and
-# no more. A wrong mask or wrong positions move them by about that deviation. Ours.
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+# How far the logits of the first answer token may be from plain asking: the root mean square of the change, as a share of their standard
+# deviation. Rounding alone, as the model's kernels round in another batch, may move them further, so so many times that is allowed, too.
+# With the tiny model in bfloat16, rounding gives 0.01 and wrong positions 0.05 to 0.3. Ours.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.03, torch.float16: 0.01}
+_TIMES_ROUNDING = 3.0
 
 
 @dataclass(frozen=True)
@@ -514,18 +516,22 @@ class TransformersBackend:
         start = sum(sizes[:largest])
         few = list(range(start, start + min(2, sizes[largest])))
         ours = self._encode(batch.requests, [few], batch.images)
-        plain = self._plain(ours)
-        expected, _ = self._first_logits(plain)
+        expected, _ = self._first_logits(self._plain(ours))
+        other = (
+            few[:1]
+            if len(few) > 1
+            else [*few, *(place for place in range(len(batch.requests)) if place not in few)][:2]
+        )
+        again, _ = self._first_logits(self._plain(replace(batch, requests=[batch.requests[place] for place in other])))
         try:
             logits = self._first_logits(ours)[0] if batch.scored else self._generate(ours, 1)[1]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the code of any architecture may not take what it is given here
             return f"its code does not take it ({type(error).__name__}: {error})"
-        scale = float(expected.float().std())
-        difference = float((logits.float() - expected.float()).abs().max()) / max(scale, 1e-6)
-        if difference > _TOLERANCE[self.model.dtype]:
-            return f"its logits change by {difference:.2g} standard deviations otherwise"
+        difference, rounding = _change(logits, expected), _change(again[:1], expected[:1])
+        if difference > max(_TOLERANCE[self.model.dtype], _TIMES_ROUNDING * rounding):
+            return f"its logits change by {difference:.2g} standard deviations otherwise, and by {rounding:.2g} in another batch"
         return ""
 
     def _plain(self, batch: _Batch) -> _Batch:
@@ -545,6 +551,12 @@ class TransformersBackend:
         """Check before anything is asked what :meth:`answer` would refuse; raises T2IEvalError."""
         for words in choices:
             candidate_sequences(self.processor, words)
+
+
+def _change(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    """The root mean square of what changed, as a share of the standard deviation of ``expected``."""
+    changed = (logits.float() - expected.float()).square().mean().sqrt()
+    return float(changed) / max(float(expected.float().std()), 1e-6)
 
 
 def _lengths(shared: Sequence[Shared]) -> list[int]:
