@@ -63,7 +63,7 @@ class Findings(Study):
             chain = Decomposed(self.wording, text_stages=True)
             for path, make in (
                 (file, lambda: judged.transcripts),
-                (answered, lambda: ask_about_findings(read_findings(file, items), items, chain, teacher)),
+                (answered, lambda: ask_about_findings(read_findings(file, items, chain), items, chain, teacher)),
             ):
                 with atomic_file(path) as temporary:
                     make().to_parquet(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from werkzeug import Response
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
+from t2i_eval_kedro.judging.attribution import Truth
 from t2i_eval_kedro.judging.cache import CachedBackend
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Answer, Wording
 from t2i_eval_kedro.schema import FAILED, TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.teacher.estimate import QUESTIONS, estimate, sentence
-from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, ask_teacher, keys_of
+from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, ask_teacher, keys_of, teacher_attribution
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 PHRASES = {"overall": "how good it is"}
@@ -103,6 +105,23 @@ class Meter:
             "usage": self.usage[-1] | {"total_tokens": sum(self.usage[-1].values())},
         }
         return Response(json.dumps(reply), content_type="application/json")
+
+
+def test_asking_again_with_a_stage_made_true_is_counted(material: Material, load_wording: Any, tmp_path: Path) -> None:
+    wording, shapes = load_wording("full"), make_shapes(1, 0)
+    again = shapes.items.head(3)
+    truth = Truth.of(again, shapes.elements, shapes.element_ratings, shapes.ratings)
+    with serving(tmp_path, 0.0) as server:
+        chosen = settings(server.url)
+        plain = estimate(chosen, material, wording, PHRASES)
+        both = estimate(chosen, material, wording, PHRASES, (again, truth))
+        assert plain.requests + 3 < both.requests < 2 * plain.requests
+        assert both.cost is not None
+        assert plain.cost is not None
+        assert both.cost > plain.cost
+        ask_teacher("openai", chosen, material, wording, PHRASES)
+        teacher_attribution("openai", chosen, replace(material, items=again), truth, wording, PHRASES)
+        assert estimate(chosen, material, wording, PHRASES, (again, truth)).requests == 0
 
 
 def test_what_is_charged_never_exceeds_the_upper_bound(

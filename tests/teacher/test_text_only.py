@@ -20,6 +20,7 @@ from t2i_eval_kedro.teacher.text_only import (
     ask_extractions,
     ask_mixtures,
     further_prompts,
+    mixed_items,
     read_findings,
 )
 
@@ -112,9 +113,10 @@ def test_what_a_student_found_is_scored_and_summed_up_by_the_teacher_right_or_wr
     erring = SimulatedBackend(items, wording, seed=3, error_rate=0.3, score_noise=4.0)
     said = judge_items(items, erring, wording, PHRASES, ["decomposed"], name="sft").transcripts
     said.to_parquet(file)
-    found = read_findings(file, training)
+    chain = Decomposed(wording, text_stages=True)
+    found = read_findings(file, training, chain)
     assert set(found["item_id"]) == set(training["item_id"])  # those held out are left out
-    asked = ask_about_findings(found, training, Decomposed(wording, text_stages=True), teacher(items, wording))
+    asked = ask_about_findings(found, training, chain, teacher(items, wording))
     assert set(asked["item_id"]) == {f"{item}+{item}" for item in training["item_id"]}
     assert not asked["messages"].map(lambda text: any(turn["images"] for turn in json.loads(text))).any()
     assert not asked["step"].str.contains("answer|extract").any()
@@ -130,20 +132,43 @@ def test_what_a_student_found_is_scored_and_summed_up_by_the_teacher_right_or_wr
 
 def test_a_file_without_findings_is_refused(items: pd.DataFrame, load_wording: Any, tmp_path: Path) -> None:
     file = tmp_path / "transcripts.parquet"
+    chain = Decomposed(load_wording("compact"), text_stages=True)
     with pytest.raises(T2IEvalError, match="cannot be read as the transcripts of a judge"):
-        read_findings(file, items)
+        read_findings(file, items, chain)
     items.to_parquet(file)
     with pytest.raises(T2IEvalError, match="cannot be read as the transcripts of a judge"):
-        read_findings(file, items)
+        read_findings(file, items, chain)
     said = judge_items(
         items, teacher(items, load_wording("compact")), load_wording("compact"), PHRASES, ["levels"], name="sft"
     )
     said.transcripts.to_parquet(file)
     with pytest.raises(T2IEvalError, match="no complete decomposed chain"):
-        read_findings(file, items)
+        read_findings(file, items, chain)
     chains = judge_items(
         items, teacher(items, load_wording("compact")), load_wording("compact"), PHRASES, ["decomposed"], name="sft"
     ).transcripts
     chains[chains["step"] == "extract"].to_parquet(file)  # the student came no further
     with pytest.raises(T2IEvalError, match="no complete decomposed chain"):
-        read_findings(file, items)
+        read_findings(file, items, chain)
+    chains.to_parquet(file)
+    with pytest.raises(T2IEvalError, match=r"in the wording compact@\d+, and the teacher is asked as .*full@"):
+        read_findings(file, items, Decomposed(load_wording("full"), text_stages=True))
+    with pytest.raises(T2IEvalError, match=r"about another prompt than the benchmark's, 'a red cube'"):
+        read_findings(file, items.assign(prompt="a red cube"), chain)
+
+
+def test_items_may_be_called_as_mixtures_and_further_prompts_are(
+    items: pd.DataFrame, load_wording: Any, tmp_path: Path
+) -> None:
+    wording, file = load_wording("compact"), tmp_path / "transcripts.parquet"
+    named = items.assign(item_id="prompt/" + items["item_id"].str.replace("-", "+"))
+    said = judge_items(named, teacher(named, wording), wording, PHRASES, ["decomposed"], name="sft").transcripts
+    said.to_parquet(file)
+    chain = Decomposed(wording, text_stages=True)
+    asked = ask_about_findings(read_findings(file, named, chain), named, chain, teacher(named, wording))
+    assert set(asked["item_id"]) == {f"{item}+{item}" for item in named["item_id"]}
+    known = set(named["item_id"])
+    assert all(
+        mixed_items(name, known) == (name[: len(name) // 2], name[len(name) // 2 + 1 :]) for name in asked["item_id"]
+    )
+    assert mixed_items("prompt/00001", known) is None

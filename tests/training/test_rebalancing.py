@@ -205,7 +205,7 @@ def test_each_kind_has_its_share_and_the_rest_go_by_their_number() -> None:
     examples = EXAMPLES.frame(rows)
     kind = kinds(examples).to_numpy()
 
-    def drawn(**shares: float) -> list[float]:
+    def drawn(**shares: float | None) -> list[float]:
         out = frequencies(examples, shares)
         return [round(float(out[kind == name].sum()), 6) for name in ("extract", "answer", "appearance_1")]
 
@@ -215,6 +215,24 @@ def test_each_kind_has_its_share_and_the_rest_go_by_their_number() -> None:
     assert drawn(extract=0.2, answer=0.2, appearance_1=0.1) == [40, 40, 20]  # scaled to one
     assert drawn(extract=0.4, score=0.6) == [40, 20, 40]  # nothing teaches a score
     assert drawn(answer=0.0)[1] == 0
+    assert drawn(extract=0.4, answer=None) == [40, 20, 40]
+
+
+def test_a_kind_for_which_no_share_is_left_is_drawn_as_often_as_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [example(n, "extract", "extract") for n in range(10)]
+    rows += [example(n, "score", "score/overall", 5.0, "overall") for n in range(60)]
+    rows += [row(f"y{n}", "yes_no", None) for n in range(30)]
+    examples = EXAMPLES.frame(rows)
+    kind = kinds(examples).to_numpy()
+    for shares in ({"extract": 0.5, "score": 0.5}, {"extract": 1.0, "score": 1.0, "yes_no": None}):
+        out = frequencies(examples, shares)
+        assert [out[kind == name].sum() for name in ("extract", "score", "yes_no")] == pytest.approx([35, 35, 30])
+        assert "leave nothing for 'yes_no'" in caplog.text
+        caplog.clear()
+    assert frequencies(examples, {"extract": 0.5, "score": 0.4, "yes_no": 0.1})[
+        kind == "yes_no"
+    ].sum() == pytest.approx(10)
+    assert not caplog.text
 
 
 def test_bins_are_evened_out_part_of_the_way_and_no_example_is_drawn_too_often() -> None:

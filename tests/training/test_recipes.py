@@ -172,6 +172,27 @@ def test_examples_of_further_prompts_weigh_one_beside_those_of_a_spread(tables: 
     assert weight[~of_further].nunique() > 1
 
 
+def test_a_mixture_with_an_item_that_is_left_out_is_not_learned_whatever_items_are_called(
+    tables: Sources, wording: Wording
+) -> None:
+    def renamed(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(item_id="prompt/" + table["item_id"].str.replace("-", "+"))
+
+    a, b, misty = (f"prompt/p0000+{name}" for name in ("grainy", "mirror", "misty"))
+    steps = renamed(tables.transcripts)
+    assert {a, b, misty} <= set(steps["item_id"])
+    extract = steps[steps["step"] == "extract"].head(1)
+    about = [extract.assign(item_id=name) for name in (f"{a}+{b}", f"{a}+{misty}", "prompt/00000")]
+    changed = {
+        name: renamed(getattr(tables, name)) for name in ("items", "splits", "ratings", "element_ratings", "scores")
+    }
+    sources = replace(tables, **changed, transcripts=steps, about_text=pd.concat(about))
+    settings = settings_of(ExampleSettings, tasks=["subtasks"], text_only=True, leave_out=["shapes-misty"])
+    learned = set(build_examples(sources, PHRASES, ProtocolOptions(), wording, settings)["item_id"])
+    assert {f"{a}+{b}", "prompt/00000"} <= learned
+    assert f"{a}+{misty}" not in learned
+
+
 def test_people_are_learned_from_after_a_second_round(build: Callable[..., pd.DataFrame], tables: Sources) -> None:
     first, second = (
         build(tasks=["score"], scores="people", second_round=rounds).set_index(["item_id", "aspect"])["score"]

@@ -13,7 +13,8 @@ from kedro.framework.session import KedroSession
 from t2i_eval_kedro.benchmarks.splits import in_use, training_items
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.cli.evaluators import project_options
-from t2i_eval_kedro.judging.evaluators import load_templates, phrases_of
+from t2i_eval_kedro.judging.attribution import Truth, choose_items
+from t2i_eval_kedro.judging.evaluators import in_fold, load_templates, phrases_of
 from t2i_eval_kedro.teacher.estimate import estimate, sentence
 from t2i_eval_kedro.teacher.teachers import Material
 
@@ -43,6 +44,8 @@ def estimate_teacher(as_json: bool, params: Mapping[str, Any], env: str | None) 
             all_items=items,
         )
         wording = judging.load_wording(load_templates(load("prompts")))
-        estimated = estimate(teacher, material, wording, phrases_of(load("data_card")))
+        again = choose_items(in_fold(items, splits, judging.fold), load("elements"), teacher.attribution_items)
+        truth = Truth.of(again, load("elements"), load("element_ratings"), load("ratings"))
+        estimated = estimate(teacher, material, wording, phrases_of(load("data_card")), (again, truth))
         material.answers.close()
     click.echo(json.dumps(estimated.as_dict()) if as_json else sentence(estimated, teacher.prices))

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import pandas as pd
 from pydantic import SecretStr
 
 from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.attribution import Truth, attribute_errors
 from t2i_eval_kedro.judging.backends.openai import Chat
 from t2i_eval_kedro.judging.cache import Keys, known_answer
 from t2i_eval_kedro.judging.costs import PriceTable, Tokens
@@ -65,16 +67,18 @@ class _StandIn:
         self._retry_failed = settings.retry_failed
         self._tokens = Tokens(settings.prices.models.get(self._model), material.images.read)
         self._store, self._chat, self._keys, self._total = material.answers, chat, keys, total
+        self._made_up: dict[str, Answer] = {}
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         for i, request in enumerate(requests):
-            known = known_answer(self._store, self._keys(request), retry_failed=self._retry_failed)
+            key = self._keys(request)
+            known = known_answer(self._store, key, retry_failed=self._retry_failed)
             if known is not None:
                 self._total.known += 1
-                yield i, known
-            else:
+            elif key not in self._made_up:  # what is asked once is in the store the next time
                 self._count(request)
-                yield i, Answer(_made_up(request))
+                self._made_up[key] = Answer(_made_up(request))
+            yield i, known or self._made_up[key]
 
     def _count(self, request: Request) -> None:
         total, longest = self._total, self._chat.longest_answer(request)
@@ -105,8 +109,17 @@ def _made_up(request: Request) -> str:
     return (_SENTENCE * (request.max_tokens // len(_SENTENCE) + 1))[: request.max_tokens]
 
 
-def estimate(settings: TeacherSettings, material: Material, wording: Wording, phrases: Mapping[str, str]) -> Estimate:
+def estimate(
+    settings: TeacherSettings,
+    material: Material,
+    wording: Wording,
+    phrases: Mapping[str, str],
+    attributed: tuple[pd.DataFrame, Truth] | None = None,
+) -> Estimate:
     """What asking ``settings.openai`` about all items, ``settings.runs`` times, would still take. Nothing is sent.
+
+    ``attributed`` are the items that are asked about again with one stage made true, and what people said of them
+    (``teacher.attribution_items``).
 
     Raises:
         T2IEvalError: no item has an image.
@@ -122,6 +135,10 @@ def estimate(settings: TeacherSettings, material: Material, wording: Wording, ph
         )
         if run == 0:
             ask_about_text("openai", settings, material, judgement.transcripts, wording, stand_in)
+            if attributed is not None and len(attributed[0]):
+                attribute_errors(
+                    attributed[0], stand_in, wording, phrases, attributed[1], name=TEACHER, options=AS_PUBLISHED
+                )
     return total
 
 

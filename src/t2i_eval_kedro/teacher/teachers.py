@@ -187,7 +187,7 @@ def ask_about_text(
     )
     parts = [text_only.ask_extractions(prompts, chain, backend), mixtures]
     if settings.findings is not None:
-        findings = text_only.read_findings(Path(settings.findings), trained)
+        findings = text_only.read_findings(Path(settings.findings), trained, chain)
         parts.append(text_only.ask_about_findings(findings, trained, chain, backend))
     return schema.TRANSCRIPTS.check(pd.concat(parts, ignore_index=True))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -38,6 +38,18 @@ PROMPT = "prompt/"
 """What the item of a further prompt begins with."""
 MIX = "+"
 """What stands between the two items of a mixture; an item with itself has the findings of a student."""
+
+
+def mixed_items(name: str, known: Container[str]) -> tuple[str, str] | None:
+    """The two of ``known`` items that the mixture ``name`` is of; None where it is none of theirs. Their own names may have a ``+``.
+
+    Example:
+        >>> mixed_items("a+1+b", {"a+1", "b"}), mixed_items("prompt/00001", {"a+1", "b"})
+        (('a+1', 'b'), None)
+    """
+    places = [place for place, sign in enumerate(name) if sign == MIX]
+    parts = ((name[:place], name[place + 1 :]) for place in places)
+    return next(((a, b) for a, b in parts if a in known and b in known), None)
 
 
 def further_prompts(items: pd.DataFrame, source: int | str, *, seed: int) -> pd.DataFrame:
@@ -170,11 +182,12 @@ def ask_mixtures(
     return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
 
 
-def read_findings(path: Path, items: pd.DataFrame) -> pd.DataFrame:
+def read_findings(path: Path, items: pd.DataFrame, chain: Decomposed) -> pd.DataFrame:
     """A judge's transcripts of whole decomposed chains about ``items``, those of the training fold; it may hold others, which are left out.
 
     Raises:
-        T2IEvalError: the file is no table of transcripts, or holds no chain about one of the items that was answered to its end.
+        T2IEvalError: the file is no table of transcripts, holds no chain about one of the items that was answered to its end, was asked
+            in another wording than ``chain``, or about another prompt of the same item.
     """
     try:
         table = schema.TRANSCRIPTS.check(pd.read_parquet(path))
@@ -193,6 +206,19 @@ def read_findings(path: Path, items: pd.DataFrame) -> pd.DataFrame:
             f"'{path}' (teacher.findings) holds no complete decomposed chain about an item of the training fold; make it by a run with "
             "judging.fold=train and judging.protocols=[decomposed]."
         )
+    wordings = whole["prompt_version"].str.rpartition("/")[2]
+    if set(wordings) != {chain.label.rpartition("/")[2]}:
+        raise T2IEvalError(
+            f"The findings in '{path}' (teacher.findings) are in the wording {wordings.iloc[0]}, and the teacher is asked as {chain.label}; "
+            "make them with the same judging.wording."
+        )
+    prompts = dict(zip(items["item_id"], items["prompt"], strict=True))
+    for row in whole[whole["step"] == EXTRACT].itertuples():
+        if str(prompts[row.item_id]) not in "".join(turn["text"] for turn in json.loads(str(row.messages))):
+            raise T2IEvalError(
+                f"The findings in '{path}' (teacher.findings) about item '{row.item_id}' are about another prompt than the benchmark's, "
+                f"'{prompts[row.item_id]}'; make them on this benchmark."
+            )
     return whole
 
 
@@ -209,13 +235,12 @@ def ask_about_findings(
         backend: the teacher, to whom an item is known as ``<item>+<item>``.
     """
     prompts = dict(zip(items["item_id"], items["prompt"], strict=True))
-    given = {
-        f"{item}{MIX}{item}": {
-            str(row.step): Answer(str(row.answer)) for row in rows.itertuples() if not _follows(str(row.step))
-        }
-        for item, rows in findings.groupby("item_id", sort=True)
-    }
-    asked = [EvaluationItem(name, str(prompts[name.partition(MIX)[0]]), "") for name in given]
+    given: dict[str, dict[str, Answer]] = {}
+    asked = []
+    for item, rows in findings.groupby("item_id", sort=True):
+        steps = {str(row.step): Answer(str(row.answer)) for row in rows.itertuples() if not _follows(str(row.step))}
+        given[f"{item}{MIX}{item}"] = steps
+        asked.append(EvaluationItem(f"{item}{MIX}{item}", str(prompts[item]), ""))
     return judge(asked, _GoingOn(chain, given), backend, name=TEACHER).transcripts
 
 

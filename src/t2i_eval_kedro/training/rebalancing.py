@@ -78,7 +78,7 @@ def rebalance(
     repeats: Mapping[str, int] | None = None,
     score_range: tuple[float, float] = (0.0, 10.0),
     split_pairs: bool = False,
-    shares: Mapping[str, float] | None = None,
+    shares: Mapping[str, float | None] | None = None,
     evenness: float = 1.0,
     max_frequency: float = math.inf,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -151,7 +151,7 @@ def kinds(examples: pd.DataFrame) -> pd.Series:
 
 def frequencies(
     examples: pd.DataFrame,
-    shares: Mapping[str, float],
+    shares: Mapping[str, float | None],
     *,
     evenness: float = 1.0,
     max_frequency: float = math.inf,
@@ -161,9 +161,9 @@ def frequencies(
 
     Args:
         examples: training examples.
-        shares: kind (:func:`kinds`) -> its share of what is drawn. Kinds without one divide what is left in proportion to how many
-            examples they have; where nothing is left for them, or there are none, the shares are scaled to sum to one. The share of
-            a kind that has no example goes to the others.
+        shares: kind (:func:`kinds`) -> its share of what is drawn; None for a kind that has none of its own. Such kinds divide what is left
+            in proportion to how many examples they have. Where nothing is left, they are drawn as often as they are among the examples, and
+            a warning says so. The other shares are scaled to what remains. The share of a kind that has no example goes to the others.
         evenness: 0 leaves scores as frequent as they are, 1 makes every bin as frequent as any other; between them, a bin of n
             examples counts as n to the power of one minus this. Applied to each aspect of each kind whose answers are scores. Answers
             without a score (N/A) stay as frequent as they are, and so do explanations and answers of yes and no.
@@ -171,11 +171,24 @@ def frequencies(
         score_range: lowest and highest score.
     """
     kind = kinds(examples)
-    present = {name: share for name, share in shares.items() if (kind == name).any()}
-    counts = kind[~kind.isin(list(present))].value_counts()
-    left = 1 - sum(present.values())
-    if left > 1e-9 and len(counts):
-        present |= {str(name): left * count / counts.sum() for name, count in counts.items()}
+    given = {name: share for name, share in shares.items() if share is not None and (kind == name).any()}
+    counts = kind[~kind.isin(list(given))].value_counts()
+    sum_given = sum(given.values())
+    left = 1 - sum_given
+    if left < 1e-9 and len(counts):
+        left = float(counts.sum()) / len(kind)
+        names = sorted(counts.index)
+        logger.warning(
+            "The shares of the other kinds leave nothing for %s, so each is drawn as often as it is among the examples, together %.1f%% of "
+            "the time; give it a share of its own with rebalancing.shares.%s.",
+            " and ".join(f"'{name}'" for name in names),
+            100 * left,
+            names[0],
+        )
+    present = {
+        name: share * (1 - left) / sum_given if sum_given and len(counts) else share for name, share in given.items()
+    }
+    present |= {str(name): left * count / counts.sum() for name, count in counts.items()}
     total = sum(present.values())
     weight = _evened(examples, kind, evenness, score_range)
     out = np.zeros(len(examples))
@@ -215,7 +228,7 @@ def _capped(weight: np.ndarray, most: float) -> np.ndarray:
 
 def _weighted(
     examples: pd.DataFrame,
-    shares: Mapping[str, float],
+    shares: Mapping[str, float | None],
     evenness: float,
     max_frequency: float,
     score_range: tuple[float, float],

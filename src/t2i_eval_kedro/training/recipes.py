@@ -19,7 +19,7 @@ from t2i_eval_kedro.judging.evidence import EvidenceSource
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.registry import ProtocolOptions
 from t2i_eval_kedro.steps import OVERALL
-from t2i_eval_kedro.teacher.text_only import MIX, PROMPT
+from t2i_eval_kedro.teacher.text_only import MIX, mixed_items
 from t2i_eval_kedro.training.critiques import critiques, reasoning_examples
 from t2i_eval_kedro.training.examples import (
     as_published,
@@ -92,7 +92,7 @@ def build_examples(
                 steps, fold_of = tables.transcripts, folds
                 if settings.text_only:
                     steps = pd.concat([steps, tables.about_text], ignore_index=True)
-                    fold_of = folds | _text_folds(tables.about_text, folds)
+                    fold_of = _text_folds(tables.about_text, folds) | folds
                 made[task] = examples_from_transcripts(steps, fold_of, wording, **stages)
             case "published_subtasks":
                 made[task] = as_published(examples_from_transcripts(tables.transcripts, folds, wording, **stages))
@@ -167,10 +167,11 @@ def _folds(tables: Sources, settings: ExampleSettings) -> dict[str, str]:
 
 def _text_folds(about_text: pd.DataFrame, folds: Mapping[str, str]) -> dict[str, str]:
     """The fold ``train`` for each further prompt, and for each mixture of two items that are trained on."""
+    training = {item for item, fold in folds.items() if fold == "train"}
     return {
         item: "train"
         for item in about_text["item_id"].unique()
-        if item.startswith(PROMPT) or all(folds.get(part) == "train" for part in item.split(MIX))
+        if MIX not in item or mixed_items(item, training) is not None
     }
 
 

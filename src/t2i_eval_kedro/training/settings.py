@@ -370,7 +370,7 @@ class RebalancingSettings(Settings):
     method: Literal["official", "oversample", "undersample", "weighted", "none"]
     repeats: dict[str, int]
     split_pairs: bool
-    shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    shares: dict[str, Annotated[float, Field(ge=0, le=1)] | None]
     evenness: float = Field(ge=0, le=1)
     max_frequency: float = Field(ge=1)
     seed: int = Field(ge=0)
