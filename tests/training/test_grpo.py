@@ -338,7 +338,13 @@ def test_a_group_of_answers_that_are_all_alike_stops_the_training(
     curve = train(examples, pictures, base_model, sft_adapter, tmp_path / "a", **given)
     assert curve["step"].max() < 20
     assert "different scores, fewer than 1.5 (grpo.min_distinct)" in caplog.text
+    assert "can be read" not in caplog.text
     check_folder(tmp_path / "a")
+    train(examples, pictures, base_model, sft_adapter, tmp_path / "b", parsers={"score": lambda text: None}, **given)
+    assert (
+        "no answer holds a score that can be read; teach the student to answer so (score in examples.tasks"
+        in caplog.text
+    )
 
 
 def test_a_resumed_run_keeps_the_best_adapter_of_both_halves(

@@ -249,6 +249,11 @@ def test_bins_are_evened_out_part_of_the_way_and_no_example_is_drawn_too_often()
     assert capped[:90].max() < 1 < capped[100:].min()
 
 
+def test_a_task_that_there_is_not_cannot_be_repeated() -> None:
+    with pytest.raises(T2IEvalError, match=r"no task 'check_1' to repeat .*attributes_1"):
+        rebalance(EXAMPLES.frame([row("e", "extract", None)]), method="none", repeats={"check_1": 2})
+
+
 def test_the_sampler_has_no_use_for_repeats() -> None:
     with pytest.raises(T2IEvalError, match="copies nothing"):
         rebalance(EXAMPLES.frame([row("e", "extract", None)]), method="weighted", repeats={"extract": 2})

@@ -182,7 +182,7 @@ def test_a_mixture_with_an_item_that_is_left_out_is_not_learned_whatever_items_a
     steps = renamed(tables.transcripts)
     assert {a, b, misty} <= set(steps["item_id"])
     extract = steps[steps["step"] == "extract"].head(1)
-    about = [extract.assign(item_id=name) for name in (f"{a}+{b}", f"{a}+{misty}", "prompt/00000")]
+    about = [extract.assign(item_id=name, answer=name) for name in (f"{a}+{b}", f"{a}+{misty}", "prompt/00000")]
     changed = {
         name: renamed(getattr(tables, name)) for name in ("items", "splits", "ratings", "element_ratings", "scores")
     }

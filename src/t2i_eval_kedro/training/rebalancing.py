@@ -25,6 +25,7 @@ import pandas as pd
 
 from t2i_eval_kedro.answers import N_A
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.judging.protocols import skills
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.steps import (
     ANSWER,
@@ -32,23 +33,34 @@ from t2i_eval_kedro.steps import (
     ATTRIBUTES,
     CONVERSATION,
     DIRECT,
+    EXTRACT,
     MERGE,
     OVERALL,
     REASON,
     REASON_ASPECTS,
+    REASONING,
     RELATIONS,
     SCORE,
     SUMMARY,
+    YES_NO,
+    YES_NO_NEGATIVE,
     aspect_of,
     explanation_task,
     score_task,
 )
+from t2i_eval_kedro.training.settings import REHEARSAL
 
 logger = logging.getLogger(__name__)
 
 BINS = (*(f"{low}-{low + 1}" for low in range(10)), "10", "N/A")
 METHODS = ("official", "oversample", "undersample", "weighted", "none")
 BY_ASPECT = (score_task(SUMMARY), SCORE, DIRECT, CONVERSATION, REASON, REASON_ASPECTS)
+TASKS = (
+    EXTRACT,
+    *(name(aspect) for aspect in (*ASPECTS, SUMMARY) for name in (explanation_task, score_task)),
+    *(SCORE, DIRECT, CONVERSATION, *REASONING, YES_NO, YES_NO_NEGATIVE, skills.TASK, REHEARSAL),
+)
+"""Every task that an example can be of."""
 TABLE = ("task", "aspect", "bin", "before", "after")
 
 _NOT_BINNED = "all"
@@ -106,7 +118,7 @@ def rebalance(
         before, after) of the training examples.
 
     Raises:
-        T2IEvalError: an unknown method, a repeat below 1, or a score outside ``score_range``.
+        T2IEvalError: an unknown method or task, a repeat below 1, or a score outside ``score_range``.
     """
     repeats = dict(repeats or {})
     if method not in METHODS:
@@ -116,6 +128,10 @@ def rebalance(
         raise T2IEvalError(f"Rebalancing must repeat a task at least once, not '{bad[0]}'.")
     examples = EXAMPLES.check(examples)
     train = examples[examples["fold"] == "train"].reset_index(drop=True)
+    if unknown := sorted(set(repeats) - set(TASKS)):
+        raise T2IEvalError(
+            f"There is no task '{unknown[0]}' to repeat (rebalancing.repeats); the tasks are {', '.join(TASKS)}."
+        )
     if method == "weighted" and repeats:
         raise T2IEvalError(
             "The method 'weighted' copies nothing; give rebalancing.shares in place of rebalancing.repeats."

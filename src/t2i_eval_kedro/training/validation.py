@@ -235,6 +235,11 @@ class Watcher:
                 f"the answers of a group have {math.fsum(counts) / len(counts):.2f} different scores, fewer than "
                 f"{self.settings.min_distinct:g} (grpo.min_distinct)"
             )
+            if not any(counts):
+                self.stopped += (
+                    f": no answer holds a score that can be read; teach the student to answer so ({', '.join(self.settings.tasks)} in "
+                    "examples.tasks, which a teacher's critiques are needed for, or another base model)"
+                )
         return bool(self.stopped)
 
     def restore(self, model: Any) -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.engine import judge
 from t2i_eval_kedro.judging.protocols import Answer, Decomposed, EvaluationItem, Wording
 from t2i_eval_kedro.judging.protocols.decomposed import DecomposedLevels
@@ -151,6 +154,12 @@ def test_a_reference_image_is_shown_when_appearance_is_scored(load_wording) -> N
     assert shown == {"appearance/0/score"}
     text = next(request for request in backend.asked if request.step in shown).messages[0].text
     assert "second image is a reference" in text
+    asked = len(backend.asked)
+    with pytest.raises(
+        T2IEvalError, match=r"'i1' has a reference image, and the wording 'compact' .*judging.wording=full"
+    ):
+        judge([item], Decomposed(load_wording("compact")), backend, name="x")
+    assert len(backend.asked) == asked  # before anything is asked
 
 
 def test_a_question_is_scored_with_what_the_prompt_states_of_its_entities(full: Wording) -> None:

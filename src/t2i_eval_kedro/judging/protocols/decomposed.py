@@ -51,6 +51,8 @@ from t2i_eval_kedro.steps import (
     summary_step,
 )
 
+WITH_REFERENCE = "appearance_2_reference"
+"""The template of ``appearance_2`` that shows the item's reference image, too."""
 TEXT_TASKS = frozenset({score_task(ATTRIBUTES), score_task(RELATIONS), explanation_task(SUMMARY), score_task(SUMMARY)})
 """Tasks of the stages that go by what earlier ones found: a question's score (but that of appearance), the summaries, the merge."""
 
@@ -93,6 +95,11 @@ class Decomposed(WordedProtocol):
         if any(answer.status != OK for answer in answers.values()):
             return []  # what follows would be asked about an answer that nobody gave
         if EXTRACT not in answers:
+            if item.reference and not self.wording.has(WITH_REFERENCE):
+                raise T2IEvalError(
+                    f"Item '{item.item_id}' has a reference image, and the wording '{self.wording.name}' has no '{WITH_REFERENCE}.jinja' to show it "
+                    "with; set judging.wording=full, or leave the reference out of the items."
+                )
             return [extract_request(self.wording, item)]
         questions = parse_questions(answers[EXTRACT].text)
         if not questions:
@@ -192,7 +199,7 @@ class Decomposed(WordedProtocol):
                 )
             if f"{base}/{SCORE}" not in answers:
                 context["explanation"] = answers[f"{base}/{EXPLAIN}"].text
-                template = "appearance_2_reference" if item.reference else "appearance_2"
+                template = WITH_REFERENCE if item.reference else "appearance_2"
                 return self._request(
                     item, f"{base}/{SCORE}", score_task(APPEARANCE), question.aspect, template, context
                 )
@@ -278,7 +285,7 @@ class Decomposed(WordedProtocol):
     ) -> Request:
         # Within a chat that goes on, the image already stands in its first turn.
         seen = () if history or (self.text_stages and task in TEXT_TASKS) else (item.image,)
-        if template == "appearance_2_reference":
+        if template == WITH_REFERENCE:
             seen = (*seen, item.reference)
         text = self.wording.render(template, **context)
         if self.evidence and task in EVIDENCE_TASKS:

@@ -117,6 +117,10 @@ class Wording:
             )
         return cls(name, {file.stem: file.read_text(encoding="utf-8") for file in files}, settings)
 
+    def has(self, template: str) -> bool:
+        """Whether there is a template of this name."""
+        return template in self._templates
+
     def render(self, template: str, /, **variables: object) -> str:
         """The text of ``template``."""
         if template not in self._templates:
