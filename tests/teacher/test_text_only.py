@@ -6,15 +6,21 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
+from t2i_eval_kedro.datasets.answer_store import AnswerStore
+from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.simulated import SimulatedBackend
 from t2i_eval_kedro.judging.evaluators import judge_items
 from t2i_eval_kedro.judging.protocols import Wording
 from t2i_eval_kedro.judging.protocols.decomposed import Decomposed
 from t2i_eval_kedro.judging.protocols.parsing import parse_questions
+from t2i_eval_kedro.pipelines.teacher_distillation.nodes import ask_teacher
+from t2i_eval_kedro.schema import TRANSCRIPTS
 from t2i_eval_kedro.shapes.make import make_shapes
 from t2i_eval_kedro.shapes.prompts import ScenePrompt, elements
+from t2i_eval_kedro.teacher.teachers import Material, TeacherSettings, ask_about_text
 from t2i_eval_kedro.teacher.text_only import (
     ask_about_findings,
     ask_extractions,
@@ -61,6 +67,38 @@ def test_prompts_of_a_file_without_those_of_the_benchmark_and_their_twins(items:
         further_prompts(items, str(file), seed=0)
     with pytest.raises(T2IEvalError, match="cannot be read"):
         further_prompts(items, str(tmp_path / "none.txt"), seed=0)
+
+
+def test_a_prompt_of_the_benchmark_in_a_list_or_a_table_is_none_of_the_further_ones(
+    items: pd.DataFrame, tmp_path: Path
+) -> None:
+    known, others = items["prompt"].iloc[0], ["3 cats on a mat", "2.5 litres of milk", 'two "dogs"']
+    lines = [f"{n}{known}" for n in ("1. ", " 2) ", "(3) ", "4.", "")] + [f'"{known}"', f"6. '{known}'"]
+    file = tmp_path / "prompts.txt"
+    file.write_text(
+        "\n".join([*lines, others[0], "7. " + others[1], "8) 3 cats on a mat", others[2]]), encoding="utf-8"
+    )
+    assert list(further_prompts(items, str(file), seed=0)["prompt"]) == others
+    numbered = items.assign(prompt="007. A cat")
+    file.write_text("007. A cat\na cat\na dog", encoding="utf-8")
+    assert list(further_prompts(numbered, str(file), seed=0)["prompt"]) == ["a dog"]
+    for name, mark in (("p.csv", ","), ("p.TSV", "\t")):
+        table = pd.DataFrame({"id": range(4), "prompt": [known, f"2. {known}", "a cat, on a mat", "3 dogs"]})
+        table.to_csv(tmp_path / name, sep=mark, index=False)
+        made = further_prompts(items, str(tmp_path / name), seed=0)
+        assert list(made["prompt"]) == ["a cat, on a mat", "3 dogs"]
+
+
+def test_a_table_of_prompts_that_cannot_be_read_is_refused(items: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    file.write_text('"a red cube",P0\n', encoding="utf-8")
+    with pytest.raises(T2IEvalError, match=r"must have the columns prompt.*lacks prompt and has a red cube, P0"):
+        further_prompts(items, str(file), seed=0)
+    file.write_text("prompt\na cat, on a mat\n", encoding="utf-8")
+    with pytest.raises(
+        T2IEvalError, match=r"prompts\.csv:2: 2 cells where 1 belong; correct the file of teacher\.extra_prompts"
+    ):
+        further_prompts(items, str(file), seed=0)
 
 
 def test_prompts_are_drawn_for_shapes_alone(items: pd.DataFrame) -> None:
@@ -172,3 +210,32 @@ def test_items_may_be_called_as_mixtures_and_further_prompts_are(
         mixed_items(name, known) == (name[: len(name) // 2], name[len(name) // 2 + 1 :]) for name in asked["item_id"]
     )
     assert mixed_items("prompt/00001", known) is None
+
+
+def settings(**given: Any) -> TeacherSettings:
+    conf = Path(__file__).parents[2] / "conf" / "base" / "parameters_teacher_distillation.yml"
+    return TeacherSettings.model_validate(yaml.safe_load(conf.read_text(encoding="utf-8"))["teacher"] | given)
+
+
+def test_a_simulated_teacher_reads_no_file_of_prompts(items: pd.DataFrame, load_wording: Any, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat on a mat", encoding="utf-8")
+    store = AnswerStore(tmp_path / "a.sqlite")
+    material = Material(items, ImageStore(None), TRANSCRIPTS.empty(), store, None)
+    chosen = settings(extra_prompts=str(tmp_path / "prompts.txt"))
+    with pytest.raises(T2IEvalError, match=r"simulated teacher cannot read a file of prompts.*give a number"):
+        ask_about_text("simulated", chosen, material, TRANSCRIPTS.empty(), load_wording("compact"))
+
+
+@pytest.mark.parametrize("kind", ["auto", "human"])
+def test_settings_without_effect_are_named_where_no_teacher_is_asked(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warned(**given: Any) -> str:
+        caplog.clear()
+        rest: Any = [None] * 4
+        ask_teacher(*rest, {"synthetic": False}, {}, *rest[:2], settings(kind=kind, **given), rest[0])
+        return caplog.text
+
+    assert "people's mean scores" in warned()
+    assert "Without effect" not in warned()
+    assert "Without effect: teacher.extra_prompts, teacher.findings." in warned(extra_prompts="x", findings="y")

@@ -58,7 +58,8 @@ class TeacherSettings(BaseModel):
         poll_s: seconds between two looks at a batch.
         retry_failed: ask again for answers that were refused, cut off or unreadable.
         extra_prompts: further prompts whose extraction the teacher is asked for, which needs no image: how many to draw
-            (``shapes`` alone), or a file with one a line. Those of the benchmark, or nearly so, are left out.
+            (``shapes`` alone), or a file (:func:`~t2i_eval_kedro.teacher.text_only.further_prompts`). Those of the benchmark, or nearly so,
+            are left out.
         mixtures: pairs of images of each training prompt whose findings are mixed, to be summed up by the teacher without an image.
         findings: a judge's transcripts (parquet, of a run with ``judging.fold=train``): the teacher is asked, without the image, to score
             and sum up what that judge found in the images of the training fold; null for none.
@@ -90,6 +91,11 @@ class TeacherSettings(BaseModel):
     def server(self, run: int) -> OpenAISettings:
         """The server with the seed of one run."""
         return self.openai.model_copy(update={"seed": self.openai.seed + run})
+
+    @property
+    def about_text(self) -> list[str]:
+        """The names of those settings that ask the teacher for something without an image."""
+        return [name for name in ("extra_prompts", "mixtures", "findings") if getattr(self, name)]
 
     def chosen(self, *, synthetic: bool) -> str:
         """The kind, with ``auto`` decided."""
@@ -171,9 +177,17 @@ def ask_about_text(
         transcripts: its whole chains.
         wording: the words that it is asked in.
         backend: what answers in place of the teacher's server.
+
+    Raises:
+        T2IEvalError: a simulated teacher is given a file of prompts, or a file cannot be read.
     """
-    if kind == "recorded" or not (settings.extra_prompts or settings.mixtures or settings.findings):
+    if kind == "recorded" or not settings.about_text:
         return schema.TRANSCRIPTS.empty()
+    if kind == "simulated" and isinstance(settings.extra_prompts, str):
+        raise T2IEvalError(
+            f"teacher.extra_prompts names the file '{settings.extra_prompts}', and a simulated teacher cannot read a file of prompts: it "
+            "sees the truth that a prompt was drawn from; give a number of prompts to draw, or set teacher.kind=openai."
+        )
     chain = Decomposed(wording, text_stages=True)
     benchmark = material.items if material.all_items is None else material.all_items
     prompts = text_only.further_prompts(benchmark, settings.extra_prompts, seed=settings.text_seed)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.benchmarks.files import DataIssues, read_table
 from t2i_eval_kedro.benchmarks.splits import near_form
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
@@ -57,14 +59,15 @@ def further_prompts(items: pd.DataFrame, source: int | str, *, seed: int) -> pd.
 
     Args:
         items: every item of the benchmark, whatever its fold.
-        source: how many prompts to draw, for ``shapes``; or a file of prompts, one a line.
+        source: how many prompts to draw, for ``shapes``; or a file of prompts: the column ``prompt`` of a .csv or .tsv, else one a line,
+            which may be numbered or in quotes.
         seed: random seed of the drawing.
 
     Returns:
         The canonical table; empty where prompts are to be drawn for another benchmark.
 
     Raises:
-        T2IEvalError: the file cannot be read, or every prompt of it is one of the benchmark's.
+        T2IEvalError: the file cannot be read or has no column ``prompt``, or every prompt of it is one of the benchmark's.
     """
     if isinstance(source, int):
         return _drawn(items, source, seed) if source else schema.ITEMS.empty()
@@ -89,19 +92,43 @@ def _drawn(items: pd.DataFrame, n_prompts: int, seed: int) -> pd.DataFrame:
 
 
 def _read(items: pd.DataFrame, path: Path) -> pd.DataFrame:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise T2IEvalError(f"The prompts of teacher.extra_prompts cannot be read from '{path}': {error}.") from error
-    known = set(items["prompt"].map(near_form))
+    known = {near_form(_bare(prompt)) for prompt in items["prompt"].unique()}
     fresh: dict[str, str] = {}
-    for line in lines:
-        form = near_form(line)
-        if line.strip() and form not in known:
-            fresh.setdefault(form, line.strip())
+    for prompt in _column(path) if path.suffix.lower() in (".csv", ".tsv") else _lines(path):
+        form = near_form(_bare(prompt))
+        if prompt and form not in known:
+            fresh.setdefault(form, prompt)
     if not fresh:
         raise T2IEvalError(f"'{path}' (teacher.extra_prompts) holds no prompt that is not one of the benchmark's.")
     return _items((prompt, None) for prompt in fresh.values())
+
+
+def _column(path: Path) -> list[str]:
+    issues = DataIssues()
+    rows = read_table(path, ("prompt",), issues, "\t" if path.suffix.lower() == ".tsv" else ",")
+    if len(table := issues.frame()):
+        raise T2IEvalError(
+            f"{table.iloc[0]['where']}: {table.iloc[0]['detail']}; correct the file of teacher.extra_prompts."
+        )
+    return [row["prompt"].strip() for row in rows]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [_bare(line) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise T2IEvalError(f"The prompts of teacher.extra_prompts cannot be read from '{path}': {error}.") from error
+
+
+_NUMBER = re.compile(r"^\s*(\(\d+\)|\d+[.)])(?!\d)")
+_QUOTED = re.compile(r"""(?:"([^"]+)"|\u201c([^\u201d]+)\u201d|'([^']+)')""")
+
+
+def _bare(line: str) -> str:
+    """The prompt on a line, without the number of a list and without quotes around all of it."""
+    text = _NUMBER.sub("", line).strip()
+    quoted = _QUOTED.fullmatch(text)
+    return quoted[quoted.lastindex or 0].strip() if quoted else text
 
 
 def _items(prompts: Iterable[tuple[str, str | None]]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,47 +126,126 @@ def read_chats(path: Path) -> Iterator[tuple[list[dict[str, Any]], str]]:
 
     Args:
         path: JSON (a list) or JSON lines. A conversation has ``messages`` of ``role`` and ``content`` (text, or a list of parts), or
-            ``conversations`` of ``from`` (``human``, ``gpt``) and ``value``, as LLaVA's; and optionally ``images`` or ``image``, paths
-            relative to the file, which stand before the first request. A text may say ``<image>`` where they are.
+            ``conversations`` of ``from`` (``human``, ``gpt``) and ``value``, as LLaVA's. A part of type ``image`` names a file by
+            ``image``, ``path`` or ``url``; or ``images`` or ``image`` of the conversation (paths, or mappings with ``path``) name them in
+            the order in which parts without a name, or ``<image>`` in texts, say where they are: before the first request where none does.
+            Paths are relative to the file.
 
     Raises:
-        T2IEvalError: the file cannot be read, or a conversation has no request followed by an answer.
+        T2IEvalError: the file cannot be read, or holds no conversation; a conversation has no request followed by an answer, a turn without
+            text, or an image that is no file or whose place is not clear.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        chats = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line]
+    chats = _read(path)
+    if not chats:
+        raise T2IEvalError(
+            f"The instruction set '{path}' (examples.rehearsal) holds no conversation; expected a JSON list or JSON lines with one or more."
         )
-    except (OSError, ValueError) as error:
-        raise T2IEvalError(f"The instruction set '{path}' (examples.rehearsal) cannot be read: {error}.") from error
     for number, chat in enumerate(chats, start=1):
-        turns = _turns(chat)
+        where = f"Conversation {number} of '{path}'"
+        turns = _turns(chat, where)
         if len(turns) < 2 or turns[-1]["role"] != "assistant" or turns[-2]["role"] != "user":
             raise T2IEvalError(
-                f"Conversation {number} of '{path}' does not end with a request and its answer; expected 'messages' of 'role' "
-                "and 'content', or 'conversations' of 'from' and 'value'."
+                f"{where} does not end with a request and its answer; expected 'messages' of 'role' and 'content', or 'conversations' of "
+                "'from' and 'value'."
             )
-        named = chat.get("images") or chat.get("image") or []
-        files = [named] if isinstance(named, str) else list(named)
-        first = next(turn for turn in turns if turn["role"] == "user")
-        first["images"] = [f"{_FILE}{(path.parent / file).resolve()}" for file in files]
+        if not turns[-1]["text"] or turns[-1]["images"]:
+            raise T2IEvalError(
+                f"{where} ends with an answer that is empty or has an image; expected text, which is learned."
+            )
+        _name_files(turns, chat, path.parent, where)
         yield turns[:-1], turns[-1]["text"]
 
 
+def _read(path: Path) -> list[Any]:
+    number = 0
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if text.lstrip().startswith("["):
+            return list(json.loads(text))
+        chats = []
+        for number, line in enumerate(text.split("\n"), start=1):  # noqa: B007
+            if line.strip():
+                chats.append(json.loads(line))
+        return chats
+    except (OSError, ValueError) as error:
+        what: object = error
+        if isinstance(error, json.JSONDecodeError):
+            what = f"line {number or error.lineno}, column {error.colno}: {error.msg}"
+        raise T2IEvalError(
+            f"The instruction set '{path}' (examples.rehearsal) cannot be read: {what}; expected a JSON list or JSON lines."
+        ) from error
+
+
 _ROLES = {"human": "user", "gpt": "assistant"}
+_NAMED_BY = ("image", "path", "url", "image_url")
+_MARK = "<image>"
 
 
-def _turns(chat: Any) -> list[dict[str, Any]]:
-    """The turns of one conversation in this project's form, without images; empty where it has none that can be read."""
-    if not isinstance(chat, Mapping):
-        return []
-    turns = []
-    for turn in chat.get("messages") or chat.get("conversations") or []:
-        role, content = turn.get("role", turn.get("from", "")), turn.get("content", turn.get("value", ""))
-        if not isinstance(content, str):
-            content = "".join(str(part.get("text", "")) for part in content)
-        text = content.replace("<image>", "").strip()
-        turns.append({"role": _ROLES.get(role, role), "text": text, "images": []})
-    return turns
+def _turns(chat: Any, where: str) -> list[dict[str, Any]]:
+    """The turns of one conversation in this project's form, with None for an image that is named elsewhere; none where there are none."""
+    given = (chat.get("messages") or chat.get("conversations")) if isinstance(chat, Mapping) else None
+    return (
+        [_turn(turn, f"{where}, turn {number},") for number, turn in enumerate(given, start=1)]
+        if isinstance(given, list)
+        else []
+    )
+
+
+def _turn(turn: Any, where: str) -> dict[str, Any]:
+    if not isinstance(turn, Mapping):
+        raise T2IEvalError(
+            f"{where} is {turn!r:.60}; expected a mapping of 'role' and 'content', or of 'from' and 'value'."
+        )
+    role, content = str(turn.get("role", turn.get("from"))), turn.get("content", turn.get("value"))
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+        raise T2IEvalError(
+            f"{where} has the content {content!r:.60}; expected text, or a list of parts of type text or image."
+        )
+    texts, images = [], []
+    for part in parts:
+        match part.get("type", "text"):
+            case "text":
+                texts.append(str(part.get("text") or ""))
+            case "image" | "image_url":
+                images.append(_name(part))
+            case other:
+                raise T2IEvalError(f"{where} has a part of type {other!r:.60}; expected text or image.")
+    text = "".join(texts)
+    marks = text.count(_MARK)
+    if marks != len(images):  # else the marks stand for the parts
+        images += [None] * marks
+    return {"role": _ROLES.get(role, role), "text": text.replace(_MARK, "").strip(), "images": images}
+
+
+def _name(image: Any) -> Any:
+    """What an image is named by, a text where it is as it should be; None where a mapping has no name."""
+    if not isinstance(image, Mapping):
+        return image
+    return next((_name(image[key]) for key in _NAMED_BY if image.get(key)), None)
+
+
+def _name_files(turns: list[dict[str, Any]], chat: Mapping[str, Any], folder: Path, where: str) -> None:
+    """Put the images that ``chat`` names where its turns say so, else before the first request, all as keys of :class:`WithFiles`."""
+    given = chat.get("images") or chat.get("image") or []
+    named = [_name(image) for image in (given if isinstance(given, list) else [given])]
+    if not any(turn["images"] for turn in turns):
+        next(turn for turn in turns if turn["role"] == "user")["images"] = [None] * len(named)
+    places = [image for turn in turns for image in turn["images"]].count(None)
+    if places != len(named):
+        raise T2IEvalError(
+            f"{where} says for {places} images where they are ({_MARK}, or a part without a name) and names {len(named)} in 'images'; "
+            "expected as many of one as of the other."
+        )
+    left = iter(named)
+    for turn in turns:
+        turn["images"] = [_key(next(left) if image is None else image, folder, where) for image in turn["images"]]
+
+
+def _key(name: Any, folder: Path, where: str) -> str:
+    if not isinstance(name, str) or "://" in name or name.startswith("data:") or not os.path.isfile(folder / name):
+        raise T2IEvalError(
+            f"{where} has the image {name!r:.300}, which is no file; expected the path of one, relative to '{folder}' (what stands behind "
+            "an address has to be fetched first)."
+        )
+    return f"{_FILE}{(folder / name).resolve()}"

@@ -44,10 +44,13 @@ def ask_teacher(
     if kind == "human":
         log.warning(
             "%s: examples are made from people's mean scores, and sub-tasks are not taught; teacher.kind=openai or recorded "
-            "gives a teacher's steps.",
+            "gives a teacher's steps.%s",
             "No teacher was asked (teacher.kind=auto, and no truth that one could be simulated from)"
             if teacher.kind == "auto"
             else "The teacher is human",
+            f" Without effect: {', '.join(f'teacher.{name}' for name in teacher.about_text)}."
+            if teacher.about_text
+            else "",
         )
         return schema.TRANSCRIPTS.empty(), schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
