@@ -47,7 +47,8 @@ def second_round(
     unknown = sorted(set(ratings["rater_id"]) - set(raters))
     if unknown:
         raise T2IEvalError(
-            f"Rater '{unknown[0]}' is not simulated, so nobody can be asked again (examples.second_round)."
+            f"Rater '{unknown[0]}' is not simulated, so nobody can be asked again; set examples.second_round to null, and put the "
+            "ratings of a second round of your own into ratings.csv in place of the first."
         )
     again = disputed(ratings, threshold)
     asked = ratings[again].merge(items[["item_id", "attributes"]], on="item_id", how="left", validate="many_to_one")

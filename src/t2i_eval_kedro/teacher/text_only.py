@@ -241,7 +241,7 @@ def read_findings(path: Path, items: pd.DataFrame, chain: Decomposed) -> pd.Data
         )
     prompts = dict(zip(items["item_id"], items["prompt"], strict=True))
     for row in whole[whole["step"] == EXTRACT].itertuples():
-        if str(prompts[row.item_id]) not in "".join(turn["text"] for turn in json.loads(str(row.messages))):
+        if str(prompts[row.item_id]).strip() not in "".join(turn["text"] for turn in json.loads(str(row.messages))):
             raise T2IEvalError(
                 f"The findings in '{path}' (teacher.findings) about item '{row.item_id}' are about another prompt than the benchmark's, "
                 f"'{prompts[row.item_id]}'; make them on this benchmark."
