@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -163,7 +164,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     """The result that :func:`~t2i_eval_kedro.reporting.ablations.build_ablations` draws.
 
     Raises:
-        T2IEvalError: fewer than two variants have a run with the same seed.
+        T2IEvalError: fewer than two variants have a run with the same seed, or no judge has one of :data:`SCORES`.
     """
     missing = study.missing()
     first_seeds = {seed for seed in study.seeds[study.variants[0]] if (study.variants[0], seed) not in missing}
@@ -199,8 +200,14 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
             raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
         (readable,) = build(items, ratings, _by_first(scores, protocols)).values()
         samples[kind] = rated
-        columns[kind] = {"title": title, "readable": _readable(readable, judges)}
-    sample = samples["free_form"]
+        if shares := _readable(readable, judges):  # a score that no judge has is no column
+            columns[kind] = {"title": title, "readable": shares}
+    if not columns:
+        raise T2IEvalError(
+            f"No judge of study '{study.name}' has a score of '{dimension}' by {', '.join(chain(*(names for _, names in SCORES.values())))}; "
+            "add one of them to judging.protocols of the study's overrides."
+        )
+    sample = next(iter(samples.values()))
     generators = np.array([*sample.generators, None])[sample.generator]
     unseen = {variant: np.isin(generators, names) for variant, names in left_out.items() if names}
     compared = pairs(variants, first)
@@ -210,12 +217,11 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     adjust(entry for column in columns.values() for entry in column["differences"])
     rated_rows = items.set_index("item_id").loc[list(sample.item_ids)].reset_index()
     held_out = [*config["ingestion"]["split"]["leave_out"], *config["ingestion"]["shapes"]["held_out"]]
+    of_slices = [kind for kind in ("free_form", "expected") if kind in columns] or list(columns)
     slices: dict[str, Any] = {}
     for name, part in prompt_slices(rated_rows, tables["elements"], held_out).items():
         kept = {variant: part.rows & unseen.get(variant, True) for variant in variants}
-        measured = {
-            kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in ("free_form", "expected")
-        }
+        measured = {kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in of_slices}
         slices[name] = {"title": part.title, "n": int(part.rows.sum()), "scores": measured}
     adjust(entry for part in slices.values() for column in part["scores"].values() for entry in column["differences"])
     return {
