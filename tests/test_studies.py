@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from kedro_project import make_project, run_kedro
 
 from t2i_eval_kedro import schema
+from t2i_eval_kedro.cli.ablations import ablations
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.studies import Study, measure, write
 
-VARIANTS = ("full", "no_decomposition")
+VARIANTS = ("full", "no_decomposition", "no_subtasks")
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +40,9 @@ def study(ingested: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return Study.load("ablation", None, None, "test")
 
 
-def write_run(study: Study, variant: str, protocol: str) -> None:
+def write_run(files: Mapping[str, Path], protocol: str) -> None:
     """Scores of every item by ``protocol``, in an order of the variant's own."""
-    files = study.files(variant, 0)
+    variant = files["sft_scores"].parts[-3]
     items = pd.read_parquet(files["items"])["item_id"]
     rows = (
         {
@@ -54,12 +59,12 @@ def write_run(study: Study, variant: str, protocol: str) -> None:
 
 def test_a_study_without_free_form_scores_is_measured_by_those_that_there_are(study: Study, tmp_path: Path) -> None:
     for variant in VARIANTS:
-        write_run(study, variant, "levels")
+        write_run(study.files(variant, 0), "levels")
     result = measure(study)
     assert list(result["scores"]) == ["request"]
     assert set(result["scores"]["request"]["figures"]) == {*VARIANTS}
     assert all(list(part["scores"]) == ["request"] for part in result["slices"].values())
-    assert not result["claims"]  # that of these two variants is about the free-form score
+    assert not result["claims"]  # those of these variants are about the free-form score
     page = write(result, tmp_path).read_text()
     assert "Direct request, expected score" in page
     assert "No judge of this study writes a free-form score" in page
@@ -67,6 +72,55 @@ def test_a_study_without_free_form_scores_is_measured_by_those_that_there_are(st
 
 def test_a_study_without_any_of_the_scores_says_which_to_ask_for(study: Study) -> None:
     for variant in VARIANTS:
-        write_run(study, variant, "dsg")
+        write_run(study.files(variant, 0), "dsg")
     with pytest.raises(T2IEvalError, match=r"has a score of 'overall' by decomposed, .*levels; add one"):
         measure(study)
+
+
+def test_without_runs_the_message_gives_the_command_of_this_study(study: Study) -> None:
+    for variant in VARIANTS:
+        write_run(study.files(variant, 0), "levels")
+    command = "kedro ablations --study ablation --benchmark shapes --student tiny_vlm --env test --jobs 2"
+    assert measure(study)["command"] == command
+    study.files("full", 0)["sft_scores"].unlink()
+    with pytest.raises(T2IEvalError, match=f"'{command}'"):
+        measure(study)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, study: Study, fails: str) -> Result:
+    """What the command does when the run of the variant ``fails`` ends with an error, and each other writes its scores."""
+
+    files = {variant: study.files(variant, 0) for variant in VARIANTS}
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        variant = next((name for name in VARIANTS if f"/{name}," in command[-1]), None)
+        if variant == fails:
+            return subprocess.CompletedProcess(command, 1, "", "Traceback\nError: The disk is full.\n")
+        if variant:
+            write_run(files[variant], "levels")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("t2i_eval_kedro.studies.subprocess.run", run)
+    shutil.rmtree("data/07_model_output", ignore_errors=True)
+    return CliRunner().invoke(ablations, ["--study=ablation", "--env=test", "--jobs=2"])
+
+
+def test_a_run_that_fails_is_named_beside_the_table_of_the_others(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = study.folder / "ablations.html"
+    page.unlink(missing_ok=True)
+    done = failing(monkeypatch, study, "no_subtasks")
+    assert done.exit_code == 1
+    assert page.is_file()
+    assert done.stderr.splitlines()[-1].endswith(
+        "variant=ablation/no_subtasks,seed=0' failed with status 1: Error: The disk is full."
+    )
+    page.unlink()
+    done = failing(monkeypatch, study, "full")  # what the others are compared with
+    assert done.exit_code == 1
+    assert not page.exists()
+    assert "needs a run of 'full'" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(
+        "variant=ablation/full,seed=0' failed with status 1: Error: The disk is full."
+    )

@@ -122,6 +122,12 @@ class Study:
             if not all(self.files(variant, seed)[name].is_file() for name in ("sft_time", "sft_scores"))
         ]
 
+    @property
+    def again(self) -> str:
+        """The command that makes what is missing of this study, and its table."""
+        given = f"--study {self.name} --benchmark {self.benchmark} --student {self.student} --env {self.env}"
+        return f"kedro ablations {given} --jobs 2"
+
     def command(self, pipelines: str, **axes: object) -> list[str]:
         """The command that runs ``pipelines`` with the study's student on its benchmark."""
         fixed: dict[str, object] = {"benchmark": self.benchmark, "student": self.student}
@@ -129,15 +135,18 @@ class Study:
         return ["kedro", "run", f"--env={self.env}", f"--pipelines={pipelines}", f"--params={given}"]
 
 
-def run_missing(study: Study, jobs: int, report: Callable[[str], None]) -> None:
+def run_missing(study: Study, jobs: int, report: Callable[[str], None]) -> list[str]:
     """Make the missing runs, ``jobs`` at a time with one thread each; ``report`` gets each command before it starts.
 
+    Returns:
+        A line on each run that failed, with the last line of its error.
+
     Raises:
-        T2IEvalError: a run failed.
+        T2IEvalError: what all runs share could not be made.
     """
     runs = study.missing()
     if not runs:
-        return
+        return []
     files = study.files(*runs[0])
     if not all(files[name].is_file() for name in ("items", "teacher_scores")):
         _run(study.command("ingestion,teacher_distillation"), report)
@@ -146,8 +155,7 @@ def run_missing(study: Study, jobs: int, report: Callable[[str], None]) -> None:
             pool.submit(_run, study.command(ABLATION_RUN, variant=f"{study.name}/{variant}", seed=seed), report)
             for variant, seed in runs
         ]
-        for run in waiting:
-            run.result()
+        return [str(error) for run in waiting if (error := run.exception())]
 
 
 def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
@@ -156,8 +164,8 @@ def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
         [sys.executable, "-m", *command], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     if done.returncode:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise T2IEvalError(f"'{' '.join(command)}' failed:\n{last}")
+        *_, last = ["", *done.stderr.strip().splitlines()]
+        raise T2IEvalError(f"'{' '.join(command)}' failed with status {done.returncode}: {last}")
 
 
 def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
@@ -177,7 +185,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     if len(variants) < 2:
         raise T2IEvalError(
             f"Study '{study.name}' needs a run of '{study.variants[0]}' and one of another variant with the same seed; make the runs with "
-            "kedro ablations --jobs 2, or with dvc repro."
+            f"'{study.again}'."
         )
     first = variants[0]
     files, config = study.files(*study.runs[0]), study.parameters(*study.runs[0])
@@ -241,7 +249,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "slices": slices,
         "claims": judge_claims({kind: column["differences"] for kind, column in columns.items()}),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
-        "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --student {study.student} --jobs 2",
+        "command": study.again,
         "commit": commit(),
     }
 
