@@ -6,18 +6,23 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from kedro.validation.parameter_validator import ParameterValidator
 from kedro_project import make_project, run_kedro
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.cli.ablations import ablations
+from t2i_eval_kedro.config import load_config
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.studies import Study, measure, write
+from t2i_eval_kedro.pipeline_registry import register_pipelines
+from t2i_eval_kedro.provenance import recipe
+from t2i_eval_kedro.studies import Study, measure, notes, run_missing, write
 
 VARIANTS = ("full", "no_decomposition", "no_subtasks")
 
@@ -124,3 +129,69 @@ def test_a_run_that_fails_is_named_beside_the_table_of_the_others(
     assert done.stderr.splitlines()[-1].endswith(
         "variant=ablation/full,seed=0' failed with status 1: Error: The disk is full."
     )
+
+
+def write_summary(study: Study, variant: str, without: str = "") -> None:
+    """The part of a run's summary that says with which settings it was made."""
+    given = ParameterValidator({"run": register_pipelines()["ablation_run"]}).validate_raw_params(
+        study.parameters(variant, 0)
+    )
+    summary = {"benchmark": "shapes", "recipe": recipe(given)}
+    summary.pop(without, None)
+    study.files(variant, 0)["summary"].write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"sft": {"max_steps": 6}}, "sft.max_steps"),
+        ({"rebalancing": {"evenness": 0.1}, "seed": 0}, "rebalancing.evenness"),
+        ({"judging": {"options": {"text_stages": False}}}, "judging.options.text_stages"),
+        ({"teacher": {"error_rate": 0.5}, "sft": {"learning_rate": 0.5}}, "sft.learning_rate, teacher.error_rate"),
+        ({"judging": {"batch_size": 3, "answers": "elsewhere"}, "teacher": {"openai": {"in_flight": 2}}}, ""),
+        ({"meta_evaluation": {"n_resamples": 200}, "grpo": {"max_steps": 3}, "launch": {"processes": 2}}, ""),
+    ],
+)
+def test_runs_of_other_settings_are_made_again(
+    study: Study, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], names: str
+) -> None:
+    for variant in VARIANTS:
+        write_run(study.files(variant, 0), "levels")
+        write_summary(study, variant)
+    study.files("full", 0)["teacher_scores"].parent.mkdir(parents=True, exist_ok=True)
+    study.files("full", 0)["teacher_scores"].touch()
+    assert not study.missing()
+    assert not notes(study, jobs=0)
+    now = replace(study, config=load_config(Path("conf"), "test", settings))
+    given: list[str] = []
+    monkeypatch.setattr("t2i_eval_kedro.studies._run", lambda command, _: given.append(" ".join(command)))
+    assert run_missing(now, 1, print) == []
+    assert [f"variant=ablation/{name}," in line for name, line in zip(VARIANTS, given[-3:], strict=False)] == (
+        [True] * 3 if names else []
+    )
+    # The teacher, whose answers all runs share, is asked again where its settings were others.
+    assert any("teacher_distillation" in line for line in given) == bool(
+        {"teacher", "judging"} & set(settings) and names
+    )
+    if names:
+        listed = ", ".join(f"{variant}/seed_0" for variant in VARIANTS)
+        (note,) = notes(now, jobs=0)
+        assert (
+            note
+            == f"{listed} were made with other settings ({names}) and are left out; '{now.again}' makes them again."
+        )
+        with pytest.raises(T2IEvalError, match="needs a run of 'full'"):
+            measure(now)
+    else:
+        assert not notes(now, jobs=0)
+
+
+def test_a_run_that_does_not_say_its_settings_is_taken_with_a_note(study: Study) -> None:
+    for variant in VARIANTS:
+        write_run(study.files(variant, 0), "levels")
+        write_summary(study, variant)
+    write_summary(study, "full", without="recipe")
+    study.files("no_subtasks", 0)["summary"].unlink()
+    assert not study.missing()
+    (note,) = notes(study, jobs=2)
+    assert note.startswith("full/seed_0, no_subtasks/seed_0 have no summary that says with which settings")

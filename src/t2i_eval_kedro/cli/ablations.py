@@ -9,7 +9,7 @@ import click
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import require_writable
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.studies import Study, measure, run_missing, write
+from t2i_eval_kedro.studies import Study, measure, notes, run_missing, write
 
 
 @click.command("ablations")
@@ -36,6 +36,8 @@ def ablations(name: str, benchmark: str | None, student: str | None, env: str, j
     """Compare the variants of a study over prompts and seeds; writes ablations.json and ablations.html."""
     study = Study.load(name, benchmark, student, env)
     require_writable(out or study.folder)
+    for note in notes(study, jobs):
+        click.echo(note, err=True)
     failed = run_missing(study, jobs, click.echo) if jobs else []
     try:
         result = measure(study)
