@@ -100,7 +100,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, study: Study, fails: str) -> Result
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         variant = next((name for name in VARIANTS if f"/{name}," in command[-1]), None)
         if variant == fails:
-            return subprocess.CompletedProcess(command, 1, "", "Traceback\nError: The disk is full.\n")
+            return subprocess.CompletedProcess(
+                command, 1, "", "Traceback\nError: The disk is full.\n09:00:10 INFO    Kedro says goodbye.\n"
+            )
         if variant:
             write_run(files[variant], "levels")
         return subprocess.CompletedProcess(command, 0, "", "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -234,7 +235,8 @@ def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
         [sys.executable, "-m", *command], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     if done.returncode:
-        *_, last = ["", *done.stderr.strip().splitlines()]
+        # What is logged begins with the time, and may come after the error.
+        *_, last = ["", *(line for line in done.stderr.strip().splitlines() if not re.match(r"\d\d:\d\d:\d\d ", line))]
         raise T2IEvalError(f"'{' '.join(command)}' failed with status {done.returncode}: {last}")
 
 
