@@ -61,6 +61,18 @@ def recipe(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of the settings in which two recipes differ; one that is not there is as one that is null."""
+    names = []
+    for name in {**one, **other}:
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names += differing(a, b, f"{prefix}{name}.")
+        elif a != b:
+            names.append(f"{prefix}{name}")
+    return names
+
+
 def _as_json(value: Any) -> Any:
     """``value`` without objects: settings that were checked are dumped, tuples are lists, everything is a copy."""
     if hasattr(value, "model_dump"):

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from kedro.validation.parameter_validator import ParameterValidator
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.across_seeds import Kept, adjust, compare_variants
@@ -27,8 +31,8 @@ from t2i_eval_kedro.config import ExperimentConfigLoader, catalog_entries, load_
 from t2i_eval_kedro.datasets.atomic import atomic_file
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import in_fold
-from t2i_eval_kedro.pipeline_registry import ABLATION_RUN
-from t2i_eval_kedro.provenance import commit
+from t2i_eval_kedro.pipeline_registry import ABLATION_RUN, register_pipelines
+from t2i_eval_kedro.provenance import commit, differing, recipe
 from t2i_eval_kedro.reporting.ablations import build_ablations, judge_claims, pairs
 from t2i_eval_kedro.steps import CONVERSATION
 
@@ -42,6 +46,20 @@ of judging, the expectation over rating tokens at the same place, and that of on
 PERMUTATIONS_PER_TEST = 100
 """Permutations per test of the family, so that Holm's correction can leave a p-value of 0.01: with a thousand for sixty tests no difference,
 however large, could be below 0.06."""
+SHARED = ("ingestion", "teacher_distillation")
+"""The pipelines whose results all runs of a study share."""
+TRAINED = ("rebalancing", "sft")
+"""The pipelines that make a run's scores of them; the summary beside them is no part of the table."""
+NO_SCORES = (
+    *("judging.batch_size", "judging.baseline_", "judging.attribution_items", "teacher.attribution_items"),
+    *("teacher.batch", "teacher.poll_s", "teacher.budget", "teacher.prices"),
+    *(
+        f"{server}.{name}"
+        for server in ("judging.server", "teacher.openai")
+        for name in ("requests_per_minute", "tokens_per_minute", "in_flight", "timeout_s", "retries")
+    ),
+)
+"""What settings begin with that a run's scores do not depend on: how fast it is asked, what it costs, what else is asked."""
 _DATASETS = (
     "items",
     "splits",
@@ -98,9 +116,16 @@ class Study:
 
     def files(self, variant: str, seed: int) -> dict[str, Path]:
         """Dataset -> file of one run."""
-        axes = self.config.resolve(variant=f"{self.name}/{variant}", seed=seed).axes
-        entries = catalog_entries(self.config.catalog_of(asdict(axes)), _DATASETS)
-        return {name: Path(entry["filepath"]) for name, entry in entries.items()}
+        return self._files[variant, seed]
+
+    @cached_property  # the catalog is read anew for each run
+    def _files(self) -> dict[tuple[str, int], dict[str, Path]]:
+        files = {}
+        for variant, seed in self.runs:
+            axes = self.config.resolve(variant=f"{self.name}/{variant}", seed=seed).axes
+            entries = catalog_entries(self.config.catalog_of(asdict(axes)), _DATASETS)
+            files[variant, seed] = {name: Path(entry["filepath"]) for name, entry in entries.items()}
+        return files
 
     @property
     def folder(self) -> Path:
@@ -113,13 +138,36 @@ class Study:
         seeds = sorted({seed for some in self.seeds.values() for seed in some})
         return [(variant, seed) for seed in seeds for variant in self.variants if seed in self.seeds[variant]]
 
+    def made(self) -> dict[tuple[str, int], list[str] | None]:
+        """Each run that is complete, and the settings that were others when it was made; None where its summary does not say."""
+        return {run: self._changed(*run) for run in self.runs if self._complete(*run)}
+
     def missing(self) -> list[tuple[str, int]]:
-        """The runs that are not complete."""
-        return [
-            (variant, seed)
-            for variant, seed in self.runs
-            if not all(self.files(variant, seed)[name].is_file() for name in ("sft_time", "sft_scores"))
-        ]
+        """The runs that are not complete, or were made with other settings than those of now."""
+        made = self.made()
+        return [run for run in self.runs if made.get(run, True)]
+
+    def _complete(self, variant: str, seed: int) -> bool:
+        files = self.files(variant, seed)
+        return all(files[name].is_file() for name in ("sft_time", "sft_scores"))
+
+    def _changed(self, variant: str, seed: int) -> list[str] | None:
+        summary = self.files(variant, seed)["summary"]
+        kept = json.loads(summary.read_text(encoding="utf-8")).get("recipe") if summary.is_file() else None
+        if kept is None:
+            return None
+        # As kedro run checks its parameters, which adds defaults.
+        checked = ParameterValidator({ABLATION_RUN: register_pipelines()[ABLATION_RUN]})
+        now = json.loads(json.dumps(recipe(checked.validate_raw_params(self.parameters(variant, seed)))))
+        groups = groups_of(*SHARED, *TRAINED)
+        names = differing({name: kept.get(name) for name in groups}, {name: now.get(name) for name in groups})
+        return [name for name in names if not name.startswith(NO_SCORES)]
+
+    @property
+    def again(self) -> str:
+        """The command that makes what is missing of this study, and its table."""
+        given = f"--study {self.name} --benchmark {self.benchmark} --student {self.student} --env {self.env}"
+        return f"kedro ablations {given} --jobs 2"
 
     def command(self, pipelines: str, **axes: object) -> list[str]:
         """The command that runs ``pipelines`` with the study's student on its benchmark."""
@@ -128,25 +176,57 @@ class Study:
         return ["kedro", "run", f"--env={self.env}", f"--pipelines={pipelines}", f"--params={given}"]
 
 
-def run_missing(study: Study, jobs: int, report: Callable[[str], None]) -> None:
+def run_missing(study: Study, jobs: int, report: Callable[[str], None]) -> list[str]:
     """Make the missing runs, ``jobs`` at a time with one thread each; ``report`` gets each command before it starts.
 
+    Returns:
+        A line on each run that failed, with the last line of its error.
+
     Raises:
-        T2IEvalError: a run failed.
+        T2IEvalError: what all runs share could not be made.
     """
     runs = study.missing()
     if not runs:
-        return
+        return []
     files = study.files(*runs[0])
-    if not all(files[name].is_file() for name in ("items", "teacher_scores")):
-        _run(study.command("ingestion,teacher_distillation"), report)
+    changed = {name.split(".")[0] for names in study.made().values() for name in names or ()}
+    if changed & groups_of(*SHARED) or not all(files[name].is_file() for name in ("items", "teacher_scores")):
+        _run(study.command(",".join(SHARED)), report)
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [
             pool.submit(_run, study.command(ABLATION_RUN, variant=f"{study.name}/{variant}", seed=seed), report)
             for variant, seed in runs
         ]
-        for run in waiting:
-            run.result()
+        return [str(error) for run in waiting if (error := run.exception())]
+
+
+@cache
+def groups_of(*pipelines: str) -> set[str]:
+    """The groups of parameters that these pipelines are given."""
+    registered = register_pipelines()
+    inputs = {name for pipeline in pipelines for name in registered[pipeline].inputs()}
+    return {name.removeprefix("params:").split(".")[0] for name in inputs if name.startswith("params:")}
+
+
+def notes(study: Study, jobs: int) -> list[str]:
+    """A sentence on the runs that were made with other settings than those of now, and one on those that do not say with which."""
+    made = study.made()
+    changed = [run for run, names in made.items() if names]
+    unknown = [run for run, names in made.items() if names is None]
+    lines = []
+    if changed:
+        names = ", ".join(sorted({name for run in changed for name in made[run] or ()}))
+        then = "are made again" if jobs else f"are left out; '{study.again}' makes them again"
+        lines.append(f"{_listed(changed)} were made with other settings ({names}) and {then}.")
+    if unknown:
+        lines.append(
+            f"{_listed(unknown)} have no summary that says with which settings, and are taken to be of those of now."
+        )
+    return lines
+
+
+def _listed(runs: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{variant}/seed_{seed}" for variant, seed in runs)
 
 
 def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
@@ -155,15 +235,16 @@ def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
         [sys.executable, "-m", *command], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
     if done.returncode:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise T2IEvalError(f"'{' '.join(command)}' failed:\n{last}")
+        # What is logged begins with the time, and may come after the error.
+        *_, last = ["", *(line for line in done.stderr.strip().splitlines() if not re.match(r"\d\d:\d\d:\d\d ", line))]
+        raise T2IEvalError(f"'{' '.join(command)}' failed with status {done.returncode}: {last}")
 
 
 def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     """The result that :func:`~t2i_eval_kedro.reporting.ablations.build_ablations` draws.
 
     Raises:
-        T2IEvalError: fewer than two variants have a run with the same seed.
+        T2IEvalError: fewer than two variants have a run with the same seed, or no judge has one of :data:`SCORES`.
     """
     missing = study.missing()
     first_seeds = {seed for seed in study.seeds[study.variants[0]] if (study.variants[0], seed) not in missing}
@@ -176,7 +257,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     if len(variants) < 2:
         raise T2IEvalError(
             f"Study '{study.name}' needs a run of '{study.variants[0]}' and one of another variant with the same seed; make the runs with "
-            "kedro ablations --jobs 2, or with dvc repro."
+            f"'{study.again}'."
         )
     first = variants[0]
     files, config = study.files(*study.runs[0]), study.parameters(*study.runs[0])
@@ -199,8 +280,14 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
             raise T2IEvalError(f"Nobody rated '{dimension}' in the fold '{config['judging']['fold']}'.")
         (readable,) = build(items, ratings, _by_first(scores, protocols)).values()
         samples[kind] = rated
-        columns[kind] = {"title": title, "readable": _readable(readable, judges)}
-    sample = samples["free_form"]
+        if shares := _readable(readable, judges):  # a score that no judge has is no column
+            columns[kind] = {"title": title, "readable": shares}
+    if not columns:
+        raise T2IEvalError(
+            f"No judge of study '{study.name}' has a score of '{dimension}' by {', '.join(chain(*(names for _, names in SCORES.values())))}; "
+            "add one of them to judging.protocols of the study's overrides."
+        )
+    sample = next(iter(samples.values()))
     generators = np.array([*sample.generators, None])[sample.generator]
     unseen = {variant: np.isin(generators, names) for variant, names in left_out.items() if names}
     compared = pairs(variants, first)
@@ -210,12 +297,11 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
     adjust(entry for column in columns.values() for entry in column["differences"])
     rated_rows = items.set_index("item_id").loc[list(sample.item_ids)].reset_index()
     held_out = [*config["ingestion"]["split"]["leave_out"], *config["ingestion"]["shapes"]["held_out"]]
+    of_slices: list[str] = [kind for kind in ("free_form", "expected") if kind in columns] or list(columns)
     slices: dict[str, Any] = {}
     for name, part in prompt_slices(rated_rows, tables["elements"], held_out).items():
         kept = {variant: part.rows & unseen.get(variant, True) for variant in variants}
-        measured = {
-            kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in ("free_form", "expected")
-        }
+        measured = {kind: _compared(samples[kind], judges, compared, kept, chosen) for kind in of_slices}
         slices[name] = {"title": part.title, "n": int(part.rows.sum()), "scores": measured}
     adjust(entry for part in slices.values() for column in part["scores"].values() for entry in column["differences"])
     return {
@@ -235,7 +321,7 @@ def measure(study: Study, *, n_resamples: int | None = None) -> dict[str, Any]:
         "slices": slices,
         "claims": judge_claims({kind: column["differences"] for kind, column in columns.items()}),
         "missing": [f"{variant}/seed_{seed}" for variant, seed in missing],
-        "command": f"kedro ablations --study {study.name} --benchmark {study.benchmark} --student {study.student} --jobs 2",
+        "command": study.again,
         "commit": commit(),
     }
 

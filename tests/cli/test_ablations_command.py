@@ -52,6 +52,7 @@ def test_missing_cells_are_run_and_compared(project: Path) -> None:
     file.write_text(yaml.safe_dump(parameters))
     done = run_kedro(project, "ablations", "--env=test")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "other settings" not in done.stderr  # of those that the pipeline keeps
     part = json.loads((folder / "ablations.json").read_text())  # of a study that was cut off: the seed that is there
     assert part["missing"] == ["full/seed_1", "no_decomposition/seed_1"]
     assert part["seeds"] == {"full": [0], "no_decomposition": [0]}

@@ -8,7 +8,8 @@ import click
 
 from t2i_eval_kedro.cli.errors import readable_errors
 from t2i_eval_kedro.datasets.atomic import require_writable
-from t2i_eval_kedro.studies import Study, measure, run_missing, write
+from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.studies import Study, measure, notes, run_missing, write
 
 
 @click.command("ablations")
@@ -35,9 +36,13 @@ def ablations(name: str, benchmark: str | None, student: str | None, env: str, j
     """Compare the variants of a study over prompts and seeds; writes ablations.json and ablations.html."""
     study = Study.load(name, benchmark, student, env)
     require_writable(out or study.folder)
-    if jobs:
-        run_missing(study, jobs, click.echo)
-    result = measure(study)
+    for note in notes(study, jobs):
+        click.echo(note, err=True)
+    failed = run_missing(study, jobs, click.echo) if jobs else []
+    try:
+        result = measure(study)
+    except T2IEvalError as error:
+        raise T2IEvalError("\n".join([str(error), *failed])) from error
     page = write(result, out or study.folder)
     for claim in result["claims"]:
         interval = "no interval" if claim["low"] is None else f"[{claim['low']:+.3f}, {claim['high']:+.3f}]"
@@ -45,3 +50,12 @@ def ablations(name: str, benchmark: str | None, student: str | None, env: str, j
             f"{claim['verdict']:5s} {claim['a']} - {claim['b']}: {claim['difference']:+.3f} {interval}  {claim['text']}"
         )
     click.echo(f"The table is in {page}.")
+    if failed:
+        raise T2IEvalError(
+            "\n".join(
+                [
+                    "Some runs failed and the table is of those that are complete; mend the cause and give the command again.",
+                    *failed,
+                ]
+            )
+        )
