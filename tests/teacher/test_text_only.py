@@ -239,3 +239,13 @@ def test_settings_without_effect_are_named_where_no_teacher_is_asked(
     assert "people's mean scores" in warned()
     assert "Without effect" not in warned()
     assert "Without effect: teacher.extra_prompts, teacher.findings." in warned(extra_prompts="x", findings="y")
+
+
+def test_settings_without_effect_are_named_where_a_teacher_is_recorded(
+    items: pd.DataFrame, load_wording: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    material = Material(items, ImageStore(None), TRANSCRIPTS.empty(), AnswerStore(tmp_path / "a.sqlite"), None)
+    for given, said in (({}, False), ({"mixtures": 3}, True)):
+        asked = ask_about_text("recorded", settings(**given), material, TRANSCRIPTS.empty(), load_wording("compact"))
+        assert asked.empty
+        assert ("Without effect: teacher.mixtures." in caplog.text) == said

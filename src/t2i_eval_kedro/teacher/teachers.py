@@ -181,6 +181,11 @@ def ask_about_text(
     Raises:
         T2IEvalError: a simulated teacher is given a file of prompts, or a file cannot be read.
     """
+    if kind == "recorded" and settings.about_text:
+        log.warning(
+            "A recorded teacher cannot be asked anything more. Without effect: %s.",
+            ", ".join(f"teacher.{name}" for name in settings.about_text),
+        )
     if kind == "recorded" or not settings.about_text:
         return schema.TRANSCRIPTS.empty()
     if kind == "simulated" and isinstance(settings.extra_prompts, str):
