@@ -93,9 +93,9 @@ class TeacherSettings(BaseModel):
         return self.openai.model_copy(update={"seed": self.openai.seed + run})
 
     @property
-    def about_text(self) -> list[str]:
-        """The names of those settings that ask the teacher for something without an image."""
-        return [name for name in ("extra_prompts", "mixtures", "findings") if getattr(self, name)]
+    def about_text(self) -> str:
+        """The settings that ask the teacher for something without an image, as a message names them; empty where none does."""
+        return ", ".join(f"teacher.{name}" for name in ("extra_prompts", "mixtures", "findings") if getattr(self, name))
 
     def chosen(self, *, synthetic: bool) -> str:
         """The kind, with ``auto`` decided."""
@@ -182,10 +182,7 @@ def ask_about_text(
         T2IEvalError: a simulated teacher is given a file of prompts, or a file cannot be read.
     """
     if kind == "recorded" and settings.about_text:
-        log.warning(
-            "A recorded teacher cannot be asked anything more. Without effect: %s.",
-            ", ".join(f"teacher.{name}" for name in settings.about_text),
-        )
+        log.warning("A recorded teacher cannot be asked anything more. Without effect: %s.", settings.about_text)
     if kind == "recorded" or not settings.about_text:
         return schema.TRANSCRIPTS.empty()
     if kind == "simulated" and isinstance(settings.extra_prompts, str):

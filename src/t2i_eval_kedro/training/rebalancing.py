@@ -48,7 +48,7 @@ from t2i_eval_kedro.steps import (
     explanation_task,
     score_task,
 )
-from t2i_eval_kedro.training.settings import REHEARSAL
+from t2i_eval_kedro.training.rehearsal import REHEARSAL
 
 logger = logging.getLogger(__name__)
 
@@ -189,10 +189,10 @@ def frequencies(
     kind = kinds(examples)
     given = {name: share for name, share in shares.items() if share is not None and (kind == name).any()}
     counts = kind[~kind.isin(list(given))].value_counts()
-    sum_given = sum(given.values())
-    left = 1 - sum_given
+    left = 1 - sum(given.values())
     if left < 1e-9 and len(counts):
         left = float(counts.sum()) / len(kind)
+        given = {name: share * (1 - left) / sum(given.values()) for name, share in given.items()}
         names = sorted(counts.index)
         logger.warning(
             "The shares of the other kinds leave nothing for %s, so each is drawn as often as it is among the examples, together %.1f%% of "
@@ -201,10 +201,7 @@ def frequencies(
             100 * left,
             names[0],
         )
-    present = {
-        name: share * (1 - left) / sum_given if sum_given and len(counts) else share for name, share in given.items()
-    }
-    present |= {str(name): left * count / counts.sum() for name, count in counts.items()}
+    present = given | {str(name): left * count / counts.sum() for name, count in counts.items()}
     total = sum(present.values())
     weight = _evened(examples, kind, evenness, score_range)
     out = np.zeros(len(examples))

@@ -48,9 +48,7 @@ def ask_teacher(
             "No teacher was asked (teacher.kind=auto, and no truth that one could be simulated from)"
             if teacher.kind == "auto"
             else "The teacher is human",
-            f" Without effect: {', '.join(f'teacher.{name}' for name in teacher.about_text)}."
-            if teacher.about_text
-            else "",
+            f" Without effect: {teacher.about_text}." if teacher.about_text else "",
         )
         return schema.TRANSCRIPTS.empty(), schema.TRANSCRIPTS.empty(), schema.SCORES.empty(), {"teacher": kind}
     wording = judging.load_wording(load_templates(prompts))
