@@ -120,9 +120,20 @@ def count_of(n: int, noun: str) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """``[low, high]`` with a space that does not break, or nothing where there is no interval."""
-    return (
-        ""
-        if math.isnan(low) or math.isnan(high)
-        else f"[{number(low, digits)},\N{NO-BREAK SPACE}{number(high, digits)}]"
-    )
+    """``[low, high]`` with a space that does not break, or nothing where there is no interval.
+
+    A bound that would be rounded to zero has as many decimals, up to six, as show on which side of zero it lies.
+
+    Example:
+        >>> interval(-0.012, -0.003, 2).replace("\N{NO-BREAK SPACE}", " ")
+        '[−0.01, −0.003]'
+    """
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{_bound(low, digits)},\N{NO-BREAK SPACE}{_bound(high, digits)}]"
+
+
+def _bound(value: float, digits: int) -> str:
+    while digits < 6 and value and not round(value, digits):
+        digits += 1
+    return number(value, digits)
