@@ -48,7 +48,7 @@ from t2i_eval_kedro.steps import (
     explanation_task,
     score_task,
 )
-from t2i_eval_kedro.training.rehearsal import REHEARSAL
+from t2i_eval_kedro.training.settings import REHEARSAL
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,10 @@ from t2i_eval_kedro import schema
 from t2i_eval_kedro.datasets.image_store import decode
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.processors import ImageSource
+from t2i_eval_kedro.training.settings import REHEARSAL
 
 log = logging.getLogger(__name__)
 
-REHEARSAL = "rehearsal"
-"""The task of these examples."""
 TEXT_SHARE = 0.15
 """Share of the drawn questions that are about no image."""
 _FILE = "file:"

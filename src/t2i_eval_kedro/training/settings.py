@@ -193,7 +193,7 @@ class SFTSettings(_Optimisation):
 
 
 REHEARSAL = "rehearsal"
-"""Fold of the supervised examples that are gone over beside GRPO (``grpo.rehearsal_weight``)."""
+"""Task of the general examples (``recipe.rehearsal``), and fold of the supervised ones beside GRPO (``grpo.rehearsal_weight``)."""
 
 
 class GRPOSettings(_Optimisation):
