@@ -21,6 +21,7 @@ NAMES = (
     "sft",
     "structure",
     "teacher",
+    "training_steps",
     "waiting",
 )
 RESULTS = Path(__file__).parent / "results"

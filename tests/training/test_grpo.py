@@ -415,6 +415,37 @@ def test_shared_requests_give_the_answers_of_plain_ones(
     assert rewards[0]["completion_length"].tolist() == rewards[1]["completion_length"].tolist()
 
 
+def test_answers_that_are_the_same_are_computed_once_and_teach_as_much(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.numpy import load_file
+
+    from t2i_eval_kedro.training import grpo_trainer
+
+    different, counts, curves = grpo_trainer._different, [], []
+
+    def counted(rows, input_ids):
+        chosen, place = different(rows, input_ids)
+        counts.append((len(chosen), len(place)))
+        return chosen, place
+
+    def all_of_them(rows, input_ids):
+        return [*range(len(rows))], [*range(len(rows))]
+
+    for name, function in (("once", counted), ("each", all_of_them)):
+        monkeypatch.setattr(grpo_trainer, "_different", function)
+        given = {"max_steps": 3, "generations": 8, "batch_size": 16, "beta": 0.1, "temperature": 0.3}
+        curves.append(train(examples, pictures, base_model, sft_adapter, tmp_path / name, **given))
+    assert len(counts) == 3 * (1 + 2)  # a step: the divergence's reference, then a loss in two passes
+    assert [total for _, total in counts] == 3 * [32, 16, 16]
+    assert sum(chosen for chosen, _ in counts) < 0.6 * sum(total for _, total in counts)
+    assert curves[0].to_numpy(float) == pytest.approx(curves[1].to_numpy(float), rel=1e-3, abs=1e-5, nan_ok=True)
+    once, each = (load_file(tmp_path / name / WEIGHTS) for name in ("once", "each"))
+    start = load_file(sft_adapter / WEIGHTS)
+    changed = max(abs(each[name] - start[name]).max() for name in start)
+    assert max(abs(once[name] - each[name]).max() for name in start) < 0.02 * changed
+
+
 def test_training_begins_on_the_untrained_model_too(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     lora = settings_of(LoraSettings, r=4, alpha=8)
     curve = train(examples, pictures, base_model, lora, tmp_path / "a", max_steps=1)

@@ -71,6 +71,13 @@ def train(
 
 @pytest.mark.slow
 def test_two_processes_give_the_adapter_of_one(base_model: Path, examples, store: ImageStore, tmp_path: Path) -> None:
+    long = [
+        text.replace('"text": "', '"text": "' + 200 * "image ", 1) if at % 8 == 0 else text
+        for at, text in enumerate(examples["messages"])
+    ]
+    examples = examples.assign(
+        messages=long
+    )  # which are passed through the model apart from the others, where a batch has some
     one, curve_of_one = train(base_model, examples, store, tmp_path / "one")
     two, curve_of_two = train(base_model, examples, store, tmp_path / "two", processes=2)
     check_folder(two)
@@ -81,7 +88,8 @@ def test_two_processes_give_the_adapter_of_one(base_model: Path, examples, store
         assert abs(values - found[name]).max() < TOLERANCE, name
     moved = max(abs(values).max() for name, values in found.items() if "lora_B" in name)
     assert moved > 500 * TOLERANCE  # these begin at zero: the tolerance is far below what was learned
-    pd.testing.assert_frame_equal(curve_of_one, curve_of_two, atol=1e-5)
+    by_pass = ["token_accuracy"]  # a mean over the passes of a step, of which one process makes two
+    pd.testing.assert_frame_equal(curve_of_one.drop(columns=by_pass), curve_of_two.drop(columns=by_pass), atol=1e-5)
     assert json.loads((one / "settings.json").read_text()) == json.loads((two / "settings.json").read_text())
 
 

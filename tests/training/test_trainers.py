@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from plain_settings import settings_of
 from transformers import TrainingArguments
 
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.loading import load_model
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer
-from t2i_eval_kedro.training.settings import SFTSettings
-from t2i_eval_kedro.training.sft import train_sft
-from t2i_eval_kedro.training.trainers import on_one_gpu
+from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
+from t2i_eval_kedro.training.sft import lora_config, train_sft
+from t2i_eval_kedro.training.trainers import on_one_gpu, takes_parts
 
 
 def test_a_single_process_takes_one_of_eight_gpus(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -47,3 +49,23 @@ def test_where_memory_runs_out_the_settings_to_lower_are_named(
     assert told.startswith("The GPU's memory is used up (CUDA out of memory. Tried to allocate 2 GiB.).")
     places = [told.index(name) for name in ("model.max_pixels", "sft.batch_size", "model.quantize=4bit")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("processes", "sharded", "vision", "taken"),
+    [(1, False, True, True), (2, False, False, True), (2, False, True, False), (2, True, False, False)],
+)
+def test_a_batch_is_cut_into_parts_where_every_process_can_do_it(
+    base_model: Path, processes: int, sharded: bool, vision: bool, taken: bool
+) -> None:
+    from peft import get_peft_model
+
+    base = load_model(base_model, trainable=True)
+    model = get_peft_model(base, lora_config(settings_of(LoraSettings, r=4, alpha=8, vision=vision), base, []))
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(num_processes=processes),
+        is_fsdp_enabled=sharded,
+        is_deepspeed_enabled=False,
+        model=model,
+    )
+    assert takes_parts(trainer) is taken

@@ -202,7 +202,8 @@ class Encoder:
         same, which sorting the examples over batches would change.
 
         Returns:
-            ``parts``: one or more batches as :meth:`__call__` returns them; ``labels``: those of all, as one row.
+            ``row``: the rows, of shape (B,), by which trainers tell the size of a batch; ``parts``: one or more batches as :meth:`__call__`
+            returns them; ``labels``: those of all, as one row.
         """
         import torch
 
@@ -213,7 +214,8 @@ class Encoder:
             self._padded([row for row, _ in members[start:end]], [encoded for _, encoded in members[start:end]])
             for start, end in itertools.pairwise(cuts)
         ]
-        return {"parts": parts, "labels": torch.cat([part["labels"].flatten() for part in parts])}
+        labels = torch.cat([part["labels"].flatten() for part in parts])
+        return {"row": torch.tensor(rows), "parts": parts, "labels": labels}
 
     def _padded(self, rows: Sequence[int], encoded: Sequence[_Encoded]) -> dict[str, torch.Tensor]:
         import torch

@@ -31,6 +31,7 @@ from t2i_eval_kedro.training.trainers import (
     memory_advice,
     on_one_gpu,
     per_process,
+    takes_parts,
     train_from,
     trains_on_cpu,
     watch,
@@ -156,7 +157,7 @@ def train_sft(
         trainer = trainer_class(
             model=base,
             args=arguments,
-            data_collator=encoder.in_parts if own_loss and state.num_processes == 1 else encoder,
+            data_collator=encoder,
             train_dataset=encoder.dataset(train_rows),
             eval_dataset=encoder.dataset(validation_rows) if validation_rows else None,
             processing_class=processor,
@@ -166,6 +167,8 @@ def train_sft(
                 *([EarlyStoppingCallback(settings.patience)] if settings.patience and stops_early else []),
             ],
         )
+        if own_loss and takes_parts(trainer):
+            trainer.data_collator = encoder.in_parts
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
         in_float32(trainer.model)

@@ -52,6 +52,7 @@ def common_arguments(settings: SFTSettings | GRPOSettings, model: ModelSettings,
         "save_total_limit": settings.checkpoints_kept,
         "seed": settings.seed,
         "dataloader_pin_memory": not on_cpu,
+        "ddp_broadcast_buffers": False,  # no model's change in training, and processes may pass through it unequally often
         "ddp_find_unused_parameters": True,  # a batch without an image leaves the vision tower out
         "remove_unused_columns": False,
         "report_to": "none",
@@ -108,6 +109,22 @@ def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]
             f"batch_size={batch_size}; change launch.processes, the batch size or the accumulation steps."
         )
     return batch_size // left, passes // fewer
+
+
+def takes_parts(trainer: Any) -> bool:
+    """Whether a batch may go through the model in several passes before its gradients are computed.
+
+    Processes that share the model must pass through it equally often. Where each has a copy, every pass must use all that is trained
+    (torch's DistributedDataParallel), and one without an image uses nothing of a vision tower.
+    """
+    if trainer.accelerator.num_processes == 1:
+        return True
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return False
+    base = trainer.model.get_base_model()
+    text_model = base.get_decoder()
+    inside = set(map(id, text_model.parameters()))
+    return text_model is not base and all(id(weight) in inside for weight in base.parameters() if weight.requires_grad)
 
 
 def gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
