@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 IGNORED = -100  # label of a token that the loss leaves out
 _COUNTED_AT_ONCE = 1000
+_HASHED_AT_ONCE = 5000
 _PART_COST = 128  # another forward pass costs a small model as much time as about so many tokens
 
 
@@ -41,9 +42,10 @@ def data_hash(examples: pd.DataFrame) -> str:
     """SHA-256 of what a student is trained on: ids, folds, requests, answers, weights and how often, in order."""
     columns = ["example_id", "fold", "messages", "completion", "weight", "soft_label", "frequency"]
     digest = hashlib.sha256()
-    known = examples[columns].astype(object)
-    for row in known.where(known.notna(), None).itertuples(index=False):
-        digest.update(json.dumps(list(row), ensure_ascii=False).encode())
+    for start in range(0, len(examples), _HASHED_AT_ONCE):  # as Python objects, a table takes several times its memory
+        known = examples[columns].iloc[start : start + _HASHED_AT_ONCE].astype(object)
+        for row in known.where(known.notna(), None).itertuples(index=False):
+            digest.update(json.dumps(list(row), ensure_ascii=False).encode())
     return digest.hexdigest()
 
 
