@@ -10,9 +10,8 @@ FAST := tests/agreement tests/datasets tests/judging/protocols tests/reporting t
 
 .PHONY: demo test test-fast test-models coverage lint bench mutants fuzz install lock clean
 
-# The embedded model trains in two processes, on a core each.
 demo: install
-	HF_HUB_OFFLINE=1 $(BIN)/kedro run --params=launch.processes=2
+	HF_HUB_OFFLINE=1 $(BIN)/kedro run
 	@echo
 	@echo "The report is data/08_reporting/shapes/tiny_vlm/full/seed_0/report.html"
 
