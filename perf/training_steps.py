@@ -33,7 +33,7 @@ from t2i_eval_kedro.training.settings import GRPOSettings, LaunchSettings, SFTSe
 
 ROOT = Path(__file__).parents[1]
 STEPS = {"sft": (20, 100), "grpo": (4, 16)}
-ROUNDS = 3
+ROUNDS = 2
 
 
 @contextmanager
