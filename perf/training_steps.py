@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetError
 
-from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.evaluators import load_templates
 from t2i_eval_kedro.judging.project import Project
 from t2i_eval_kedro.models.settings import ModelSettings
@@ -55,7 +55,7 @@ def main() -> dict[str, Any]:
     try:
         images, start = catalog.load("images"), catalog.load("sft_adapter")
         examples = {"sft": catalog.load("balanced_examples"), "grpo": catalog.load("grpo_examples")}
-    except T2IEvalError as error:
+    except DatasetError as error:
         raise SystemExit(f"Run make demo first: {error}") from None
     project = Project.open(ROOT, "base", {})
     model, tuning = project.settings("model", ModelSettings), project.settings("sft", SFTSettings)

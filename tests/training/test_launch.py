@@ -75,9 +75,7 @@ def test_two_processes_give_the_adapter_of_one(base_model: Path, examples, store
         text.replace('"text": "', '"text": "' + 200 * "image ", 1) if at % 8 == 0 else text
         for at, text in enumerate(examples["messages"])
     ]
-    examples = examples.assign(
-        messages=long
-    )  # which are passed through the model apart from the others, where a batch has some
+    examples = examples.assign(messages=long)  # where a batch has long ones, they are a part of their own
     one, curve_of_one = train(base_model, examples, store, tmp_path / "one")
     two, curve_of_two = train(base_model, examples, store, tmp_path / "two", processes=2)
     check_folder(two)

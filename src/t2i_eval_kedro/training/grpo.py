@@ -33,6 +33,7 @@ from t2i_eval_kedro.training.trainers import (
     expose_bias,
     gathered_weights,
     in_float32,
+    is_sharded,
     memory_advice,
     on_one_gpu,
     per_process,
@@ -177,7 +178,7 @@ def train_grpo(
         expose_bias(trainer.model)
         in_float32(trainer.model)
         _complete_reference(trainer.model)
-        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        sharded = is_sharded(trainer)
         if settings.share_prefixes and not sharded:
             trainer.share_prefixes(requests_of(train, settings.max_completion_length), images)
         if settings.rehearses:

@@ -1,9 +1,9 @@
-"""trl's ``GRPOTrainer``, told apart by what its steps take, with nothing computed twice and supervised examples beside.
+"""trl's ``GRPOTrainer``, told apart by what its steps take, with less computed twice and supervised examples beside.
 
 * Time: ``seconds/generation`` and ``seconds/reward`` are logged beside trl's ``step_time``.
 * A request and its image are encoded once for all answers of its group, as a judge does it
   (:mod:`t2i_eval_kedro.judging.backends.prefixes`); trl encodes them for each answer. vLLM has a cache of its own for this.
-* Answers to one request that read the same have the same probability, so it is computed once; scores of one token are mostly the same.
+* Answers to one request that read the same have the same probability, so it is computed once; scores of one token often do.
 * Rehearsal: the loss of supervised examples is added to that of the policy (InstructGPT's PPO-ptx, arXiv 2203.02155, equation 2).
 """
 
@@ -133,8 +133,8 @@ class PolicyTrainer(GRPOTrainer):
         chosen = np.array_split(rows, every)[share]
         if not len(chosen):
             return loss
-        rows_of = [{"row": int(row)} for row in chosen]
-        parts = self._encoder.in_parts(rows_of)["parts"] if takes_parts(self) else [self._encoder(rows_of)]
+        batch = [{"row": int(row)} for row in chosen]
+        parts = self._encoder.in_parts(batch)["parts"] if takes_parts(self) else [self._encoder(batch)]
         results = [answer_loss(model, {name: value.to(loss.device) for name, value in part.items()}) for part in parts]
         mean = torch.stack([summed for summed, _, _ in results]).sum() / sum(int(tokens) for _, _, tokens in results)
         self._metrics["train"]["rehearsal_loss"].append(float(mean.detach()))

@@ -193,7 +193,7 @@ class SFTSettings(_Optimisation):
 
 
 REHEARSAL = "rehearsal"
-"""Task of the general examples (``recipe.rehearsal``), and fold of the supervised ones beside GRPO (``grpo.rehearsal_weight``)."""
+"""Task of the general examples (``examples.rehearsal``), and fold of the supervised ones beside GRPO (``grpo.rehearsal_weight``)."""
 
 
 class GRPOSettings(_Optimisation):

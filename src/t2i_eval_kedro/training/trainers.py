@@ -111,6 +111,11 @@ def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]
     return batch_size // left, passes // fewer
 
 
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether the processes share the model, so that none has all of it."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+
+
 def takes_parts(trainer: Any) -> bool:
     """Whether a batch may go through the model in several passes before its gradients are computed.
 
@@ -119,7 +124,7 @@ def takes_parts(trainer: Any) -> bool:
     """
     if trainer.accelerator.num_processes == 1:
         return True
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if is_sharded(trainer):
         return False
     base = trainer.model.get_base_model()
     text_model = base.get_decoder()
