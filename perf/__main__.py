@@ -14,6 +14,7 @@ NAMES = (
     "agreement",
     "agreement_size",
     "coverage",
+    "first_verdict",
     "grpo",
     "ingestion",
     "judging",

@@ -1,14 +1,38 @@
-"""A copy of the project to run in, and ``kedro`` as a person runs it."""
+"""A copy of the project to run in, and its programs as a person runs them."""
 
 from __future__ import annotations
 
+import atexit
+import io
+import multiprocessing
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
+PROGRAMS = {"kedro": "kedro", "t2i-eval": "t2i_eval_kedro.cli.standalone"}
+OFFLINE = {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+
+# A run spends seconds on importing libraries, and the tests make some hundred runs. So a process that has imported them and done nothing else
+# is forked for each. What a program does before (its own modules, Kedro's logging, the configuration) it does in the fork.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        "matplotlib.pyplot",
+        "scipy.stats",
+        "seaborn",
+        "t2i_eval_kedro.judging.judge",
+        "t2i_eval_kedro.training.grpo_trainer",
+        "transformers.models.llava.modeling_llava",
+    ]
+)
 
 
 def make_project(folder: Path) -> Path:
@@ -26,13 +50,54 @@ def make_project(folder: Path) -> Path:
 
 
 def run_kedro(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "kedro", *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    """``kedro ARGUMENTS`` in the folder ``project``."""
+    return run_program("kedro", project, *arguments, COLUMNS="200")
+
+
+def run_program(program: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``program ARGUMENTS`` in ``folder`` as a process of its own, forked from one that has imported the libraries.
+
+    A process of its own from the start, with another seed for hashes, is ``python -m kedro`` by ``subprocess``.
+    """
+    given = os.environ | OFFLINE | environment
+    with tempfile.TemporaryDirectory() as kept:
+        printed = [Path(kept, name) for name in ("stdout", "stderr")]
+        process = SERVER.Process(target=_run, args=(PROGRAMS[program], arguments, folder, given, *printed))
+        with mock.patch.dict(os.environ, OFFLINE):  # the server is started with the first process
+            process.start()
+        process.join(600)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{program} {' '.join(arguments)} took over 600 seconds: {printed[1].read_text()}")
+        stdout, stderr = (path.read_text() for path in printed)
+    return subprocess.CompletedProcess([program, *arguments], process.exitcode, stdout, stderr)
+
+
+def _run(
+    module: str, arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], stdout: Path, stderr: Path
+) -> None:
+    for number, path in ((1, stdout), (2, stderr)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = [module, *arguments]
+    # `python -m` has the folder it is started in first on its path, and not that of the tests.
+    sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != Path(__file__).parent)]
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOBase):
+            stream.flush()
+    sys.exit(code or 0)

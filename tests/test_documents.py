@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kedro_project import ROOT, make_project
+from kedro_project import ROOT, make_project, run_program
 from structure_models import write_random_model
 
 from t2i_eval_kedro.cli import cli
@@ -180,16 +177,15 @@ def test_a_quick_command_does_what_it_says(desk: Path, path: Path, command: str)
     if words[:2] == ["kedro", "judge"] and not {"--evaluator", "--structure"} & set(words):
         words += ["--evaluator", "base"]
     if words[:2] == ["t2i-eval", "report"] and not (desk / "DIR" / "agreement.json").exists():
-        run(desk, "t2i-eval", "agreement", "--ratings", "ratings.csv", "--scores", "scores.csv", "--out", "DIR")
-    done = run(desk, *words)
+        run_program("t2i-eval", desk, "agreement", "--ratings", "ratings.csv", "--scores", "scores.csv", "--out", "DIR")
+    words = [word.replace("127.0.0.1:8000", "127.0.0.1:9") for word in words]
+    program, *words = words
+    done = run_program(program, desk, *words, COLUMNS="160")
+    if "openai" in words:  # no server is started here
+        assert done.returncode == 1
+        assert "No server can be reached at http://127.0.0.1:9/v1/" in done.stderr
+        return
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     if "recipe" in words and "--table" not in words:
         assert yaml.safe_load(done.stdout)["student"]
-
-
-def run(desk: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    module = ["-m", "kedro"] if program == "kedro" else ["-m", "t2i_eval_kedro.cli.standalone"]
-    environment = os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
-    command = [sys.executable, *module, *words]
-    return subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, check=False, timeout=300)

@@ -409,13 +409,23 @@ def test_what_no_request_would_survive_ends_the_run(
     assert len(httpserver.log) <= 8  # those that were in flight
 
 
-def test_a_dead_server_ends_the_run(connect: Callable[..., OpenAIBackend]) -> None:
+def test_no_server_ends_the_run_before_anything_counts_as_failed(connect: Callable[..., OpenAIBackend]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    answers = connect(base_url=f"http://127.0.0.1:{port}/v1", retries=0).answer([ask()] * 500)
+    with pytest.raises(
+        T2IEvalError, match=rf"No server can be reached at http://127.0.0.1:{port}/v1/ \(.+\); start it"
+    ):
+        next(connect(base_url=f"http://127.0.0.1:{port}/v1", retries=6).answer([ask()] * 500))
+
+
+def test_a_server_that_dies_ends_the_run(connect: Callable[..., OpenAIBackend]) -> None:
+    with HTTPServer() as server:
+        server.expect_request(PATH).respond_with_json(reply())
+        backend = connect(base_url=server.url_for("/v1"), retries=0)
+        assert one(backend).text == "fine"
     n_answered = 0
     with pytest.raises(T2IEvalError, match="got no answer"):  # noqa: PT012
-        for _ in answers:
+        for _ in backend.answer([ask()] * 500):
             n_answered += 1
     assert n_answered < 40
 

@@ -2,8 +2,8 @@
 
 Many requests are in flight at once, on an event loop of this backend's own, so that it works inside a notebook or a server
 too. A fault of one request (refused, cut off, off its schema) is a failed answer of that request; a fault of the connection
-(429, 5xx, time out, reset, a body that is no answer) is tried again; a fault of the whole run (a wrong key, an unknown model, a budget
-that is used up) ends it with one sentence, once what is in flight has been answered and kept.
+(429, 5xx, time out, reset, a body that is no answer) is tried again; a fault of the whole run (no server there, a wrong key, an unknown
+model, a budget that is used up) ends it with one sentence, once what is in flight has been answered and kept.
 
 Servers differ in what they take. A parameter that one refuses (``top_logprobs`` above its limit, ``max_tokens``, ``temperature``, ``seed``,
 ``response_format``) is sent otherwise or not at all from then on, and the log says so once. A distribution over words comes from the
@@ -50,6 +50,7 @@ ECHO = "Idempotency-Key"
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 120.0
 _GIVE_UP_AFTER = 25  # requests in a row without an answer
+_FIRST_CONTACT = 3  # tries to connect to a server that never replied, over some 1.5 s
 _FORM_TOKENS = 32  # what the braces and names of a JSON answer may take
 _SHORTEST_SECRET = 8  # "none" or "EMPTY", for a server that wants no key, is a word that answers may hold
 _TOP_LOGPROBS = (20, 10, 5, 2)  # the most that OpenAI gives, and what other servers stop at
@@ -241,6 +242,7 @@ class OpenAIBackend:
         self._requests_limit = _limiter(settings.requests_per_minute)
         self._tokens_limit = _limiter(settings.tokens_per_minute)
         self._unanswered = 0  # requests in a row
+        self._replied = False  # whether the server ever did
         self._open_again = 0.0  # monotonic time until which the server wants to be left alone
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
@@ -252,7 +254,7 @@ class OpenAIBackend:
         """Yield answers as they come.
 
         Raises:
-            T2IEvalError: no request can be answered: wrong key, unknown model, used up budget.
+            T2IEvalError: no request can be answered: no server there, wrong key, unknown model, used up budget.
         """
         came: queue.SimpleQueue[tuple[int, Answer] | T2IEvalError | None] = queue.SimpleQueue()
         asking = asyncio.run_coroutine_threadsafe(self._ask_all(requests, came.put), self._loop)
@@ -348,10 +350,12 @@ class OpenAIBackend:
                 break
             try:
                 reply = await self._client.chat.completions.with_raw_response.create(**body, extra_headers={ECHO: name})
+                self._replied = True
                 if reply.headers.get(ECHO, name) != name:
                     raise ValueError("the server answered another request than it was asked")
                 return self.chat.read(reply.parse(), request)
             except openai.APIStatusError as error:
+                self._replied = True
                 reason = self._reason(error)
                 if error.status_code in (400, 422):
                     self.chat.learn(reason, body)
@@ -365,7 +369,9 @@ class OpenAIBackend:
                 wait = retry_after(error.response.headers)
                 temporary = error.status_code in (408, 409, 429) or error.status_code >= 500
             except openai.APIConnectionError as error:
-                reason, fault, wait, temporary = self.chat.without_key(_cause(error)), None, None, True
+                reason, wait, temporary = self.chat.without_key(_cause(error)), None, True
+                tried = attempt + 1 >= min(_FIRST_CONTACT, self._settings.retries + 1)
+                fault = self._no_server(reason) if tried and not self._replied and _did_not_connect(error) else None
             except (openai.APIError, ValueError) as error:  # a body that is no JSON or no answer
                 reason, fault, wait, temporary = f"{MALFORMED}: {self.chat.without_key(str(error))}", None, None, True
             if fault is not None:
@@ -391,6 +397,11 @@ class OpenAIBackend:
 
     def _reason(self, error: openai.APIStatusError) -> str:
         return self.chat.without_key(f"HTTP {error.status_code}: {error.message}"[:500])
+
+    def _no_server(self, reason: str) -> T2IEvalError:
+        return T2IEvalError(
+            f"No server can be reached at {self._client.base_url} ({reason}); start it, or correct {self._section}.base_url."
+        )
 
     def _fault_of_the_run(self, error: openai.APIStatusError, reason: str) -> T2IEvalError | None:
         """The error to end the run with, where no other request would fare better."""
@@ -440,6 +451,11 @@ def _cause(error: BaseException) -> str:
     """The error and what it came from: "Connection error" alone says little."""
     cause = error.__cause__
     return str(error) if cause is None else f"{error} ({type(cause).__name__}: {cause})"
+
+
+def _did_not_connect(error: openai.APIConnectionError) -> bool:
+    """Nothing listens there, or there is no such host."""
+    return type(error.__cause__).__name__ == "ConnectError"  # of whichever HTTP library the client has
 
 
 def _usage(completion: ChatCompletion) -> dict[str, int]:
