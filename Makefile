@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
+# Two workers with one thread each, because the tests of training and judging are bound by the processor. The tests of a file share a worker,
+# so that what they share is made once.
+TWO_WORKERS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 # Without whole pipelines, trainings and servers.
 FAST := tests/agreement tests/datasets tests/judging/protocols tests/reporting tests/statistics tests/cli/test_params.py \
   tests/test_answers.py tests/test_architecture.py tests/test_config.py tests/test_pages.py tests/test_words.py
@@ -15,15 +18,14 @@ demo: install
 	@echo
 	@echo "The report is data/08_reporting/shapes/tiny_vlm/full/seed_0/report.html"
 
-# Two workers with one thread each, because the tests of training and judging are bound by the processor.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(TWO_WORKERS)
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "not slow" $(FAST)
+	$(TWO_WORKERS) -m "not slow" $(FAST)
 
 coverage: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(TWO_WORKERS) --cov --cov-report=term:skip-covered
 
 # Every architecture, the table in the docs of what works on which, and docs/gpu.md from top to bottom; some five minutes.
 test-models: install

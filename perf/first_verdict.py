@@ -1,7 +1,7 @@
 """How long the first verdict of a new process takes, beside the same model loaded and asked once by transformers alone.
 
 Work: a process starts, loads the embedded model and scores one image, on one thread of a CPU. Three processes each, in turn; the
-fastest of each counts, in seconds of the processor, which other work disturbs least, and by the clock.
+fastest of each counts, in seconds of the processor, which other work disturbs least, and by the clock. ``import`` is the package alone.
 
     python -m perf first_verdict
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from perf.judging import TINY
 from t2i_eval_kedro.shapes.make import make_shapes
 
-TINY = Path(__file__).parents[1] / "data/06_models/tiny_vlm"
 ROUNDS = 3
 OURS = """
 from t2i_eval_kedro import load_judge
@@ -44,7 +44,7 @@ def main() -> dict[str, Any]:
         image = Path(folder) / key
         image.write_bytes(data)
         filled = {"model": str(TINY), "image": str(image), "prompt": str(shapes.items["prompt"][0])}
-        ways = {"load_judge": OURS, "transformers alone": TRANSFORMERS}
+        ways = {"load_judge": OURS, "transformers alone": TRANSFORMERS, "import": "import t2i_eval_kedro"}
         seconds: dict[str, dict[str, float]] = {way: {"processor": float("inf"), "wall": float("inf")} for way in ways}
         for _ in range(ROUNDS):
             for way, code in ways.items():
@@ -55,10 +55,10 @@ def main() -> dict[str, Any]:
                 )
                 found = {"processor": float(done.stdout.split()[-1]), "wall": time.perf_counter() - start}
                 seconds[way] = {kind: min(best, found[kind]) for kind, best in seconds[way].items()}
-    ours, plain = seconds.values()
+    ours, plain, _ = seconds.values()
     result = {
         "processes of each": ROUNDS,
-        "seconds": {way: {kind: round(value, 2) for kind, value in each.items()} for way, each in seconds.items()},
+        "seconds": {way: {kind: round(value, 3) for kind, value in each.items()} for way, each in seconds.items()},
         "ours over transformers alone": {kind: round(ours[kind] / plain[kind], 2) for kind in ours},
     }
     print(result, flush=True)

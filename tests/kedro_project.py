@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import io
 import multiprocessing
 import os
 import runpy
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
@@ -20,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = {"kedro": "kedro", "t2i-eval": "t2i_eval_kedro.cli.standalone"}
 OFFLINE = {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 
-# A run spends seconds on importing libraries, and the tests make some hundred runs. So a process that has imported them and done nothing else
-# is forked for each. What a program does before (its own modules, Kedro's logging, the configuration) it does in the fork.
+# A run spends seconds on importing libraries, and the tests make many. So a process that has imported them and done nothing else is forked
+# for each. The rest that comes before the work (Kedro's own modules and logging, the configuration) comes in the fork.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -85,19 +83,7 @@ def _run(
     sys.argv = [module, *arguments]
     # `python -m` has the folder it is started in first on its path, and not that of the tests.
     sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != Path(__file__).parent)]
-    code: object = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        code = 1
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOBase):
-            stream.flush()
-    sys.exit(code or 0)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)  # how it ends is the end of this process
+    finally:
+        atexit._run_exitfuncs()  # a fork of multiprocessing leaves them out

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from judge_server import served
 from kedro_project import ROOT, make_project, run_program
 from structure_models import write_random_model
 
@@ -22,6 +23,7 @@ from t2i_eval_kedro.cli import cli
 from t2i_eval_kedro.cli.standalone import main
 from t2i_eval_kedro.config import load_config
 from t2i_eval_kedro.pipeline_registry import register_pipelines
+from t2i_eval_kedro.schema import FAILED
 from t2i_eval_kedro.shapes.make import make_shapes
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -168,7 +170,7 @@ QUICK = [
 
 
 @pytest.mark.parametrize(("path", "command"), QUICK)
-def test_a_quick_command_does_what_it_says(desk: Path, path: Path, command: str) -> None:
+def test_a_quick_command_does_what_it_says(desk: Path, path: Path, command: str, tmp_path: Path) -> None:
     words = shlex.split(command)
     if "ADAPTER" in words:  # no adapter is trained here
         words = [{"ADAPTER": "data/06_models/tiny_vlm"}.get(word, word) for word in words] + ["--untrained"]
@@ -178,14 +180,23 @@ def test_a_quick_command_does_what_it_says(desk: Path, path: Path, command: str)
         words += ["--evaluator", "base"]
     if words[:2] == ["t2i-eval", "report"] and not (desk / "DIR" / "agreement.json").exists():
         run_program("t2i-eval", desk, "agreement", "--ratings", "ratings.csv", "--scores", "scores.csv", "--out", "DIR")
-    words = [word.replace("127.0.0.1:8000", "127.0.0.1:9") for word in words]
-    program, *words = words
-    done = run_program(program, desk, *words, COLUMNS="160")
-    if "openai" in words:  # no server is started here
-        assert done.returncode == 1
-        assert "No server can be reached at http://127.0.0.1:9/v1/" in done.stderr
-        return
+    with server_of(words, tmp_path) as words:
+        done = run_program(words[0], desk, *words[1:], COLUMNS="160")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     if "recipe" in words and "--table" not in words:
         assert yaml.safe_load(done.stdout)["student"]
+    if "--base-url" in words:
+        assert not pd.read_csv(desk / "scores.csv")["status"].eq(FAILED).any()
+
+
+@contextlib.contextmanager
+def server_of(words: list[str], folder: Path) -> Iterator[list[str]]:
+    """``words`` about a server that is there while the block runs, where they are about one."""
+    if "--base-url" not in words:
+        yield words
+        return
+    with served(folder, "--evaluator=base") as client:
+        there = {"http://127.0.0.1:8000/v1": str(client.base_url), "MODEL": client.models.list().data[0].id}
+        assert set(there) <= set(words)
+        yield [there.get(word, word) for word in words]

@@ -7,13 +7,8 @@ import http.client
 import io
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,8 @@ import openai
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from kedro_project import ROOT, make_project
+from judge_server import served
+from kedro_project import ROOT
 from PIL import Image
 from pytest_httpserver import HTTPServer
 
@@ -36,30 +32,6 @@ from t2i_eval_kedro.shapes.make import make_shapes
 
 SHAPES = make_shapes(4)
 IMAGES = dict(SHAPES.images)
-
-
-@contextmanager
-def served(folder: Path, *arguments: str) -> Iterator[openai.OpenAI]:
-    """A client of a server that runs while the block does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kedro", "serve-evaluator", "--env=test", "--port=0", *arguments],
-        cwd=make_project(folder),
-        env=os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        assert said.startswith("Serving '"), said
-        url = said.split(" at ")[1].split(";")[0]
-        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-            yield client
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -409,13 +409,28 @@ def test_what_no_request_would_survive_ends_the_run(
     assert len(httpserver.log) <= 8  # those that were in flight
 
 
-def test_no_server_ends_the_run_before_anything_counts_as_failed(connect: Callable[..., OpenAIBackend]) -> None:
+def test_no_server_ends_the_run(connect: Callable[..., OpenAIBackend]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(
         T2IEvalError, match=rf"No server can be reached at http://127.0.0.1:{port}/v1/ \(.+\); start it"
     ):
-        next(connect(base_url=f"http://127.0.0.1:{port}/v1", retries=6).answer([ask()] * 500))
+        list(connect(base_url=f"http://127.0.0.1:{port}/v1", retries=6).answer([ask()] * 500))
+
+
+def test_a_server_that_is_slow_to_start_is_waited_for(
+    connect: Callable[..., OpenAIBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("t2i_eval_kedro.judging.backends.openai._FIRST_WAIT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answers = connect(base_url=f"http://127.0.0.1:{port}/v1").answer([ask()])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, answers)
+        time.sleep(0.2)  # the first try has found nobody
+        with HTTPServer(host="127.0.0.1", port=port) as server:
+            server.expect_request(PATH).respond_with_json(reply())
+            assert first.result()[1].text == "fine"
 
 
 def test_a_server_that_dies_ends_the_run(connect: Callable[..., OpenAIBackend]) -> None:
