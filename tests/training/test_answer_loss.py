@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.schema import EXAMPLES
 from t2i_eval_kedro.training.answer_loss import AnswerLossTrainer, answer_loss
 from t2i_eval_kedro.training.data import IGNORED, Encoder
-from t2i_eval_kedro.training.sampling import FrequencySampler
+from t2i_eval_kedro.training.sampling import FrequencySampler, FrequencyTrainer
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
 
@@ -38,12 +40,17 @@ def mean_cross_entropy(model: Any, batch: dict[str, torch.Tensor]) -> float:
 
 
 def trainer_of(
-    base_model: Path, examples: pd.DataFrame, pictures: Any, folder: Path, **options: Any
-) -> tuple[AnswerLossTrainer, Encoder, Any]:
+    base_model: Path,
+    examples: pd.DataFrame,
+    pictures: Any,
+    folder: Path,
+    make: Callable[..., Any] = AnswerLossTrainer,
+    **arguments: Any,
+) -> tuple[Any, Encoder, Any]:
     """A trainer of four examples, whose answers differ in length."""
     processor, model = load_processor(base_model), load_model(base_model, device="cpu")
     encoder = Encoder(examples.iloc[[0, 1, 6, 21]], processor, pictures)
-    trainer = AnswerLossTrainer(
+    trainer = make(
         model=model,
         args=SFTConfig(
             output_dir=str(folder),
@@ -52,11 +59,11 @@ def trainer_of(
             report_to="none",
             gradient_checkpointing=False,
             dataset_kwargs={"skip_prepare_dataset": True},
+            **arguments,
         ),
         data_collator=encoder,
         train_dataset=encoder.dataset(range(4)),
         processing_class=processor,
-        **options,
     )
     return trainer, encoder, model
 
@@ -83,7 +90,9 @@ def test_the_loss_and_its_gradient_are_those_of_the_answers_cross_entropy(
 def test_the_mean_over_examples_weighs_a_short_answer_like_a_long_one(
     base_model: Path, examples: pd.DataFrame, pictures: Any, tmp_path: Path
 ) -> None:
-    trainer, encoder, model = trainer_of(base_model, examples, pictures, tmp_path, mean_over="examples")
+    trainer, encoder, model = trainer_of(
+        base_model, examples, pictures, tmp_path, partial(AnswerLossTrainer, mean_over="examples")
+    )
     alone = [encoder([{"row": row}]) for row in range(4)]
     lengths = [int((one["labels"] != IGNORED).sum()) for one in alone]
     assert len(set(lengths)) > 1
@@ -181,3 +190,40 @@ def test_a_training_draws_only_what_has_a_frequency(
         drawn, pictures, settings_of(ModelSettings, model=str(base_model), device="cpu"), settings, tmp_path / "a"
     )
     assert curve["step"].max() == 6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(partial(AnswerLossTrainer, mean_over="tokens"), id="tokens"),
+        pytest.param(partial(AnswerLossTrainer, mean_over="examples"), id="examples"),
+        pytest.param(FrequencyTrainer, id="trl"),
+    ],
+)
+def test_one_step_is_the_same_in_one_batch_and_in_four_for_a_class_such_as_qwen_s(
+    base_model: Path,
+    examples: pd.DataFrame,
+    pictures: Any,
+    tmp_path: Path,
+    make: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transformers.LlavaForConditionalGeneration.accepts_loss_kwargs", False, raising=False)
+    found = []
+    for batch_size in (4, 1):
+        trainer, _, _ = trainer_of(
+            base_model,
+            examples,
+            pictures,
+            tmp_path,
+            make,
+            remove_unused_columns=False,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=4 // batch_size,
+            max_steps=1,
+            logging_steps=1,
+            save_strategy="no",
+        )
+        trainer.train()
+        found.append([trainer.state.log_history[0][name] for name in ("loss", "grad_norm")])
+    assert found[1] == pytest.approx(found[0], rel=1e-3)

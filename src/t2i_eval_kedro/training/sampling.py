@@ -50,6 +50,9 @@ class FrequencyTrainer(SFTTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take the arguments of trl's trainer."""
         super().__init__(*args, **kwargs)
+        # The loss divides by what the whole optimiser step holds, and hands that to no model. Models that take no such number (Qwen's) would
+        # have it left out, and each micro-batch weigh alike.
+        self.model_accepts_loss_kwargs = True
         self.waited = 0.0
         self._loading: Any = None
 
