@@ -45,6 +45,10 @@ def test_a_model_of_another_kind_is_named(base_model: Path, tmp_path: Path) -> N
             load(tmp_path)
 
 
+def test_where_the_model_lies_can_be_said(base_model: Path) -> None:
+    assert load_model(base_model, device="cpu", options={"device_map": {"": "meta"}}).device.type == "meta"
+
+
 def test_an_unknown_dtype_is_refused(base_model: Path) -> None:
     with pytest.raises(T2IEvalError, match="'int8'"):
         load_model(base_model, dtype="int8")

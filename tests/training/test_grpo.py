@@ -383,6 +383,12 @@ def test_rehearsal_keeps_what_the_policy_alone_would_lose(
     reverse = examples.assign(score=10 - examples["score"])
     score = examples[examples["task"] == "score"]
     beside = score.assign(fold="rehearsal", example_id="r/" + score["example_id"])
+    for n in range(11):  # as an instruction set names its images
+        pictures.image(str(n)).save(tmp_path / f"{n}.png")
+    beside["messages"] = beside["messages"].str.replace(
+        r'"images": \["(\d+)"\]', rf'"images": ["file:{tmp_path}/\1.png"]', regex=True
+    )
+    assert beside["messages"].str.contains("file:").all()
     given = {"max_steps": 10, "prompts_per_step": 11, "generations": 8, "batch_size": 88, "learning_rate": 3e-3}
     errors = {}
     for weight in (0.0, 3.0):

@@ -70,6 +70,14 @@ def test_llama_factory_learns_the_last_answer_of_each_conversation(store: ImageS
     assert about["columns"] == {"messages": "messages", "images": "images"}
 
 
+def test_a_rehearsed_image_is_copied_from_its_own_file(store: ImageStore, tmp_path: Path) -> None:
+    Image.new("RGB", (5, 5), "blue").save(tmp_path / "mine.png")
+    rehearsed = make([ASK | {"images": [f"file:{tmp_path / 'mine.png'}"]}], "Blue.")
+    export_examples(rehearsed, store, tmp_path / "out", "ms-swift")
+    (image,) = json.loads((tmp_path / "out" / "train.jsonl").read_text())["images"]
+    assert (tmp_path / "out" / image).read_bytes() == (tmp_path / "mine.png").read_bytes()
+
+
 def test_what_has_no_place_in_the_form_is_counted(store: ImageStore, tmp_path: Path, caplog) -> None:
     examples = make([ASK], "5", soft_label='{"5": 1.0}')
     export_examples(examples, store, tmp_path / "out", "ms-swift")

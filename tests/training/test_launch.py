@@ -150,6 +150,24 @@ def test_what_ends_the_processes_is_said_in_one_sentence(
         settings_of(LaunchSettings, machines=2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [0, 1])  # of two processes with one example each, it is the first's or the other's
+def test_an_error_on_any_process_is_said(
+    base_model: Path, examples, store: ImageStore, tmp_path: Path, bad: int
+) -> None:
+    two = examples[examples["fold"] == "train"].iloc[:2].copy()
+    two.iloc[bad, two.columns.get_loc("messages")] = re.sub(
+        r'"images": \["\d+"\]', '"images": ["file:gone.png"]', two["messages"].iloc[bad]
+    )
+    job = SFTJob(
+        model=settings_of(ModelSettings, model=str(base_model), device="cpu"),
+        settings=SETTINGS.model_copy(update={"batch_size": 2, "gradient_accumulation_steps": 1, "max_length": None}),
+        data_note="",
+    )
+    with pytest.raises(T2IEvalError, match=r"image 'gone\.png'"):
+        run(job, two, store, settings_of(LaunchSettings, processes=2), tmp_path / "out")
+
+
 def test_the_command_of_each_machine(tmp_path: Path) -> None:
     launch = settings_of(LaunchSettings, processes=8, machines=2, address="10.0.0.1")
     first, other = command(launch, tmp_path), command(launch, tmp_path, rank="1")

@@ -72,6 +72,7 @@ def on_ray(model: ModelSettings, adapter: Path | None, images: ImageStore, judgi
             name=judge,
             workers=judging.ray_workers,
             batch_size=judging.batch_size,
+            max_out_of_vocabulary=judging.max_out_of_vocabulary,
         )
 
     return judge_elsewhere

@@ -127,11 +127,10 @@ def load_model(
         loaded = AutoModelForImageTextToText.from_pretrained(
             str(model),
             dtype=getattr(torch, dtype),
-            device_map=_device_map(device, quantize),
             quantization_config=_in_4_bits(model, dtype, source) if quantize else None,
             use_safetensors=True,
             **source,
-            **(options or {}),
+            **{"device_map": _device_map(device, quantize)} | dict(options or {}),
         )
     except (OSError, ValueError, ImportError) as error:
         raise T2IEvalError(f"Model '{model}' cannot be loaded: {way_out(error)}") from error

@@ -26,6 +26,7 @@ from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import REASON_PAIR
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash, grpo_dataset
+from t2i_eval_kedro.training.rehearsal import WithFiles
 from t2i_eval_kedro.training.rewards import Answers, Reward, best_constant_reward, on_scale
 from t2i_eval_kedro.training.settings import REHEARSAL, GRPOSettings, LoraSettings
 from t2i_eval_kedro.training.trainers import (
@@ -115,7 +116,7 @@ def train_grpo(
     from t2i_eval_kedro.training.grpo_trainer import PolicyTrainer
 
     train = _trained_on(examples, settings)
-    processor, images = processor_for_trl(model.load_processor()), model.limit(images)
+    processor, images = processor_for_trl(model.load_processor()), model.limit(WithFiles(images))
     set_seed(settings.seed)
     if isinstance(start, Path):
         start_weights = hashlib.sha256((start / "adapter_model.safetensors").read_bytes()).hexdigest()

@@ -25,6 +25,7 @@ from PIL import Image
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.schema import EXAMPLES
+from t2i_eval_kedro.training.rehearsal import encoded
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _write_images(examples: pd.DataFrame, images: ImageStore, work: Path) -> dic
         for message in json.loads(text):
             for key in message.get("images") or ():
                 if key not in paths:
-                    data = images.read(key)
+                    data = encoded(images, key)
                     with Image.open(io.BytesIO(data)) as opened:
                         suffix = (opened.format or "png").lower()
                     paths[key] = f"images/{hashlib.sha256(data).hexdigest()[:24]}.{suffix}"

@@ -337,7 +337,7 @@ def _main(folder: Path, parent: int | None = None) -> int:
             curve.to_parquet(folder / _CURVE)
         state.wait_for_everyone()
     except T2IEvalError as error:
-        if state.is_main_process:
+        if state.is_main_process or not (folder / _ERROR).exists():
             with atomic_file(folder / _ERROR) as path:
                 path.write_text(str(error), encoding="utf-8")
         return 1

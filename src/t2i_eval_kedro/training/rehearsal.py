@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.datasets.image_store import decode
+from t2i_eval_kedro.datasets.image_store import ImageStore, decode
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.settings import REHEARSAL
@@ -50,6 +50,14 @@ class WithFiles:
             return decode(path.read_bytes())
         except OSError as error:
             raise T2IEvalError(f"The image '{path}' of a rehearsed example cannot be read: {error}.") from error
+
+
+def encoded(images: ImageStore, key: str) -> bytes:
+    """The image under ``key`` as its file has it; raises as :meth:`WithFiles.image`."""
+    if not key.startswith(_FILE):
+        return images.read(key)
+    WithFiles(images).image(key)
+    return Path(key.removeprefix(_FILE)).read_bytes()
 
 
 def rehearsal_examples(

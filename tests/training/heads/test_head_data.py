@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -93,11 +95,12 @@ def test_the_dimension_is_overall_or_the_first_or_the_one_that_is_named() -> Non
 
 
 def test_a_fraction_of_the_prompts_keeps_its_scores_and_the_others_lose_all_that_people_said() -> None:
-    data = grey_data(grey_items(copies=10) + grey_items("test"))
+    data = grey_data([replace(item, variance=1.7) for item in grey_items(copies=10) + grey_items("test")])
     known, unknown = data.training_items(0.3, 0)
     assert len({item.prompt_id for item in known}) == 3
     assert len(known) + len(unknown) == 110
     assert all(item.rating is None and not item.labels and item.fold == "train" for item in unknown)
+    assert all(item.spread == 0 and math.isnan(item.variance) for item in unknown)
     more, _ = data.training_items(0.6, 0)
     assert {item.item_id for item in known} < {item.item_id for item in more}
     with pytest.raises(T2IEvalError, match="No training item has an image and a score of 'overall'"):

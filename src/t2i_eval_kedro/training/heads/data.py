@@ -90,7 +90,11 @@ class HeadData:
                 "ratings, or change ingestion.split or heads.dimension."
             )
         chosen = {item.item_id for item in known}
-        hidden = [replace(i, rating=None, spread=0.0, labels={}) for i in items if i.item_id not in chosen]
+        hidden = [
+            replace(i, rating=None, spread=0.0, variance=float("nan"), labels={})
+            for i in items
+            if i.item_id not in chosen
+        ]
         return known, hidden
 
 
