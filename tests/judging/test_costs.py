@@ -111,6 +111,10 @@ def test_when_distillation_pays() -> None:
     assert (found["teacher_an_image"], found["student_an_image"]) == pytest.approx((0.02, 0.001))
     assert found["images"] == 948  # 18 / 0.019, rounded up
     json.dumps(found)
+    # Requests about text alone make a training set dearer, and an image that the teacher judges no cheaper.
+    more = costs | {"account": {"cost": 23.0, "unpriced": 0}, "text_alone": {"account": 3.0, "as_if_asked": 0.0}}
+    assert break_even(more, 400, 10_000, PRICES)["teacher_an_image"] == pytest.approx(0.02)
+    assert break_even(more, 400, 10_000, PRICES)["building_the_training_set"] == pytest.approx(11)
     cheap = {"account": {"cost": 0.5, "unpriced": 0}, "items": 500, "runs": 1}
     assert break_even(cheap, 400, 1, PRICES)["images"] is None
 

@@ -127,8 +127,8 @@ def break_even(
 ) -> dict[str, Any]:
     """What distillation costs beside asking the teacher every time, and from how many images on it pays.
 
-    The open question of T2I-Eval. With ``build`` the cost of the teacher's answers for the training set, ``train`` that of training,
-    and ``t`` and ``s`` the cost of one image judged by teacher and student, it pays from (build + train) / (t - s) images on.
+    The open question of T2I-Eval. With ``build`` the cost of the teacher's answers for the training set, those about text alone among
+    them, ``train`` that of training, and ``t`` and ``s`` the cost of one image judged by teacher and student, it pays from (build + train) / (t - s) images on.
 
     Args:
         costs: the account of a teacher (``teacher_costs``).
@@ -147,9 +147,10 @@ def break_even(
     judged = costs.get("items", 0) * costs.get("runs", 1)
     if not paid.get("cost") or paid["unpriced"] or not judged or training_seconds is None:
         return {}
-    teacher = paid["cost"] / judged
+    text_alone = (costs.get("text_alone") or {}).get("as_if_asked" if assumed else "account", 0.0)
+    teacher = (paid["cost"] - text_alone) / judged
     student = prices.machine_hour * prices.student_seconds / 3600
-    building = teacher * n_learned
+    building = teacher * n_learned + text_alone
     training = prices.machine_hour * training_seconds / 3600
     return {
         "currency": prices.currency,

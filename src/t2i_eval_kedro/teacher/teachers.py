@@ -155,8 +155,7 @@ def ask_teacher(
             f"{failed['explanation'].iloc[0]}"
         )
     about_text = ask_about_text(kind, settings, material, judgement.transcripts, wording)
-    asked_in_all = pd.concat([judgement.transcripts, about_text], ignore_index=True)
-    costs = _account(kind, asked_in_all, material, settings) | {"dropped": dropped}
+    costs = _account(kind, judgement.transcripts, about_text, material, settings) | {"dropped": dropped}
     return judgement, about_text, costs
 
 
@@ -293,27 +292,38 @@ def recorded_judgement(
     )
 
 
-def _account(kind: str, transcripts: pd.DataFrame, material: Material, settings: TeacherSettings) -> dict[str, Any]:
-    """What this teacher's answers cost, each once, and everything that the store's answers have cost so far.
+def _account(
+    kind: str, judged: pd.DataFrame, about_text: pd.DataFrame, material: Material, settings: TeacherSettings
+) -> dict[str, Any]:
+    """What this teacher's answers cost, each once, ``text_alone`` of it for requests that judge no image, and what the store's have cost so far.
 
     For a simulated teacher also what the same requests would cost at the price of ``settings.openai.model``.
     """
-    mine = UsageTotals()
-    if kind == "openai":
-        once = transcripts.drop_duplicates(["run", "task", "messages"])
-        for row in once.itertuples():
-            usage = json.loads(str(row.usage)) if isinstance(row.usage, str) else {}
-            mine.add(settings.openai.model, usage, settings.prices, failed=str(row.status) == schema.FAILED)
+    once = pd.concat([judged, about_text], ignore_index=True).drop_duplicates(["run", "task", "messages"])
+    of_text = once[once.index >= len(judged)]
+    model, prices = settings.openai.model, settings.prices
+    assumed = [
+        as_if_asked(some, model, prices, material.images.read) if kind == "simulated" else {}
+        for some in (once, of_text)
+    ]
+    paid = [_paid(some, model, prices) if kind == "openai" else UsageTotals() for some in (once, of_text)]
     return {
         "teacher": kind,
-        "model": settings.openai.model if kind == "openai" else None,
-        "items": int(transcripts["item_id"].nunique()),
-        "runs": int(transcripts["run"].nunique()),
-        "currency": settings.prices.currency,
-        "prices_as_of": settings.prices.as_of.isoformat(),
-        "account": mine.as_dict(),
-        "as_if_asked": as_if_asked(transcripts, settings.openai.model, settings.prices, material.images.read)
-        if kind == "simulated"
-        else {},
-        "spent_so_far": usage_totals(material.answers.every_answer(), settings.prices).as_dict(),
+        "model": model if kind == "openai" else None,
+        "items": int(judged["item_id"].nunique()),
+        "runs": int(judged["run"].nunique()),
+        "currency": prices.currency,
+        "prices_as_of": prices.as_of.isoformat(),
+        "account": paid[0].as_dict(),
+        "as_if_asked": assumed[0],
+        "text_alone": {"account": paid[1].cost, "as_if_asked": assumed[1].get("cost", 0.0)},
+        "spent_so_far": usage_totals(material.answers.every_answer(), prices).as_dict(),
     }
+
+
+def _paid(transcripts: pd.DataFrame, model: str, prices: PriceTable) -> UsageTotals:
+    total = UsageTotals()
+    for row in transcripts.itertuples():
+        usage = json.loads(str(row.usage)) if isinstance(row.usage, str) else {}
+        total.add(model, usage, prices, failed=str(row.status) == schema.FAILED)
+    return total
