@@ -173,6 +173,7 @@ def test_draws_follow_the_frequencies_and_the_epoch() -> None:
     assert list(sampler) == drawn
     sampler.set_epoch(1)
     assert list(sampler) != drawn
+    assert list(sampler) != list(FrequencySampler([3.0, 1.0, 0.0] * 200, seed=6))
 
 
 def test_a_training_draws_only_what_has_a_frequency(

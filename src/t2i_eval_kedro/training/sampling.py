@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 from trl.trainer.sft_trainer import SFTTrainer
@@ -27,8 +28,10 @@ class FrequencySampler(Sampler[int]):
         return max(1, round(float(self._frequencies.sum())))
 
     def __iter__(self) -> Iterator[int]:
-        # A generator for each epoch, so that an interrupted run draws what it would have drawn.
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        # A generator for each epoch, so that an interrupted run draws what it would have drawn; of both numbers, so that the second epoch of
+        # one seed is not the first of the next.
+        (mixed,) = np.random.SeedSequence([self._seed, self._epoch]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed))
         order = torch.randperm(len(self._frequencies), generator=generator)
         ends = self._frequencies[order].cumsum(0)
         at = (torch.arange(len(self)) + torch.rand(1, generator=generator, dtype=torch.float64)) / len(self) * ends[-1]
