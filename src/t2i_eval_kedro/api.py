@@ -133,7 +133,7 @@ def load_structure(model: str | Path, *, device: str = "auto", threads: int | No
     """
     import torch
 
-    from t2i_eval_kedro.models.structure.model import device_of
+    from t2i_eval_kedro.models.loading import device_of
     from t2i_eval_kedro.models.structure.model import load_structure as load
 
     if threads is not None:

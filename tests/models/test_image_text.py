@@ -318,6 +318,23 @@ def test_image_rewards_equal_plain_torch_and_are_on_no_scale_of_0_to_1(words: Pa
     assert ((expected < 0) | (expected > 1)).any()
 
 
+def test_inputs_go_where_the_network_is(clip: Path, words: Path, tmp_path: Path) -> None:
+    """Seen without a GPU: a network on torch's device ``meta`` refuses what lies elsewhere, and has no values to give in the end."""
+    torch.save(reward_state(), tmp_path / "ImageReward.pt")
+    convert("image_reward", tmp_path / "ImageReward.pt", tmp_path / "reward", REWARD_SHAPE)
+    tokenizer = build_tokenizer(tmp_path)
+    build_blip(len(tokenizer), 0).save(tmp_path / "blip", tokenizer)
+    vqa = build_model(tmp_path / "llava")
+    for chosen in (
+        settings("hps_v2", clip, words / "processor"),
+        settings("image_reward", tmp_path / "reward", words / "tokenizer"),
+        settings("blip2_score", tmp_path / "blip"),
+        settings("vqa_score", vqa, answer="y"),
+    ):
+        with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+            score(open_scorer(chosen, "meta"), chosen, IMAGES, PAIRS)
+
+
 def test_a_checkpoint_of_another_shape_is_refused_and_no_code_is_run(tmp_path: Path) -> None:
     torch.save(reward_state() | {"mlp.layers.7.bias": torch.zeros(2)}, tmp_path / "bad.pt")
     with pytest.raises(T2IEvalError, match=r"mlp\.4\.bias: shape \(2,\), expected \(1,\)"):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from plain_settings import settings_of
+from pytest_httpserver import HTTPServer
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.loading import check_adapter, fingerprint, load_model
@@ -61,6 +66,37 @@ def test_the_fingerprint_is_of_the_weights_not_of_the_place(base_model: Path, tm
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert fingerprint(base_model) == fingerprint(moved) != fingerprint(other)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_fingerprint_of_a_hub_name_fetches_the_weights(
+    base_model: Path, tmp_path: Path, httpserver: HTTPServer, shards: int
+) -> None:
+    folder = tmp_path / "model"
+    size = (base_model / "model.safetensors").stat().st_size
+    load_model(base_model, device="cpu").save_pretrained(folder, max_shard_size=size * 2 // shards)
+    assert len(list(folder.glob("*.safetensors"))) > 1 or shards == 1
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        headers = {"ETag": f'"{path.name}"', "X-Repo-Commit": "0" * 40}
+        address = f"/some/model/resolve/main/{path.name}"
+        httpserver.expect_request(address).respond_with_data(content, headers=headers)
+    absent = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "0" * 40}
+    httpserver.expect_request(re.compile("/some/model/.*")).respond_with_data(status=404, headers=absent)
+    httpserver.expect_request(re.compile(".*")).respond_with_data(status=404, headers={"X-Error-Code": "RepoNotFound"})
+    hub = {
+        "HF_ENDPOINT": httpserver.url_for("/").rstrip("/"),
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    code = "from t2i_eval_kedro.models.loading import fingerprint; print(fingerprint('some/model'))"
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):  # first over the network, then from the cache
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ | hub | more, capture_output=True, text=True)
+        assert done.stdout.strip() == fingerprint(folder), done.stderr
+    hub["HF_HOME"] = str(tmp_path / "empty")
+    missing = code.replace("some/model", "some/other")
+    done = subprocess.run([sys.executable, "-c", missing], env=os.environ | hub, capture_output=True, text=True)
+    assert "T2IEvalError: Model 'some/other'" in done.stderr
 
 
 def test_the_fingerprint_of_a_file_above_256_mib_sees_its_size_and_its_blocks(tmp_path: Path) -> None:

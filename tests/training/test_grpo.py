@@ -23,7 +23,7 @@ from t2i_eval_kedro.training.grpo import train_grpo
 from t2i_eval_kedro.training.grpo_trainer import PolicyTrainer
 from t2i_eval_kedro.training.settings import GRPOSettings, LoraSettings, SFTSettings
 from t2i_eval_kedro.training.sft import train_sft
-from t2i_eval_kedro.training.validation import readouts
+from t2i_eval_kedro.training.validation import Watcher, readouts
 
 SETTINGS = settings_of(
     GRPOSettings,
@@ -374,6 +374,42 @@ def test_a_resumed_run_keeps_the_best_adapter_of_both_halves(
     again = train(rated, pictures, base_model, sft_adapter, tmp_path / "b", **given, **at)
     pd.testing.assert_frame_equal(again, whole)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+def test_a_training_that_cannot_measure_agreement_says_so(
+    base_model: Path, examples, pictures, sft_adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learned = examples[examples["fold"] == "train"]
+    train(learned, pictures, base_model, sft_adapter, tmp_path / "a", max_steps=1, eval_steps=1, patience=1)
+    assert "no validation prompt has a rating" in caplog.text
+    assert "grpo.patience" in caplog.text
+
+
+def test_the_best_adapter_is_that_of_the_checkpoint_not_of_what_came_after_it(tmp_path: Path) -> None:
+    """A GPU does not repeat itself to the last bit: what was best after the checkpoint may not be again."""
+    import torch
+    from transformers import TrainerState
+
+    def run(agreements: list[float], steps: range, state: TrainerState, checkpoint: Path | None) -> Watcher:
+        values = iter(agreements)
+        settings = SETTINGS.model_copy(update={"eval_steps": 1, "max_drop": 9.0})
+        watcher = Watcher(settings, lambda model: {"agreement": next(values)}, checkpoint)
+        watcher.begin(state, layer)
+        for step in steps:
+            state.global_step = step
+            layer.bias.data.fill_(step)
+            watcher.step(state, layer)
+            if step == 2:
+                watcher.save(tmp_path)
+                state.save_to_json(str(tmp_path / "state.json"))
+        watcher.restore(layer)
+        return watcher
+
+    layer = torch.nn.Linear(1, 1)
+    first = run([0.1, 0.5, 0.4, 0.9], range(1, 4), TrainerState(max_steps=9), None)
+    assert (first.best_step, layer.bias.item()) == (3, 3.0)
+    again = run([0.2], range(3, 4), TrainerState.load_from_json(str(tmp_path / "state.json")), tmp_path)
+    assert (again.best_step, layer.bias.item()) == (1, 1.0)
 
 
 def test_rehearsal_keeps_what_the_policy_alone_would_lose(

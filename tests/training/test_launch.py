@@ -24,7 +24,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.training.launch import SFTJob, command, environment, run
 from t2i_eval_kedro.training.settings import LaunchSettings, LoraSettings, SFTSettings
-from t2i_eval_kedro.training.trainers import per_process
+from t2i_eval_kedro.training.trainers import per_process, require_whole_groups
 
 FSDP2 = Path(__file__).parents[2] / "conf/gpu/accelerate/fsdp2.yml"
 
@@ -193,6 +193,12 @@ def test_a_step_is_divided(given: tuple[int, int, int], shared: tuple[int, int])
 def test_a_step_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(T2IEvalError, match="16 examples cannot be divided evenly among 3 processes"):
         per_process(8, 2, 3)
+
+
+def test_a_step_of_grpo_gives_each_process_whole_groups() -> None:
+    require_whole_groups(16, 8)
+    with pytest.raises(T2IEvalError, match=r"grpo\.prompts_per_step=16 cannot be divided among 3 processes"):
+        require_whole_groups(16, 3)
 
 
 PARENT = """

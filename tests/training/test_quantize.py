@@ -149,8 +149,12 @@ def test_the_answers_of_the_float_model_are_not_those_of_4_bits(
     assert given[None][0] != pytest.approx(given["4bit"][0], abs=1e-4)
 
 
-def test_checkpoints_of_another_precision_are_of_another_run(model: ModelSettings) -> None:
-    assert run_hash("sft", model, SETTINGS) != run_hash("sft", model.model_copy(update={"quantize": None}), SETTINGS)
+def test_checkpoints_of_another_precision_or_size_of_image_are_of_another_run(model: ModelSettings) -> None:
+    def hashed(**changed: object) -> str:
+        return run_hash("sft", model.model_copy(update=changed), SETTINGS)
+
+    assert len({hashed(), hashed(quantize=None), hashed(max_pixels=4096), hashed(min_pixels=16)}) == 4
+    assert run_hash("sft", model, SETTINGS.model_copy(update={"loader_workers": 7})) == hashed()
 
 
 def test_without_bitsandbytes_the_extra_is_named(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,14 @@ def test_people_are_learned_from_after_a_second_round(build: Callable[..., pd.Da
     assert set(changed) <= set(asked)
 
 
+def test_a_second_round_of_people_is_refused_where_a_teacher_s_scores_are_taught(
+    build: Callable[..., pd.DataFrame],
+) -> None:
+    with pytest.raises(T2IEvalError, match=r"examples\.second_round .* set examples\.scores=people"):
+        build(tasks=["score"], second_round=0.25)
+    assert len(build(tasks=["score"], second_round=0.25, soft="corrected"))  # a distribution of people's
+
+
 def test_the_published_subtasks_are_two_examples_a_question(build: Callable[..., pd.DataFrame]) -> None:
     ours, published = (build(tasks=[task]).set_index("example_id") for task in ("subtasks", "published_subtasks"))
     about = ours[ours["aspect"].isin(["attributes", "relations"]) & ~ours.index.str.contains("summary")]

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2i_eval_kedro.datasets.image_store import ImageStore, write_image_store
 from t2i_eval_kedro.errors import T2IEvalError
+from t2i_eval_kedro.models.images import LimitedImages, size_of
 from t2i_eval_kedro.shapes.make import make_shapes
-from t2i_eval_kedro.training.rehearsal import WithFiles, read_chats, rehearsal_examples
+from t2i_eval_kedro.training.rehearsal import WithFiles, read_chats, rehearsal_examples, with_files
 
 
 def test_drawn_questions_are_about_training_images_and_the_same_for_a_seed() -> None:
@@ -71,6 +73,27 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         list(read_chats(file))
     with pytest.raises(T2IEvalError, match=r"image 'none\.png'"):
         WithFiles(Unasked()).image("file:none.png")
+
+
+def test_files_of_a_store_have_their_size_read_and_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image_store(tmp_path / "store", [])
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-200])
+    (tmp_path / "none.jpg").write_bytes(b"no image")
+    both = with_files(ImageStore(tmp_path / "store"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "load", None)
+        assert size_of(both, f"file:{tmp_path}/a.jpg") == (40, 20)
+        assert LimitedImages(both, None, 200).size(f"file:{tmp_path}/a.jpg") == (20, 10)
+    assert LimitedImages(both, None, 200).image(f"file:{tmp_path}/a.jpg").size == (20, 10)
+    with pytest.raises(T2IEvalError, match=r"none\.jpg' of a rehearsed example cannot be read"):
+        size_of(both, f"file:{tmp_path}/none.jpg")
+    with pytest.raises(T2IEvalError, match=r"cut\.jpg"):
+        LimitedImages(both, None, 200).image(f"file:{tmp_path}/cut.jpg")
+    with pytest.raises(T2IEvalError, match="does not contain the image 'b'"):
+        size_of(both, "b")
 
 
 def one(tmp_path: Path, chat: Any) -> list[dict[str, Any]]:

@@ -351,6 +351,93 @@ def test_training_stops_early_and_keeps_the_best(base_model: Path, examples, pic
     assert weights[0] == weights[1]
 
 
+def test_a_run_that_is_resumed_still_knows_how_often_it_got_no_better(
+    base_model: Path, examples, pictures, tmp_path: Path
+) -> None:
+    """Cut off after one validation without a lower loss, of the two that end it."""
+    settings = settings_of(
+        SFTSettings,
+        max_steps=12,
+        batch_size=8,
+        learning_rate=0.5,
+        schedule="constant",
+        eval_steps=1,
+        eval_examples=8,
+        patience=2,
+        image_cache_mb=0,
+        lora=settings_of(LoraSettings, r=2, alpha=4),
+    )
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    whole = train_sft(examples, pictures, model, settings, tmp_path / "a")
+    last = whole["step"].iloc[-1]
+    work = tmp_path / "work"
+
+    class Interrupted(Pictures):
+        def image(self, key: str) -> Image.Image:
+            if (work / f"checkpoint-{last - 1}" / "files.json").exists():
+                raise KeyboardInterrupt
+            return super().image(key)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(examples, Interrupted(pictures.images), model, settings, tmp_path / "b", checkpoint_dir=work)
+    again = train_sft(examples, pictures, model, settings, tmp_path / "b", checkpoint_dir=work)
+    pd.testing.assert_frame_equal(again, whole)
+
+
+def test_settings_that_can_have_no_effect_are_refused(base_model: Path, examples, pictures, tmp_path: Path) -> None:
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    stops = SHORT.model_copy(update={"eval_steps": 1, "eval_examples": 8, "patience": 1})
+    with pytest.raises(T2IEvalError, match=r"sft\.patience .* no validation example"):
+        train_sft(examples[examples["fold"] == "train"], pictures, model, stops, tmp_path / "a")
+    drawn = examples.assign(frequency=[2.0, *[0.9] * (len(examples) - 1)])
+    with pytest.raises(T2IEvalError, match=r"sft\.group_by_length=true .*rebalancing\.method=weighted"):
+        train_sft(drawn, pictures, model, SHORT.model_copy(update={"group_by_length": True}), tmp_path / "a")
+
+
+def test_a_training_shorter_than_its_log_and_one_that_was_cut_off_say_what_they_took(
+    base_model: Path, examples, pictures, tmp_path: Path
+) -> None:
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    brief = SHORT.model_copy(update={"max_steps": 2, "logging_steps": 10, "eval_examples": 0})
+    curve = train_sft(examples, pictures, model, brief, tmp_path / "a")
+    assert curve.attrs["steps"] == 2
+    assert 0 < curve.attrs["seconds"] < 60
+    work = tmp_path / "work"
+
+    class Interrupted(Pictures):
+        def image(self, key: str) -> Image.Image:
+            if (work / "checkpoint-1" / "files.json").exists():
+                raise KeyboardInterrupt
+            time.sleep(0.2)
+            return super().image(key)
+
+    saving = SHORT.model_copy(
+        update={"max_steps": 2, "save_steps": 1, "eval_examples": 0, "image_cache_mb": 0, "batch_size": 8}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(examples, Interrupted(pictures.images), model, saving, tmp_path / "b", checkpoint_dir=work)
+    resumed = train_sft(examples, pictures, model, saving, tmp_path / "b", checkpoint_dir=work)
+    assert resumed.attrs["steps"] == 2
+    assert resumed.attrs["seconds"] > 8 * 0.2  # which the first step waited for its images
+
+
+def test_the_last_validation_is_made_once(
+    base_model: Path, examples, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = []
+    plain = AnswerLossTrainer.evaluate
+    monkeypatch.setattr(
+        AnswerLossTrainer, "evaluate", lambda self, *given, **named: validated.append(1) or plain(self, *given, **named)
+    )
+    model = settings_of(ModelSettings, model=str(base_model), device="cpu")
+    for every, times in ((1, 2), (2, 1), (5, 1), (0, 1)):
+        settings = SHORT.model_copy(update={"max_steps": 2, "eval_steps": every, "eval_examples": 4})
+        curve = train_sft(examples, pictures, model, settings, tmp_path / str(every))
+        assert curve["validation_loss"].notna().iloc[-1]
+        assert len(validated) == times
+        validated.clear()
+
+
 def test_the_vision_tower_can_be_left_alone(base_model: Path, examples, pictures, tmp_path: Path) -> None:
     from safetensors import safe_open
 

@@ -67,7 +67,8 @@ class Witness:
     @cached_property
     def model(self) -> StructureModel:
         """The network, on a GPU where there is one."""
-        from t2i_eval_kedro.models.structure.model import device_of, load_structure  # torch is slow to import
+        from t2i_eval_kedro.models.loading import device_of
+        from t2i_eval_kedro.models.structure.model import load_structure  # torch is slow to import
 
         return load_structure(self.folder, device_of("auto"))
 

@@ -29,7 +29,7 @@ from torch import nn
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.answers import answer_tokens
-from t2i_eval_kedro.models.loading import load_model, model_folder
+from t2i_eval_kedro.models.loading import device_of, load_model, model_folder
 from t2i_eval_kedro.models.processors import ImageSource, encode, load_processor
 from t2i_eval_kedro.models.settings import ScorerSettings
 from t2i_eval_kedro.models.weights import load_exactly
@@ -44,8 +44,8 @@ Scorer = Callable[[Sequence[Any], Sequence[str]], list[float]]
 """Images and what is written about each -> scores."""
 
 
-def open_scorer(settings: ScorerSettings) -> Scorer:
-    """What computes the score of ``settings``.
+def open_scorer(settings: ScorerSettings, device: str = "auto") -> Scorer:
+    """What computes the score of ``settings``, on ``device`` (see :func:`~t2i_eval_kedro.models.loading.device_of`).
 
     Raises:
         T2IEvalError: the network cannot be loaded, or does not fit the formula.
@@ -53,7 +53,7 @@ def open_scorer(settings: ScorerSettings) -> Scorer:
     makers = {"image_reward": _image_reward, "vqa_score": _vqa_score, "blip2_score": _blip2_score}
     make = makers.get(settings.kind, _contrastive)
     try:
-        return make(settings)
+        return make(settings, device_of(device))
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise T2IEvalError(f"The network '{settings.model}' of {settings.kind} cannot be loaded: {reason}") from error
@@ -79,10 +79,10 @@ def _load(loader: Any, settings: ScorerSettings, name: str | None = None) -> Any
     return loader.from_pretrained(source, revision=None if name else settings.revision, local_files_only=local, **more)
 
 
-def _contrastive(settings: ScorerSettings) -> Scorer:
+def _contrastive(settings: ScorerSettings, device: str) -> Scorer:
     from transformers import AutoModel, AutoProcessor
 
-    model = _load(AutoModel, settings).eval()
+    model = _load(AutoModel, settings).to(device).eval()
     processor = _load(AutoProcessor, settings, settings.processor or settings.model)
     if not hasattr(model, "logit_scale"):
         raise ValueError("it has no features of images and texts; choose a CLIP-class model")
@@ -90,7 +90,7 @@ def _contrastive(settings: ScorerSettings) -> Scorer:
     def scores(images: Sequence[Any], texts: Sequence[str]) -> list[float]:
         tokens = processor.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-        out = model(pixel_values=pixels, **tokens)
+        out = model(pixel_values=pixels.to(device), **tokens.to(device))
         cosines = nn.functional.cosine_similarity(out.image_embeds.float(), out.text_embeds.float())
         if settings.kind == "clip_score":
             cosines = 2.5 * cosines.clamp(min=0)
@@ -101,32 +101,32 @@ def _contrastive(settings: ScorerSettings) -> Scorer:
     return scores
 
 
-def _blip2_score(settings: ScorerSettings) -> Scorer:
+def _blip2_score(settings: ScorerSettings, device: str) -> Scorer:
     from transformers import AutoProcessor, AutoTokenizer, Blip2ForImageTextRetrieval
 
     folder = Path(settings.model)
     if (folder / "config.json").is_file() and "mask_head_activations" in (folder / "config.json").read_text():
         from t2i_eval_kedro.models.fga_blip2 import FGABlip2
 
-        network = FGABlip2.load(folder)
+        network = FGABlip2.load(folder).to(device)
         load: Any = AutoTokenizer
         tokenizer = _load(load, settings, settings.processor or settings.model)
 
         def matching(images: Sequence[Any], texts: Sequence[str]) -> list[float]:
             tokens = tokenizer(
                 list(texts), padding=True, truncation=True, max_length=network.max_tokens, return_tensors="pt"
-            )
-            seen = network.image_features(network.pixels(images))
+            ).to(device)
+            seen = network.image_features(network.pixels(images).to(device))
             logits = network.matching(seen, tokens["input_ids"], tokens["attention_mask"])
             return [float(value) for value in logits.sigmoid()]
 
         return matching
-    model = _load(Blip2ForImageTextRetrieval, settings).eval()
+    model = _load(Blip2ForImageTextRetrieval, settings).to(device).eval()
     processor: Any = _load(AutoProcessor, settings, settings.processor or settings.model)
 
     def scores(images: Sequence[Any], texts: Sequence[str]) -> list[float]:
         inputs = processor(images=list(images), text=list(texts), padding=True, truncation=True, return_tensors="pt")
-        logits = model(**inputs, use_image_text_matching_head=True).logits_per_image
+        logits = model(**inputs.to(device), use_image_text_matching_head=True).logits_per_image
         return [float(value) for value in logits.float().softmax(dim=-1)[:, 1]]
 
     return scores
@@ -213,7 +213,7 @@ CLIP_H_SHAPE: dict[str, Any] = {
 """Shape of HPSv2: open_clip's ViT-H-14."""
 
 
-def _image_reward(settings: ScorerSettings) -> Scorer:
+def _image_reward(settings: ScorerSettings, device: str) -> Scorer:
     from transformers import AutoTokenizer
 
     from t2i_eval_kedro.models.fga_blip2 import IMAGE_MEAN, IMAGE_STD
@@ -222,6 +222,7 @@ def _image_reward(settings: ScorerSettings) -> Scorer:
     shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     network = reward_network(shape)
     load_exactly(network, load_file(folder / "model.safetensors"), settings.model)
+    network.to(device)
     load: Any = AutoTokenizer
     tokenizer = _load(load, settings, settings.processor or settings.model)
     side: int = shape["vision"]["image_size"]
@@ -229,8 +230,8 @@ def _image_reward(settings: ScorerSettings) -> Scorer:
     def scores(images: Sequence[Any], texts: Sequence[str]) -> list[float]:
         tokens = tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=REWARD_TOKENS, return_tensors="pt"
-        )
-        pixels = torch.stack([_cropped(image, side, IMAGE_MEAN, IMAGE_STD) for image in images])
+        ).to(device)
+        pixels = torch.stack([_cropped(image, side, IMAGE_MEAN, IMAGE_STD) for image in images]).to(device)
         return [float(value) for value in network(pixels, tokens["input_ids"], tokens["attention_mask"])]
 
     return scores
@@ -249,8 +250,8 @@ def _cropped(image: Any, side: int, mean: Sequence[float], std: Sequence[float])
     return torch.from_numpy((values - np.array(mean)) / np.array(std)).float().permute(2, 0, 1)
 
 
-def _vqa_score(settings: ScorerSettings) -> Scorer:
-    model = load_model(settings.model, revision=settings.revision).eval()
+def _vqa_score(settings: ScorerSettings, device: str) -> Scorer:
+    model = load_model(settings.model, device=device, revision=settings.revision).eval()
     processor = load_processor(settings.processor or settings.model)
     (answer,) = answer_tokens(processor, [settings.answer])
     if len(answer) != 1:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from t2i_eval_kedro.datasets.image_store import decode, image_size
+from t2i_eval_kedro.errors import T2IEvalError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,12 +36,18 @@ class LimitedImages:
         """The image stored under ``key``, resized (bicubic) where it is too small or too large.
 
         A JPEG that is much too large is decoded near the size that is needed, which takes a fraction of the time.
+
+        Raises:
+            T2IEvalError: the file under ``key`` cannot be decoded.
         """
         from PIL.Image import Resampling
 
         read = getattr(self._images, "read", None)
         size = self.size(key)
-        picture = self._images.image(key) if read is None else decode(read(key), least=size)
+        try:
+            picture = self._images.image(key) if read is None else decode(read(key), least=size)
+        except OSError as error:
+            raise T2IEvalError(f"The image '{key}' cannot be decoded: {error}.") from error
         return picture if size == picture.size else picture.resize(size, Resampling.BICUBIC, reducing_gap=3.0)
 
     def size(self, key: str) -> tuple[int, int]:

@@ -116,8 +116,7 @@ def load_model(
             f"Model '{model}' cannot be loaded in 4 bits without bitsandbytes; install it with pip install "
             "'t2i-eval-kedro[quantize]', or set model.quantize=null."
         )
-    if device == "auto":
-        device = _device()
+    device = device_of(device)
     source: dict[str, Any] = {
         "revision": revision,
         "trust_remote_code": trust_remote_code,
@@ -150,10 +149,13 @@ def load_model(
     return loaded.train(trainable)
 
 
-def _device() -> str:
-    """``cpu``, or the GPU of this process: the launcher numbers the processes of a machine."""
+def device_of(setting: str) -> str:
+    """The device that ``setting`` means: ``auto`` is the GPU of this process where there is one (the launcher numbers the processes of a
+    machine), else ``cpu``."""
     import torch
 
+    if setting != "auto":
+        return setting
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
@@ -305,15 +307,15 @@ def check_adapter(adapter: Path, model: str | Path, *, revision: str | None = No
 def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
     """A hash of a model's weights, the same wherever the model lies, as 64 hexadecimal digits.
 
-    Files up to 256 MiB are hashed in full; of a larger one, its size and 256 evenly spaced blocks of 1 MiB.
+    Files up to 256 MiB are hashed in full; of a larger one, its size and 256 evenly spaced blocks of 1 MiB. The weights of a hub name
+    are fetched where they are not yet here.
+
+    Raises:
+        T2IEvalError: there is no model, none with safetensors, or it cannot be fetched.
     """
     folder = model_folder(model)
-    if folder is None:
-        from transformers.utils.hub import cached_file
-
-        folder = Path(str(cached_file(str(model), "config.json", revision=revision))).parent
     digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors"))
+    files = _fetched_weights(str(model), revision) if folder is None else sorted(folder.glob("*.safetensors"))
     if not files:
         raise T2IEvalError(
             f"Model '{model}' does not contain a safetensors file; convert its weights to safetensors first."
@@ -329,6 +331,22 @@ def fingerprint(model: str | Path, *, revision: str | None = None) -> str:
                     stream.seek(block * (size - _BLOCK) // 255)
                     digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
+
+
+def _fetched_weights(name: str, revision: str | None) -> list[Path]:
+    """The safetensors files of a hub name that ``from_pretrained`` reads, in the order of their names."""
+    from transformers.utils.hub import cached_file
+
+    source: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    try:
+        if whole := cached_file(name, "model.safetensors", **source):
+            return [Path(whole)]
+        if index := cached_file(name, "model.safetensors.index.json", **source):
+            shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+            return [Path(str(cached_file(name, shard, revision=revision))) for shard in sorted(shards)]
+    except (OSError, ValueError) as error:
+        raise T2IEvalError(f"Model '{name}' cannot be loaded: {way_out(error)}") from error
+    return []
 
 
 def way_out(error: BaseException) -> str:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _RUN = "run.json"
 _FILES = "files.json"
-_NOT_THE_RESULT = {"save_steps", "checkpoints_kept", "image_cache_mb", "logging_steps"}
+_NOT_THE_RESULT = {"save_steps", "checkpoints_kept", "image_cache_mb", "loader_workers", "logging_steps"}
 
 
 def run_hash(method: str, model: ModelSettings, settings: SFTSettings | GRPOSettings, *parts: str) -> str:
@@ -34,6 +34,8 @@ def run_hash(method: str, model: ModelSettings, settings: SFTSettings | GRPOSett
         "base": fingerprint(model.model, revision=model.revision),
         "dtype": model.dtype,
         "quantize": model.quantize,
+        "pixels": (model.min_pixels, model.max_pixels),
+        "thinking": model.thinking,
         "settings": settings.model_dump(mode="json", exclude=_NOT_THE_RESULT),
         "parts": parts,
     }
@@ -53,11 +55,6 @@ class Checkpoints:
         self._lasting = folder if save_steps else None
         self._run = run
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-
-    @property
-    def folder(self) -> Path | None:
-        """The lasting folder, or None where no checkpoints are asked for."""
-        return self._lasting
 
     def __enter__(self) -> Path:
         if self._lasting is None:
@@ -84,8 +81,8 @@ class Checkpoints:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def last(self) -> str | None:
-        """Path of the newest complete checkpoint, or None; partial ones that are newer are deleted."""
+    def last(self) -> Path | None:
+        """The newest complete checkpoint, or None; partial ones that are newer are deleted."""
         if self._lasting is None:
             return None
         numbered = {
@@ -96,7 +93,7 @@ class Checkpoints:
         for step in sorted(numbered, reverse=True):
             if _is_complete(numbered[step]):
                 logger.info("Resuming from step %d.", step)
-                return str(numbered[step])
+                return numbered[step]
             logger.warning("The checkpoint of step %d is partial and is deleted.", step)
             shutil.rmtree(numbered[step], ignore_errors=True)  # another process of the training may have been faster
         return None

@@ -39,8 +39,8 @@ _PART_COST = 128  # another forward pass costs a small model as much time as abo
 
 
 def data_hash(examples: pd.DataFrame) -> str:
-    """SHA-256 of what a student is trained on: ids, folds, requests, answers, weights and how often, in order."""
-    columns = ["example_id", "fold", "messages", "completion", "weight", "soft_label", "frequency"]
+    """SHA-256 of what a student is trained on: ids, folds, requests, answers, scores, weights and how often, in order."""
+    columns = ["example_id", "fold", "messages", "completion", "score", "weight", "soft_label", "frequency"]
     digest = hashlib.sha256()
     for start in range(0, len(examples), _HASHED_AT_ONCE):  # as Python objects, a table takes several times its memory
         known = examples[columns].iloc[start : start + _HASHED_AT_ONCE].astype(object)
@@ -119,6 +119,11 @@ class Encoder:
         return len(self._completions)
 
     @property
+    def draws(self) -> bool:
+        """Whether some examples are drawn more often than others."""
+        return any(frequency != 1 for frequency in self._frequencies)
+
+    @property
     def frequencies(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """How often each example is drawn beside the others."""
         return np.array(self._frequencies)
@@ -132,7 +137,7 @@ class Encoder:
 
         lengths = [len(self._messages[row]) + len(self._completions[row]) for row in rows]
         columns: dict[str, list[Any]] = {"row": list(rows), "length": lengths}
-        if any(frequency != 1 for frequency in self._frequencies):
+        if self.draws:
             columns["frequency"] = [self._frequencies[row] for row in rows]
         return Dataset.from_dict(columns)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from t2i_eval_kedro.schema import UNPARSED
 from t2i_eval_kedro.steps import REASON_PAIR
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash, grpo_dataset
-from t2i_eval_kedro.training.rehearsal import WithFiles
+from t2i_eval_kedro.training.rehearsal import with_files
 from t2i_eval_kedro.training.rewards import Answers, Reward, best_constant_reward, on_scale
 from t2i_eval_kedro.training.settings import REHEARSAL, GRPOSettings, LoraSettings
 from t2i_eval_kedro.training.trainers import (
@@ -38,6 +37,7 @@ from t2i_eval_kedro.training.trainers import (
     memory_advice,
     on_one_gpu,
     per_process,
+    require_whole_groups,
     train_from,
     watch,
 )
@@ -104,7 +104,8 @@ def train_grpo(
         (divergence from the start, nats per token), loss, rehearsal_loss (nats per token), learning_rate, agreement_generated and
         agreement_expected (on validation prompts, :func:`~t2i_eval_kedro.training.validation.agreement`; step 0 is the start); and
         reward_<name>, the mean of each reward before its weight, with best_constant_<name>. Its ``attrs`` have
-        ``seconds_per_step``: what a step takes on this machine to generate, to reward and to update.
+        ``seconds`` of the training, those of before an interruption among them, and ``seconds_per_step``: what a step takes on this machine to
+        generate, to reward and to update.
 
     Raises:
         T2IEvalError: nothing to train on or to learn, an adapter of another base model, or a reward that fails.
@@ -116,7 +117,7 @@ def train_grpo(
     from t2i_eval_kedro.training.grpo_trainer import PolicyTrainer
 
     train = _trained_on(examples, settings)
-    processor, images = processor_for_trl(model.load_processor()), model.limit(WithFiles(images))
+    processor, images = processor_for_trl(model.load_processor()), model.limit(with_files(images))
     set_seed(settings.seed)
     if isinstance(start, Path):
         start_weights = hashlib.sha256((start / "adapter_model.safetensors").read_bytes()).hexdigest()
@@ -136,6 +137,7 @@ def train_grpo(
     checkpoints = Checkpoints(checkpoint_dir, run, settings.save_steps)
     answers = settings.prompts_per_step * settings.generations
     state = PartialState()
+    require_whole_groups(settings.prompts_per_step, state.num_processes)
     batch_size, passes = per_process(settings.batch_size, answers // settings.batch_size, state.num_processes)
     rehearsed = examples[examples["fold"] == REHEARSAL]
     if settings.rehearses and rehearsed.empty:
@@ -185,17 +187,23 @@ def train_grpo(
         if settings.rehearses:
             encoder = Encoder(rehearsed, processor, images, cache_mb=512, seed=settings.seed)
             trainer.rehearse(encoder, settings.rehearsal_weight, settings.rehearsal_examples)
-        if settings.eval_steps and asked and sharded:
-            logger.warning("Agreement is not measured during a training whose model is sharded over processes.")
         measures = bool(settings.eval_steps and asked and not sharded)
+        if settings.eval_steps and not measures:
+            reason = "the model is sharded over processes" if asked else "no validation prompt has a rating"
+            logger.warning(
+                "Agreement is not measured during this training (%s), so that grpo.patience and grpo.max_drop do not stop it and the last "
+                "adapter is kept.",
+                reason,
+            )
         now = partial(_measured, trainer, asked, processor, images, settings.batch_size)
-        watcher = Watcher(settings, now if measures else None, checkpoints.folder)
-        trainer.add_callback(watcher.callback)
-        trainer.add_callback(watch("GRPO", checkpoint_dir))
-        begun = time.monotonic()
+        last = checkpoints.last()
+        watcher = Watcher(settings, now if measures else None, last)
+        trainer.add_callback(watcher.callback)  # before the one that marks a checkpoint as complete
+        watching = watch("GRPO", checkpoint_dir)
+        trainer.add_callback(watching)
         with memory_advice("grpo", "grpo.batch_size"):
-            train_from(trainer, checkpoints.last())
-        seconds = time.monotonic() - begun
+            train_from(trainer, last)
+        seconds = watching.seconds
         watcher.restore(trainer.accelerator.unwrap_model(trainer.model))
     steps = trainer.state.global_step
     logger.info("GRPO: %d steps of %d answers in %.0f s.", steps, answers, seconds)
@@ -206,6 +214,7 @@ def train_grpo(
         logger.info("The adapter of step %d is kept, which agrees best on validation prompts.", watcher.best_step)
     curve = _curve(trainer.state.log_history, constants, rewards)
     split = _seconds_per_step(trainer.state.log_history)
+    curve.attrs["seconds"] = round(seconds, 1)
     curve.attrs["seconds_per_step"] = {name: round(value, 3) for name, value in split.items()}
     logger.info("A step took %s.", ", ".join(f"{value:.2f} s for {name}" for name, value in split.items()))
     weights = gathered_weights(trainer)

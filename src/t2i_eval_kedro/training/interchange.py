@@ -25,7 +25,7 @@ from PIL import Image
 from t2i_eval_kedro.datasets.atomic import atomic_folder
 from t2i_eval_kedro.datasets.image_store import ImageStore
 from t2i_eval_kedro.schema import EXAMPLES
-from t2i_eval_kedro.training.rehearsal import encoded
+from t2i_eval_kedro.training.rehearsal import StoreWithFiles
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +83,12 @@ def _write_images(examples: pd.DataFrame, images: ImageStore, work: Path) -> dic
     """Write each image that an example shows once; the path of each key, relative to the folder."""
     (work / "images").mkdir()
     paths: dict[str, str] = {}
+    source = StoreWithFiles(images)
     for text in examples["messages"]:
         for message in json.loads(text):
             for key in message.get("images") or ():
                 if key not in paths:
-                    data = encoded(images, key)
+                    data = source.read(key)
                     with Image.open(io.BytesIO(data)) as opened:
                         suffix = (opened.format or "png").lower()
                     paths[key] = f"images/{hashlib.sha256(data).hexdigest()[:24]}.{suffix}"

@@ -78,6 +78,11 @@ def build_examples(
     means = means_on_ten(_rated_again(tables, settings))
     from_people = settings.scores == "people" or settings.soft is not None or tables.scores.empty
     given = means if from_people else tables.scores
+    if settings.second_round is not None and not from_people:
+        raise T2IEvalError(
+            "examples.second_round changes people's ratings, and scores are taught from the teacher's; set examples.scores=people, or "
+            "examples.second_round=null."
+        )
     taught = _perturbed(given, settings)
     if settings.soft is not None:
         taught = _softened(taught, len(levels.vocabulary.levels), settings.soft)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from t2i_eval_kedro import schema
-from t2i_eval_kedro.datasets.image_store import ImageStore, decode
+from t2i_eval_kedro.datasets.image_store import ImageStore, decode, image_size
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.settings import REHEARSAL
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TEXT_SHARE = 0.15
 """Share of the drawn questions that are about no image."""
 _FILE = "file:"
+_T = TypeVar("_T")
 
 
 class WithFiles:
@@ -45,19 +46,43 @@ class WithFiles:
         """
         if not key.startswith(_FILE):
             return self._images.image(key)
-        path = Path(key.removeprefix(_FILE))
-        try:
-            return decode(path.read_bytes())
-        except OSError as error:
-            raise T2IEvalError(f"The image '{path}' of a rehearsed example cannot be read: {error}.") from error
+        return _read_file(key, decode)
 
 
-def encoded(images: ImageStore, key: str) -> bytes:
-    """The image under ``key`` as its file has it; raises as :meth:`WithFiles.image`."""
-    if not key.startswith(_FILE):
-        return images.read(key)
-    WithFiles(images).image(key)
-    return Path(key.removeprefix(_FILE)).read_bytes()
+class StoreWithFiles(WithFiles):
+    """As :class:`WithFiles`, of a store that gives the files themselves, so that sizes are known without decoding."""
+
+    def __init__(self, images: ImageStore) -> None:
+        """Read keys from ``images``, but for those that begin with ``file:``."""
+        super().__init__(images)
+        self._store = images
+
+    def read(self, key: str) -> bytes:
+        """The image under ``key`` as its file has it.
+
+        Raises:
+            T2IEvalError: there is no such image, or a file is none.
+        """
+        return _read_file(key, _checked) if key.startswith(_FILE) else self._store.read(key)
+
+
+def with_files(images: ImageSource) -> ImageSource:
+    """``images``, and those that chat JSON names by their path."""
+    return StoreWithFiles(images) if isinstance(images, ImageStore) else WithFiles(images)
+
+
+def _read_file(key: str, read: Callable[[bytes], _T]) -> _T:
+    path = Path(key.removeprefix(_FILE))
+    try:
+        return read(path.read_bytes())
+    except OSError as error:
+        raise T2IEvalError(f"The image '{path}' of a rehearsed example cannot be read: {error}.") from error
+
+
+def _checked(data: bytes) -> bytes:
+    """``data`` if it begins as an image does."""
+    image_size(data)
+    return data
 
 
 def rehearsal_examples(

@@ -27,7 +27,7 @@ from t2i_eval_kedro.errors import T2IEvalError
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers of a training step, as a reward sees them.
+    """All answers of a training step, as a reward sees them; where several processes train, those of its own, in whole groups.
 
     Attributes:
         scores: score of each answer; None where none on the scale could be read. Of an answer about two images, the score of the first
@@ -175,7 +175,7 @@ def rank_rewards(answers: Answers) -> list[float | None]:
     ``p = Phi((s_ik - mean_z) / sqrt(var_i + var_z + 1e-6))``, means and variances being those of a group's scores, and earns
     ``sqrt(p g) + sqrt((1 - p)(1 - g))``, averaged over z, with g = 1, 1/2 or 0 as people put i above, level with or below z. Where that
     paper puts a random score in place of one that cannot be read, such an answer earns nothing here, and an image without any
-    score is left out. Ours: the images are those of the step, whatever their prompts.
+    score is left out. Ours: the images are those of the step, whatever their prompts; of several processes that train, those of its own.
 
     Raises:
         T2IEvalError: fewer than two images, so that there is nothing to rank.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,14 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.adapters import save_adapter
+from t2i_eval_kedro.models.answers import answer_tokens
 from t2i_eval_kedro.models.loading import check_adapter, outside_text_model
 from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.models.settings import ModelSettings
 from t2i_eval_kedro.steps import DIRECT, REASONING, SCORE
 from t2i_eval_kedro.training.checkpoints import Checkpoints, run_hash
 from t2i_eval_kedro.training.data import Encoder, data_hash
-from t2i_eval_kedro.training.rehearsal import WithFiles
+from t2i_eval_kedro.training.rehearsal import with_files
 from t2i_eval_kedro.training.settings import LoraSettings, SFTSettings
 from t2i_eval_kedro.training.trainers import (
     common_arguments,
@@ -71,11 +71,12 @@ def train_sft(
 
     Returns:
         The training curve: step, loss, token_accuracy, validation_loss, validation_token_accuracy, learning_rate.
-        Losses are mean cross-entropies of the answers in nats, by token or by example (``settings.mean_over``).
+        Losses are mean cross-entropies of the answers in nats, by token or by example (``settings.mean_over``). Its ``attrs`` have the
+        ``steps`` and the ``seconds`` of the training, those of before an interruption among them.
 
     Raises:
-        T2IEvalError: nothing to train on, a model that cannot be loaded, an adapter to start from that is not there or not of that model, or a
-            loss that is no number.
+        T2IEvalError: nothing to train on, a model that cannot be loaded, an adapter to start from that is not there or not of that model,
+            settings that can have no effect, or a loss that is no number.
     """
     from accelerate import PartialState
     from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
@@ -98,7 +99,7 @@ def train_sft(
     start_weights = (
         "" if start is None else hashlib.sha256((start / "adapter_model.safetensors").read_bytes()).hexdigest()
     )
-    processor, images = model.load_processor(), model.limit(WithFiles(images))
+    processor, images = model.load_processor(), model.limit(with_files(images))
     validation = _sample(examples[examples["fold"] == "validation"], settings.eval_examples, settings.seed)
     encoder = Encoder(
         pd.concat([train, validation]),
@@ -122,7 +123,17 @@ def train_sft(
         raise T2IEvalError(
             f"Every training example is longer than max_length={settings.max_length} tokens, or than the {context} that the model reads."
         )
-    stops_early = settings.patience is not None and bool(validation_rows)
+    stops_early = settings.patience is not None
+    if stops_early and not validation_rows:
+        raise T2IEvalError(
+            "sft.patience stops by the loss on validation prompts, and there is no validation example; give the benchmark a fold "
+            "'validation' (ingestion.split), or set sft.patience=null."
+        )
+    if settings.group_by_length and encoder.draws:
+        raise T2IEvalError(
+            "sft.group_by_length=true and examples that are drawn by their frequency (rebalancing.method=weighted) exclude each other; set "
+            "the one to false, or the other to another method."
+        )
     hashed = data_hash(examples)
     checkpoints = Checkpoints(
         checkpoint_dir, run_hash("sft", model, settings, hashed, start_weights), settings.save_steps
@@ -142,6 +153,7 @@ def train_sft(
                 "load_best_model_at_end": stops_early,
                 "metric_for_best_model": "eval_loss" if stops_early else None,
                 "greater_is_better": False if stops_early else None,
+                "restore_callback_states_from_checkpoint": stops_early,  # how often in a row it got no better
                 "prediction_loss_only": True,
                 "max_length": None,
                 "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -151,6 +163,7 @@ def train_sft(
             | settings.trl
         )
         arguments = on_one_gpu(arguments)
+        watching = watch("fine-tuning", checkpoint_dir)
         base = model.load(adapter=start, trainable=True)
         own_loss = trains_on_cpu(model) or encoder.weighted or encoder.soft or settings.mean_over == "examples"
         trainer_class = partial(AnswerLossTrainer, mean_over=settings.mean_over) if own_loss else FrequencyTrainer
@@ -163,8 +176,8 @@ def train_sft(
             processing_class=processor,
             peft_config=lora_config(settings.lora, base, score_tokens(train, processor)) if start is None else None,
             callbacks=[
-                watch("fine-tuning", checkpoint_dir),
-                *([EarlyStoppingCallback(settings.patience)] if settings.patience and stops_early else []),
+                watching,
+                *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             ],
         )
         if own_loss and takes_parts(trainer):
@@ -172,17 +185,18 @@ def train_sft(
         trainer.remove_callback(PrinterCallback)
         expose_bias(trainer.model)
         in_float32(trainer.model)
-        begun = time.monotonic()
         with memory_advice("sft", "sft.batch_size (raise sft.gradient_accumulation_steps by as much)"):
             train_from(trainer, checkpoints.last())
-        seconds = time.monotonic() - begun
-        if validation_rows and trainer.state.log_history[-1].get("eval_loss") is None:
+        seconds, now = watching.seconds, watching.seconds - watching.before
+        steps = trainer.state.global_step
+        validated = {entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry}
+        if validation_rows and steps not in validated:
             trainer.evaluate()
-    steps = trainer.state.global_step
-    logger.info("Waited for examples %.1f%% of the time.", 100 * trainer.waited / seconds)
+    logger.info("Waited for examples %.1f%% of the time.", 100 * trainer.waited / now)
     seen = steps * settings.batch_size * settings.gradient_accumulation_steps
     logger.info("Fine-tuned %d steps in %.0f s (%.0f examples a second).", steps, seconds, seen / seconds)
     curve = _curve(trainer.state.log_history)
+    curve.attrs |= {"steps": steps, "seconds": round(seconds, 1)}
     weights = gathered_weights(trainer)
     if not state.is_main_process:
         return curve
@@ -193,7 +207,8 @@ def train_sft(
         method="supervised fine-tuning",
         base=model,
         settings=settings.model_dump(mode="json", exclude={"start"})
-        | {"start": start and start.name, "start_adapter_sha256": start_weights or None},
+        | {"start": start and start.name, "start_adapter_sha256": start_weights or None}
+        | ({} if start is None else {"lora": None}),  # that of the adapter it went on from
         examples=train.iloc[train_rows],
         data_hash=hashed,
         curve=curve,
@@ -230,7 +245,7 @@ def score_tokens(examples: pd.DataFrame, processor: Any) -> list[int]:
     """
     words = set(examples.loc[examples["task"] == SCORE, "completion"])
     words |= {text.split()[0] for text in examples.loc[examples["task"] == DIRECT, "completion"]}
-    ids = [processor.tokenizer.encode(word, add_special_tokens=False) for word in sorted(words)]
+    ids = answer_tokens(processor, sorted(words))
     trained = {tokens[0] for tokens in ids if len(tokens) == 1}
     if examples["task"].isin(REASONING).any():
         trained |= set(processor.tokenizer.encode(TAGS, add_special_tokens=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from t2i_eval_kedro.training.settings import GRPOSettings, SFTSettings
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def memory_advice(what: str, batch: str) -> Iterator[None]:
         raise T2IEvalError(
             f"The GPU's memory is used up ({str(error).splitlines()[0]}). Lower model.max_pixels (then images are fewer tokens), "
             f"then {batch}, then set model.quantize=4bit; or share the model among several GPUs (launch.processes and "
-            f"launch.accelerate). The run resumes from its last checkpoint unless settings of {what} change."
+            f"launch.accelerate), with which the run resumes from its last checkpoint; with other settings of model or {what} it starts anew."
         ) from error
 
 
@@ -109,6 +110,19 @@ def per_process(batch_size: int, passes: int, processes: int) -> tuple[int, int]
             f"batch_size={batch_size}; change launch.processes, the batch size or the accumulation steps."
         )
     return batch_size // left, passes // fewer
+
+
+def require_whole_groups(prompts: int, processes: int) -> None:
+    """Refuse a step of GRPO whose ``prompts`` cannot be divided among ``processes``: rewards compare the answers to one request.
+
+    Raises:
+        T2IEvalError: a process would have some of the answers to a request, and another the rest.
+    """
+    if prompts % processes:
+        raise T2IEvalError(
+            f"grpo.prompts_per_step={prompts} cannot be divided among {processes} processes so that each has all answers to its requests, "
+            "which rewards compare; set it to a multiple of the processes (launch.processes)."
+        )
 
 
 def is_sharded(trainer: Trainer) -> bool:
@@ -174,26 +188,32 @@ def in_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+_SECONDS = "seconds_so_far"
+"""Name of the time of a training in its log, by which a run that is resumed knows what came before."""
+
+
 class _NothingToTrain(Exception):
     """The checkpoint that a training resumes from is of its last step."""
 
 
-def train_from(trainer: Any, checkpoint: str | None) -> None:
+def train_from(trainer: Any, checkpoint: Path | None) -> None:
     """Train, which may resume from ``checkpoint``; one of the last step is taken as it is.
 
     transformers would go on with the epoch that the last step is in, and make a step more than ``max_steps``. The trainer's callbacks
     have one of :func:`watch`.
     """
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except _NothingToTrain:
         trainer.is_in_train = False
         if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
             trainer._load_best_model()
 
 
-def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
+def watch(title: str, checkpoint_dir: Path | None) -> Any:
     """Callback that shows progress, marks complete checkpoints, and stops before a checkpoint is written with a loss of NaN.
+
+    Its ``seconds`` are what the training has taken so far, with what it took before the checkpoint that it goes on from.
 
     Args:
         title: text before the progress bar.
@@ -204,7 +224,15 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
+        before, begun = 0.0, math.nan
+
+        @property
+        def seconds(self) -> float:
+            return self.before + time.monotonic() - self.begun
+
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.before = max((entry.get(_SECONDS, 0.0) for entry in state.log_history), default=0.0)
+            self.begun = time.monotonic()
             process = PartialState()
             held, total = parameters_held(kwargs["model"])
             if held < total:
@@ -228,6 +256,7 @@ def watch(title: str, checkpoint_dir: Path | None) -> TrainerCallback:
             self.bar.update(state.global_step - self.bar.n)
             if control.should_save:  # the loss is looked at before the weights that it belongs to are kept
                 control.should_log = True
+                state.log_history.append({"step": state.global_step, _SECONDS: self.seconds})
 
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             shown = {name: kwargs["logs"][name] for name in ("loss", "reward", "eval_loss") if name in kwargs["logs"]}

@@ -160,16 +160,16 @@ class Watcher:
     """
 
     def __init__(
-        self, settings: GRPOSettings, measure_now: Callable[[Any], dict[str, float]] | None, folder: Path | None
+        self, settings: GRPOSettings, measure_now: Callable[[Any], dict[str, float]] | None, checkpoint: Path | None
     ) -> None:
         """Watch a training.
 
         Args:
             settings: when to measure and when to stop.
             measure_now: agreement of a model as it is; None for no measurements.
-            folder: where the best adapter is kept, for a run that is resumed.
+            checkpoint: the one that the training goes on from, which holds the adapter that was best by then; None for a new training.
         """
-        self.settings, self._measure, self._folder = settings, measure_now, folder
+        self.settings, self._measure, self._checkpoint = settings, measure_now, checkpoint
         self.stopped = ""
         self.best_step: int | None = None
         self._best: dict[str, torch.Tensor] = {}
@@ -190,6 +190,9 @@ class Watcher:
                     control.should_training_stop = True
                     control.should_log = True
 
+            def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                watcher.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
             def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 if watcher.alike(state.log_history):
                     control.should_training_stop = True
@@ -204,10 +207,11 @@ class Watcher:
         if not history:
             self._note(state, model)
             return
+        from safetensors.torch import load_file
+
+        assert self._checkpoint is not None
         self.best_step = max(history, key=lambda entry: entry[AGREEMENT])["step"]
-        self._best = self._load()
-        if not self._best:
-            self._keep(model, self.best_step)
+        self._best = load_file(self._checkpoint / _best_file())
 
     def step(self, state: Any, model: Any) -> bool:
         """Measure where it is time to; whether the training is to stop."""
@@ -242,6 +246,13 @@ class Watcher:
                 )
         return bool(self.stopped)
 
+    def save(self, checkpoint: Path) -> None:
+        """Write the adapter that is best so far beside the weights of a checkpoint, so that a run that goes on from there has both."""
+        if self._best:
+            from safetensors.torch import save_file
+
+            save_file(self._best, checkpoint / _best_file())
+
     def restore(self, model: Any) -> None:
         """Give ``model`` the weights of the best adapter, where agreement was measured."""
         for name, parameter in model.named_parameters():
@@ -268,25 +279,13 @@ class Watcher:
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
-        if self._folder is not None:
-            from safetensors.torch import save_file
 
-            from t2i_eval_kedro.datasets.atomic import atomic_file
 
-            with atomic_file(self._file) as path:
-                save_file(self._best, path)
+def _best_file() -> str:
+    """Name of this process's copy of the best adapter in a checkpoint."""
+    from accelerate import PartialState
 
-    def _load(self) -> dict[str, torch.Tensor]:
-        from safetensors.torch import load_file
-
-        return load_file(self._file) if self._folder is not None and self._file.is_file() else {}
-
-    @property
-    def _file(self) -> Path:
-        from accelerate import PartialState
-
-        assert self._folder is not None
-        return self._folder / f"best-{PartialState().process_index}.safetensors"
+    return f"best-{PartialState().process_index}.safetensors"
 
 
 def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -63,6 +63,17 @@ def test_it_learns_scores_and_elements_and_what_it_wrote_says_the_same(
     assert again.scores == pytest.approx(said.scores, abs=1e-6)
 
 
+@pytest.mark.parametrize("given", [{}, {"train_vision": True}])
+def test_its_batches_go_where_the_network_is(start: Path, pictures: Pictures, given: dict) -> None:
+    """Seen without a GPU: on torch's device ``meta`` what lies elsewhere is refused, and there are no values to give in the end."""
+    settings = FGASettings.model_validate(SETTINGS | {"start": str(start)} | given)
+    judge = FGAJudge(settings, grey_data(grey_items(prompt="a light grey card")), pictures, "meta")
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        judge.predict(grey_items())
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        judge.fit(grey_items(), data_settings(), 0)
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -31,7 +31,7 @@ IMAGES = Pictures({str(n): Image.new("RGB", (4, 4), (200 + n, 0, 0)) for n in ra
 def mine() -> OtherBenchmarks:
     """Two prompts that are learned from in another spelling, twelve that are not, and an image that nobody rated."""
     seen = [
-        *grey_items("train", prompt="a grey  card"),
+        *grey_items("train", prompt="The gr\u00e9y  card"),
         *(replace(i, item_id=f"b{i.item_id}", prompt_id="dark") for i in grey_items("test", prompt="A dark card")),
     ]
     new = [replace(item, prompt=f"new {item.prompt_id}") for item in grey_items("test", copies=12)]

@@ -131,11 +131,6 @@ class StructureModel:
         return StructureResult(round(score, 6), full, full >= calibration.threshold)
 
 
-def device_of(setting: str) -> str:
-    """The device that ``setting`` means: ``auto`` is a GPU where there is one."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
-
-
 def load_structure(folder: str | Path, device: str = "cpu") -> StructureModel:
     """The model in ``folder``, as a training wrote it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,6 @@ def train(
     Raises:
         T2IEvalError: ``start``, the adapter of supervised fine-tuning, is needed (``grpo.start``) and not there.
     """
-    began = time.monotonic()
     if settings.start == SFT:
         check_folder(start)
     job = GRPOJob(
@@ -103,4 +101,4 @@ def train(
     adapter, curve = run(job, examples, images, launch, folder)
     keep_recipe(adapter, recipe(parameters))
     split = {f"seconds_per_step_{name}": value for name, value in curve.attrs.get("seconds_per_step", {}).items()}
-    return adapter, curve, {"seconds": round(time.monotonic() - began, 1), **split}
+    return adapter, curve, {"seconds": curve.attrs["seconds"], **split}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,17 +30,17 @@ def train(
 ) -> tuple[Path, pd.DataFrame, dict[str, float]]:
     """The adapter's folder (moved into place by its dataset), the training curve, and what the training took.
 
-    That is its ``seconds`` on this machine, its ``steps``, and the training ``examples`` and how many of them are ``distinct``.
+    That is its ``seconds`` on this machine, those of before an interruption among them, its ``steps``, and the training ``examples`` and
+    how many of them are ``distinct``.
     """
-    start = time.monotonic()
     seeded = settings.model_copy(update={"seed": settings.seed + seed})
     job = SFTJob(model=model, settings=seeded, data_note=data_note(card))
     adapter, curve = run(job, examples, images, launch, folder)
     keep_recipe(adapter, recipe(parameters))
     names = examples.loc[examples["fold"] == "train", "example_id"]
     took = {
-        "seconds": round(time.monotonic() - start, 1),
-        "steps": int(curve["step"].max()),
+        "seconds": curve.attrs["seconds"],
+        "steps": curve.attrs["steps"],
         "examples": len(names),
         "distinct": int(names.str.replace(r"#\d+$", "", regex=True).nunique()),
     }

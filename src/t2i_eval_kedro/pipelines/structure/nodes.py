@@ -72,7 +72,8 @@ def predict(
     """
     import torch
 
-    from t2i_eval_kedro.models.structure.model import device_of, load_structure
+    from t2i_eval_kedro.models.loading import device_of
+    from t2i_eval_kedro.models.structure.model import load_structure
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

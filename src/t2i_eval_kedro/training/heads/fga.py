@@ -23,6 +23,7 @@ from t2i_eval_kedro.models.fga_blip2 import (
     token_targets,
     variance_weight,
 )
+from t2i_eval_kedro.models.loading import device_of
 from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, perturbed
 from t2i_eval_kedro.training.heads.fitting import batches, fit
@@ -33,7 +34,7 @@ from t2i_eval_kedro.training.heads.settings import DataSettings, FGASettings
 class FGAJudge:
     """FGA-BLIP2 as a judge; see :class:`~t2i_eval_kedro.training.heads.judges.HeadJudge`."""
 
-    def __init__(self, settings: FGASettings, data: HeadData, images: ImageSource, device: str = "cpu") -> None:
+    def __init__(self, settings: FGASettings, data: HeadData, images: ImageSource, device: str = "auto") -> None:
         """Load the network of ``settings``.
 
         Raises:
@@ -41,13 +42,14 @@ class FGAJudge:
         """
         from transformers import AutoTokenizer
 
-        self.settings, self._parts, self._images, self._device = settings, data.parts, images, device
+        self.settings, self._parts, self._images = settings, data.parts, images
+        self._device = device_of(device)
         if not Path(settings.start).is_dir():
             raise T2IEvalError(
                 f"There is no pre-trained network '{settings.start}' (heads.fga_blip2.start); make it with kedro build-towers "
                 "(shapes) or kedro convert-fga (the authors' checkpoint)."
             )
-        self.model = FGABlip2.load(Path(settings.start)).to(device)
+        self.model = FGABlip2.load(Path(settings.start)).to(self._device)
         load: Any = AutoTokenizer.from_pretrained
         try:
             local = settings.tokenizer is None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS, normalised
+from t2i_eval_kedro.benchmarks.splits import TRAINING_FOLDS, near_form
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.models.processors import ImageSource
 from t2i_eval_kedro.training.heads.data import HeadData, HeadItem, PromptPart
@@ -83,9 +83,9 @@ def other_benchmark(data: HeadData, images: ImageSource, learned: Iterable[HeadI
         images: its images.
         learned: all items of the benchmark that is learned from; those of its training and validation fold count.
     """
-    seen = {normalised(item.prompt) for item in learned if item.fold in TRAINING_FOLDS}
+    seen = {near_form(item.prompt) for item in learned if item.fold in TRAINING_FOLDS}
     rated = [item for item in data.items if item.rating is not None]
-    kept = tuple(item for item in rated if normalised(item.prompt) not in seen)
+    kept = tuple(item for item in rated if near_form(item.prompt) not in seen)
     return OtherBenchmark(replace(data, items=kept), images, len(rated) - len(kept))
 
 

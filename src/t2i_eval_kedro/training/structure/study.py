@@ -122,7 +122,8 @@ def judge_images(
     model: Path, examples: pd.DataFrame, images: ImageStore, batch_size: int = 32, device: str = "cpu"
 ) -> pd.DataFrame:
     """One row for each held-out image: what it adds to the region figures, both scores, its prompt, and whether its generator was trained on."""
-    from t2i_eval_kedro.models.structure.model import device_of, load_structure
+    from t2i_eval_kedro.models.loading import device_of
+    from t2i_eval_kedro.models.structure.model import load_structure
     from t2i_eval_kedro.training.structure.data import true_mask
 
     loaded = load_structure(model, device_of(device))
