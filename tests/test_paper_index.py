@@ -25,7 +25,15 @@ MEASURED = {claim["text"]: claim for claim in ABLATIONS["claims"]}
 
 
 def estimate(entry: dict) -> str:
-    return f"{entry['difference']:+.2f} [{entry['low']:+.2f}, {entry['high']:+.2f}]".replace("-0.00", "+0.00")
+    """The difference to two digits; to three where a bound would read as zero."""
+    digits = 3 if any(abs(entry[bound]) < 0.005 for bound in ("low", "high")) else 2
+    shown = [f"{entry[name]:+.{digits}f}" for name in ("difference", "low", "high")]
+    value, low, high = ("+0" + text[2:] if float(text) == 0 else text for text in shown)
+    return f"{value} [{low}, {high}]"
+
+
+def seeds(number: int) -> str:
+    return f"{number} seed{'s' * (number > 1)}"
 
 
 def verdict(entry: dict) -> str:
@@ -59,7 +67,7 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
     assert file.is_file()
     if file.name == "ablations.json":
         entry = MEASURED[claim]
-        assert (shown, follows) == (estimate(entry), verdict(entry))
+        assert (shown, follows) == (f"{estimate(entry)}, {seeds(len(entry['seeds']))}", verdict(entry))
     elif file.name.startswith("shapes_structure"):
         a, b, name = re.findall(r"`(\w+)`", shown)
         entry = structure_difference(file, a, b, name)
@@ -71,8 +79,10 @@ def test_a_row_has_a_command_a_figure_of_a_file_and_what_follows(
         assert follows == verdict(entry)
     elif file.name in ("grpo.json", "grpo_long.json"):
         a, b, protocol = re.findall(r"`(\w+)`", shown)
-        found = json.loads(file.read_text(encoding="utf-8"))["result"]["differences"][f"{a} - {b}"][protocol]
-        assert shown.partition(": ")[2] == estimate(found | {"difference": found["value"]})
+        result = json.loads(file.read_text(encoding="utf-8"))["result"]
+        found = result["differences"][f"{a} - {b}"][protocol]
+        both = min(result["rows"][name]["seeds"] for name in (a, b))
+        assert shown.partition(": ")[2] == f"{estimate(found | {'difference': found['value']})}, {seeds(both)}"
         assert follows == ("holds" if found["low"] > 0 else "fails" if found["high"] < 0 else "open")
     elif file.name == "heads.json":
         found = json.loads(file.read_text(encoding="utf-8"))
