@@ -83,6 +83,31 @@ def test_images_that_cannot_be_read_are_asked_about_one_by_one(store: AnswerStor
     assert keys(REQUEST) != Keys({}, _refuse)(REQUEST)
 
 
+def test_an_image_that_was_written_anew_is_asked_about_again(store: AnswerStore) -> None:
+    images = {"a.png": b"one"}
+    backend = Echo()
+    cached = CachedBackend(backend, store, Keys({}, images.__getitem__))
+    for content, times in ((b"one", 1), (b"one", 1), (b"two", 2)):
+        images["a.png"] = content
+        list(cached.answer(asking("a")))
+        assert len(backend.asked) == times
+
+
+def test_the_answer_about_an_image_that_could_not_be_named_is_kept_for_no_other(store: AnswerStore) -> None:
+    """The file is written between the naming of the request and its answer."""
+    there, backend = False, Echo()
+
+    def read(key: str) -> bytes:
+        if not there:
+            raise OSError(f"there is no {key}")
+        return b"one"
+
+    cached = CachedBackend(backend, store, Keys({}, read))
+    for there in (False, False, True, True):  # noqa: B007
+        list(cached.answer(asking("a")))
+    assert len(backend.asked) == 3
+
+
 def _refuse(key: str) -> bytes:
     raise OSError(f"{key} is cut short")
 

@@ -29,6 +29,15 @@ class Keys:
         self.identity = dict(identity)
         self._read_image = read_image
         self._digests: dict[str, str] = {}
+        self._unread: set[str] = set()
+
+    def read_anew(self) -> None:
+        """Read images again from now on: a file may have been written since."""
+        self._digests.clear()
+
+    def names_content(self, name: str) -> bool:
+        """Whether ``name``, which this gave a request, stands for all of its images: not where one could not be read."""
+        return name not in self._unread
 
     def __call__(self, request: Request) -> str:
         """The SHA-256 of the request in canonical JSON, as 64 hexadecimal digits."""
@@ -40,14 +49,17 @@ class Keys:
             "schema": None if request.response_schema is None else json_schema(request.response_schema),
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        if not all(key in self._digests for message in request.messages for key in message.images):
+            self._unread.add(name)
+        return name
 
     def _digest(self, key: str) -> str:
         if key not in self._digests:
             try:
                 data = key.encode() if self._read_image is None else self._read_image(key)
-            except (OSError, ValueError, T2IEvalError):  # the backend says so too, in an answer that is not kept
-                data = f"unreadable: {key}".encode()  # each has a reason of its own
+            except (OSError, ValueError, T2IEvalError):
+                return f"unreadable: {key}"  # each has a reason of its own, which the backend says
             self._digests[key] = hashlib.sha256(data).hexdigest()
         return self._digests[key]
 
@@ -57,7 +69,8 @@ class CachedBackend:
 
     An answer is on disk before it is yielded, so a run that is killed and started again asks only what is missing. A
     failed answer is kept where something was generated, and paid for (it has a usage); it is not asked for again unless
-    ``retry_failed``. A failure without usage (no connection, an unreadable image) is not kept: the next run tries again.
+    ``retry_failed``. A failure without usage (no connection, an unreadable image) is not kept: the next run tries again. Images are
+    read anew at each call, so that one that has changed is asked about again.
     """
 
     def __init__(
@@ -77,9 +90,11 @@ class CachedBackend:
         """Yield what is known, then what the backend says about the rest; equal requests are asked once."""
         with self._store.exclusive_lock() if self._exclusive else nullcontext():
             asked: dict[str, list[int]] = {}
+            self._keys.read_anew()
             for i, request in enumerate(requests):
                 key = self._keys(request)
-                known = known_answer(self._store, key, retry_failed=self._retry_failed)
+                kept = self._keys.names_content(key)
+                known = known_answer(self._store, key, retry_failed=self._retry_failed) if kept else None
                 if known is None:
                     asked.setdefault(key, []).append(i)
                 else:
@@ -87,7 +102,7 @@ class CachedBackend:
             keys = list(asked)
             for position, answer in self._backend.answer([requests[asked[key][0]] for key in keys]):
                 failed = answer.status == FAILED
-                if not failed or answer.usage:
+                if self._keys.names_content(keys[position]) and (not failed or answer.usage):
                     record = {"identity": self._keys.identity, "answer": asdict(replace(answer, tokens=()))}
                     self._store.put(keys[position], record, failed=failed)
                 for i in asked[keys[position]]:

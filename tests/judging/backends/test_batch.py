@@ -77,7 +77,8 @@ class Server:
     def retrieve(self, name: str) -> Response:
         shown = dict(self.batches[name])
         files = {"output_file_id": f"out-{name}", "error_file_id": f"err-{name}" if self.refused else None}
-        self.batches[name] |= {"status": self.status} | ({} if self.lost else files)
+        errors = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "too many tokens"}]}
+        self.batches[name] |= {"status": self.status} | ({"errors": errors} if self.lost else files)
         return self.json(shown)
 
     def output(self, name: str) -> Response:
@@ -212,10 +213,38 @@ def test_a_batch_that_fails_whole_leaves_its_requests_to_the_next_run(
     server.status, server.lost = "failed", True
     answers = dict(connect().answer(ask("a", "b")))
     assert [answers[i].status for i in range(2)] == [FAILED, FAILED]
-    assert {answer.text for answer in answers.values()} == {"the batch ended without an answer"}
+    assert {answer.text for answer in answers.values()} == {"the batch ended without an answer: too many tokens"}
     server.status, server.lost = "completed", False
     assert texts(connect(), "a", "b") == ["re a", "re b"]
     assert len(server.batches) == 2
+
+
+def test_what_was_held_for_a_batch_that_fails_whole_is_given_back(
+    server: Server, connect: Callable[..., CachedBackend]
+) -> None:
+    backend = connect(budget=0.0002)  # one batch of one request costs at most so much
+    for text in ("a", "b", "c"):
+        server.status, server.lost = "failed", True
+        assert [answer.status for _, answer in backend.answer(ask(text))] == [FAILED]
+
+
+def test_answers_that_a_shorter_run_has_no_use_for_are_there_for_the_next(
+    server: Server, connect: Callable[..., CachedBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def kill(_: float) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as killed:
+        killed.setattr("time.sleep", kill)
+        with pytest.raises(KilledError):
+            list(connect().answer(ask("a", "b", "c")))
+    assert texts(connect(), "a") == ["re a"]
+    assert texts(connect(), "c", "a", "b") == ["re c", "re a", "re b"]
+    assert len(server.batches) == 1
+    assert not connect()._store.batches()
 
 
 def test_a_run_that_was_killed_while_waiting_goes_on(

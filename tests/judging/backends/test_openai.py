@@ -230,6 +230,7 @@ def test_a_server_that_refuses_forms_is_asked_without(
         (reply('{"score": "7", "more": 1}'), "malformed: the answer is off its schema"),
         (reply('["7"]'), "malformed: the answer is off its schema"),
         (reply('{"score": "7'), "malformed: the answer is off its schema"),
+        (reply("{score: 7}"), "malformed: the answer is off its schema"),
     ],
 )
 def test_a_bad_answer_costs_that_answer(
@@ -251,6 +252,27 @@ def test_a_rejected_request_costs_that_request(httpserver: HTTPServer, connect: 
     assert "HTTP 400" in answer.text
     assert "too long" in answer.text
     assert len(httpserver.log) == 1
+
+
+def test_a_request_that_does_not_fit_is_not_sent_again_under_another_name_of_its_limit(
+    httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]
+) -> None:
+    """vLLM names both parameters in its refusal."""
+    message = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 512. This model's maximum context length is 4096 tokens and your "
+        "request has 4000 input tokens."
+    )
+    httpserver.expect_request(PATH).respond_with_json({"error": {"message": message}}, status=400)
+    answer = one(connect())
+    assert "maximum context length" in answer.text
+    assert len(httpserver.log) == 1
+
+
+def test_the_limit_s_other_name_is_tried_once(httpserver: HTTPServer, connect: Callable[..., OpenAIBackend]) -> None:
+    message = "Neither 'max_tokens' nor 'max_completion_tokens' is known here."
+    httpserver.expect_request(PATH).respond_with_json({"error": {"message": message}}, status=400)
+    assert one(connect()).status == FAILED
+    assert ["max_tokens" in body for body in bodies(httpserver)] == [True, False]
 
 
 # Faults of the connection: tried again.
@@ -555,3 +577,22 @@ def test_the_key_is_in_no_log_no_answer_and_no_store(
     assert PLANTED not in caplog.text
     assert PLANTED.encode() not in (tmp_path / "a.sqlite").read_bytes()
     assert PLANTED not in repr(vars(backend))
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", " "])
+def test_a_key_from_a_file_with_line_ends_opens_the_server(
+    httpserver: HTTPServer, settings: OpenAISettings, images: ImageStore, end: str
+) -> None:
+    httpserver.expect_request(PATH, headers={"Authorization": f"Bearer {PLANTED}"}).respond_with_json(reply("fine"))
+    keys = Keys(settings.identity, images.read)
+    assert one(OpenAIBackend(settings, SecretStr(PLANTED + end), images.read, name=keys)).text == "fine"
+
+
+def test_a_key_that_no_header_may_hold_is_blotted_out_of_what_is_said_of_it(
+    httpserver: HTTPServer, settings: OpenAISettings, images: ImageStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = PLANTED + "\n" + PLANTED
+    keys = Keys(settings.identity, images.read)
+    answer = one(OpenAIBackend(settings, SecretStr(two), images.read, name=keys))
+    assert answer.status == FAILED
+    assert PLANTED not in answer.text + caplog.text

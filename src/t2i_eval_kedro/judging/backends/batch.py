@@ -12,9 +12,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from t2i_eval_kedro.datasets.answer_store import AnswerStore
 from t2i_eval_kedro.errors import T2IEvalError
-from t2i_eval_kedro.judging.backends.openai import Chat
+from t2i_eval_kedro.judging.backends.openai import Chat, key_text
 from t2i_eval_kedro.judging.backends.openai_settings import OpenAISettings
 from t2i_eval_kedro.judging.costs import Budget, Tokens
 from t2i_eval_kedro.judging.protocols.base import Answer, Request
@@ -74,8 +74,9 @@ class BatchBackend:
         self._poll_s = poll_s
         self._max_lines, self._max_bytes = max_lines, max_bytes
         self._held: dict[str, float] = {}
+        self._reason = ""  # why the last batch that failed did, as the server says
         self._client = openai.OpenAI(
-            api_key=key.get_secret_value(),
+            api_key=key_text(key),
             base_url=settings.base_url,
             timeout=settings.timeout_s,
             max_retries=settings.retries,
@@ -91,22 +92,23 @@ class BatchBackend:
         try:
             for digest, state in self._store.batches().items():
                 if waiting.keys() & set(state["names"]):
-                    yield from self._collect(digest, waiting, requests)
+                    yield from self._collect(digest, state["names"], waiting, requests)
             for names, lines in list(self._files(requests, sorted(waiting.values()))):
                 digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
                 self._store.put_batch(digest, {"id": None, "names": names})
                 self._submit(digest, names, lines)
             for digest, state in self._store.batches().items():
                 if waiting.keys() & set(state["names"]):
-                    yield from self._collect(digest, waiting, requests)
+                    yield from self._collect(digest, state["names"], waiting, requests)
         except openai.OpenAIError as error:
             reason = self.chat.without_key(str(error))
             raise T2IEvalError(
                 f"The Batch API at {self._client.base_url} failed ({reason}); what was submitted is written down: run "
                 "again to go on."
             ) from None
-        for i in waiting.values():
-            yield i, Answer("the batch ended without an answer", FAILED)
+        for name, i in waiting.items():
+            self._budget.settle(self._held.pop(name, 0.0), {})
+            yield i, Answer(f"the batch ended without an answer{self._reason}", FAILED)
 
     def _files(self, requests: Sequence[Request], positions: Sequence[int]) -> Iterator[tuple[list[str], bytes]]:
         """Batch files of at most the size that is allowed, each with the names in it."""
@@ -144,22 +146,35 @@ class BatchBackend:
         )
 
     def _collect(
-        self, digest: str, waiting: dict[str, int], requests: Sequence[Request]
+        self, digest: str, names: Collection[str], waiting: dict[str, int], requests: Sequence[Request]
     ) -> Iterator[tuple[int, Answer]]:
-        """Wait for one batch, keep its answers, and yield those that are wanted now; forget it then."""
-        number = self._find(digest)
+        """Wait for one batch and yield those of its answers that are wanted now; forget it, unless it has others that nobody has yet."""
+        number, left = self._find(digest), 0
         if number is not None:
             batch = self._client.batches.retrieve(number)
             while batch.status not in _ENDED:
                 time.sleep(self._poll_s)
                 batch = self._client.batches.retrieve(number)
             log.info("Batch %s is %s.", number, batch.status)
+            for error in (batch.errors.data if batch.errors else None) or ():
+                self._reason = f": {self.chat.without_key(str(error.message))}"
             for file in filter(None, (batch.output_file_id, batch.error_file_id)):
                 for line in self._client.files.content(file).text.splitlines():
-                    answered = self._line(line, waiting, requests)
-                    if answered is not None:
-                        yield answered
-        self._store.put_batch(digest, None)
+                    name, reply = _line(line)
+                    if name in waiting:
+                        yield self._answered(name, reply, waiting, requests)
+                    elif name in names and not self._known(name):
+                        left += 1
+                    elif name not in names:
+                        log.warning("A line of the batch's output answers nothing that was asked; it is left out.")
+        if left:
+            log.info("Batch %s answers %d requests that this run does not make; it stays written down.", number, left)
+        else:
+            self._store.put_batch(digest, None)
+
+    def _known(self, name: str) -> bool:
+        """Whether the answer to a request is kept."""
+        return self._store.get(name) is not None or self._store.failure(name) is not None
 
     def _find(self, digest: str) -> str | None:
         """The number of a batch: as it was written down, or by its hash where the run was killed just before that."""
@@ -168,15 +183,11 @@ class BatchBackend:
             return str(batch_id)
         return next((b.id for b in self._client.batches.list() if (b.metadata or {}).get(_HASH) == digest), None)
 
-    def _line(self, line: str, waiting: dict[str, int], requests: Sequence[Request]) -> tuple[int, Answer] | None:
-        """One line of an output file; a line that is broken or answers nothing that is waited for is left out."""
-        try:
-            reply = json.loads(line)
-            name, response = reply["custom_id"], reply.get("response") or {}
-            i = waiting[name]
-        except (ValueError, KeyError, TypeError):
-            log.warning("A line of the batch's output answers nothing that was asked; it is left out.")
-            return None
+    def _answered(
+        self, name: str, reply: Mapping[str, Any], waiting: dict[str, int], requests: Sequence[Request]
+    ) -> tuple[int, Answer]:
+        """The answer to the request ``name``, which waits no longer."""
+        i, response = waiting.pop(name), reply.get("response") or {}
         if response.get("status_code") != 200:
             reason = (reply.get("error") or response.get("body") or {"message": "no reason given"}).get(
                 "message", reply
@@ -187,8 +198,16 @@ class BatchBackend:
                 answer = self.chat.read(ChatCompletion.model_validate(response["body"]), requests[i])
             except (KeyError, TypeError, ValueError) as error:
                 answer = Answer(f"malformed: {error}", FAILED)
-        del waiting[name]
         if answer.usage:
             answer = replace(answer, usage={**answer.usage, "batch": 1})
         self._budget.settle(self._held.pop(name, 0.0), answer.usage)
         return i, answer
+
+
+def _line(line: str) -> tuple[str, Mapping[str, Any]]:
+    """One line of an output file, with the name of its request; "" for a line that is broken."""
+    try:
+        reply = json.loads(line)
+        return str(reply["custom_id"]), reply
+    except (ValueError, KeyError, TypeError):
+        return "", {}

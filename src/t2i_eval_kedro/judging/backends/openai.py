@@ -56,8 +56,14 @@ _SHORTEST_SECRET = 8  # "none" or "EMPTY", for a server that wants no key, is a 
 _TOP_LOGPROBS = (20, 10, 5, 2)  # the most that OpenAI gives, and what other servers stop at
 _THINKING_TOKENS = 2048  # for the reasoning before one word
 _SAMPLE_TOKENS = 16
+_TOO_LONG = re.compile(r"too (?:large|long)|context (?:length|window)|maximum (?:model )?length")
 NO_LOG_PROBABILITIES = f"{MALFORMED}: the server gives no log-probabilities; set the number of samples to draw instead, or use the decomposed protocol"
 _IMAGE_TYPES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
+
+
+def key_text(key: SecretStr) -> str:
+    """The key without the blanks and line ends around it, which a file of settings may leave there."""
+    return key.get_secret_value().strip()
 
 
 class Chat:
@@ -67,10 +73,10 @@ class Chat:
         """Take ``read_image``, the only way to an image's bytes: no path from a data file is ever opened."""
         self.structured = settings.structured
         self.top_logprobs, self.token_limit = _TOP_LOGPROBS[0], settings.token_limit
-        self.log_probabilities, self.thinks = True, False
+        self.log_probabilities, self.thinks, self._renamed_limit = True, False, False
         self._dropped: set[str] = set()  # parameters that the server refuses
         self._settings = settings
-        given = key.get_secret_value()
+        given = key_text(key)
         self._key = given if len(given) >= _SHORTEST_SECRET else ""
         self._read_image = read_image
 
@@ -109,7 +115,10 @@ class Chat:
                 self.top_logprobs = min(self.top_logprobs, max([n for n in allowed if n in smaller] or smaller))
             else:
                 self.log_probabilities = False
-        elif self.token_limit in body and re.search(rf"\b{self.token_limit}\b", text):
+        elif _TOO_LONG.search(text):  # whatever the parameters are called
+            return
+        elif self.token_limit in body and not self._renamed_limit and re.search(rf"\b{self.token_limit}\b", text):
+            self._renamed_limit = True
             self.token_limit = "max_completion_tokens" if self.token_limit == "max_tokens" else "max_tokens"
         else:
             self._dropped |= {name for name in ("temperature", "seed") if name in body and name in text}
@@ -194,7 +203,9 @@ class Chat:
 
     def without_key(self, text: str) -> str:
         """``text`` with the key blotted out, should a server repeat it."""
-        return text.replace(self._key, "***") if self._key else text
+        for written in {self._key, repr(self._key)[1:-1]} - {""}:
+            text = text.replace(written, "***")
+        return text
 
     def _message(self, role: str, text: str, images: Sequence[str]) -> dict[str, Any]:
         if not images:
@@ -237,7 +248,7 @@ class OpenAIBackend:
         self._budget = budget
         self._tokens = tokens or Tokens(None, read_image)
         self._client = openai.AsyncOpenAI(
-            api_key=key.get_secret_value(), base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
+            api_key=key_text(key), base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
         )
         self._requests_limit = _limiter(settings.requests_per_minute)
         self._tokens_limit = _limiter(settings.tokens_per_minute)
@@ -548,7 +559,10 @@ def _validated(schema: type[ResponseSchema], text: str) -> ResponseSchema:
     try:
         return schema.model_validate_json(text)
     except ValidationError:
-        fields = json.loads(text) if text.rstrip().endswith("}") else {}
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            fields = {}
         if (
             not isinstance(fields, dict)
             or not isinstance(fields.get("score"), int)
