@@ -84,7 +84,9 @@ def test_from_items_to_examples(project: Path, tmp_path: Path, monkeypatch: pyte
     assert set(examples["task"]) == tasks | {"extract", "score", "rehearsal"}
 
     settings = project / "conf/test/parameters.yml"
-    short = yaml.safe_load(settings.read_text()) | {"judging": {"protocols": ["levels"], "batch_size": 64}}
+    short = yaml.safe_load(settings.read_text()) | {
+        "judging": {"protocols": ["levels"], "batch_size": 64, "baseline_items": 16, "attribution_items": 4}
+    }
     settings.write_text(yaml.safe_dump(short))
     learned = ask(project, server.url, "sft.max_steps=2", command=("run", "--env=test", AFTER))
     assert learned.returncode == 0, learned.stderr
