@@ -258,6 +258,7 @@ def _project(
     params: Mapping[str, Any],
     root: Path | None,
     judging: Mapping[str, Any],
+    env: str | None = None,
     base: str | None = None,
     student: str | None = None,
     recorded: Mapping[str, Any] | None = None,
@@ -268,7 +269,7 @@ def _project(
     from t2i_eval_kedro.judging.project import Project, axes_of
 
     ours: dict[str, Any] = {"judging": dict(judging)}
-    opened = Project.open(root, None, params)
+    opened = Project.open(root, env, params)
     if base is not None:
         ours["model"] = {"model": base} | {key: value for key, value in (recorded or {}).items() if key != "name"}
         place = None if adapter is None else axes_of(adapter, _root_of(adapter))
@@ -279,7 +280,7 @@ def _project(
             return opened.neutral(merge(ours, params))
         if named is not None:
             ours["student"] = named
-    return Project.open(root, None, merge(ours, params))
+    return Project.open(root, env, merge(ours, params))
 
 
 def _root_of(adapter: Path) -> Path:
@@ -305,6 +306,7 @@ def served_judge(
     elements: Elements | None = None,
     params: Mapping[str, Any] | None = None,
     root: Path | None = None,
+    env: str | None = None,
     keep_answers: bool = False,
     references: bool = False,
 ) -> Judge:
@@ -317,8 +319,9 @@ def served_judge(
         images: where images are read; by default relative to the working folder.
         dimensions: what is scored (name -> phrase).
         elements: the parts of each prompt, where they are known.
-        params: parameters on top of neutral settings and the wording ``full``.
+        params: parameters on top of neutral settings and those of the environment.
         root: a Kedro project; None for the package's defaults.
+        env: configuration environment, as of :meth:`Project.open`.
         keep_answers: whether every answer is kept in ``judging.answers`` of ``params`` or of the project.
         references: whether reference images will be shown.
     """
@@ -326,11 +329,12 @@ def served_judge(
     from t2i_eval_kedro.judging.project import open_judge
 
     server: dict[str, Any] = {"model": model} | ({} if base_url is None else {"base_url": base_url})
-    judging: dict[str, Any] = {"backend": "openai", "wording": "full", "server": server}
+    judging: dict[str, Any] = {"backend": "openai", "server": server}
     if root is None:
         judging["answers"] = None
     ours: dict[str, Any] = {"model": {"model": model}, "judging": judging}
-    opened = _project(params=params or {}, root=root, judging={}).neutral(merge(ours, params or {}))
+    opened = _project(params=params or {}, root=root, judging={}, env=env)
+    opened = opened.neutral(merge(merge(opened.config.environment, ours), params or {}))
     return open_judge(
         opened,
         None,

@@ -141,7 +141,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         Raises:
             T2IEvalError: an axis with a value that there is not, or a parameter that no file of conf/base declares.
         """
-        neutral, environment = self.neutral, self._environment
+        neutral, environment = self.neutral, self.environment
         given = copy.deepcopy(self.runtime_params or {}) | axes
         chosen = self._axes(neutral, environment, given)
         declared = merge(neutral, {name: environment[name] for name in ("variants", "studies") if name in environment})
@@ -201,7 +201,7 @@ class ExperimentConfigLoader(OmegaConfigLoader):
         return dict(self._plain(self.base_env)["parameters"])
 
     @cached_property
-    def _environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, Any]:
         """The parameters of the environment alone."""
         if self._env == self.base_env:
             return {}

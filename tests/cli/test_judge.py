@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from kedro_project import ROOT, make_project, run_kedro
+from pytest_httpserver import HTTPServer
 
 from t2i_eval_kedro import load_judge
 from t2i_eval_kedro.cli.judge import judge_images
@@ -257,6 +258,30 @@ def test_a_fault_is_one_sentence(
     done = CliRunner().invoke(judge_images, arguments)
     assert done.exit_code == 1
     assert said in done.output.strip().splitlines()[-1]
+
+
+def test_a_server_is_asked_with_the_settings_of_the_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+) -> None:
+    monkeypatch.chdir(project)
+    bootstrap_project(project)
+    (project / "a.png").write_bytes(SHAPES.images[0][1])
+    (project / "conf" / "mine").mkdir()
+    (project / "conf" / "mine" / "parameters.yml").write_text(
+        f"judging: {{wording: compact, server: {{base_url: '{httpserver.url_for('/v1')}', model: other}}}}"
+    )
+    message = {"role": "assistant", "content": "7"}
+    reply = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    reply["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(reply)
+    options = ["--prompt=a cat", "--image=a.png", "--backend=openai", "--evaluator=m"]
+    done = CliRunner().invoke(judge_images, [*options, "--env=mine", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["prompt_version"].endswith("/compact@2")
+    assert {request.get_json()["model"] for request, _ in httpserver.log} == {"m"}
+    done = CliRunner().invoke(judge_images, [*options, "--env=nope"])
+    assert done.exit_code == 1
+    assert "no environment 'nope' (--env); there are base" in done.output.strip().splitlines()[-1]
 
 
 def make_adapter(folder: Path, time: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,42 @@ def test_rows_of_a_csv_and_one_file(model: Path, pictures: Path, tmp_path: Path)
     assert one == pytest.approx(two, abs=1e-4)
 
 
+def test_nothing_but_an_earlier_result_is_replaced(model: Path, pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"  # also the name that a CSV of scores often has
+    table.write_text("prompt,image\na cat,a.png\n")
+    (pictures / "scores.csv").write_text("image,score\na.png,3\n")
+    truth = tmp_path / "truth"
+    shutil.copytree(pictures, truth / "masks")
+    (truth / "scores.csv").write_text("image,score\na.png,3\n")
+    images = tmp_path / "drawn" / "overlays"
+    shutil.copytree(pictures, images)
+    (tmp_path / "drawn" / "masks").mkdir()
+    (tmp_path / "drawn" / "scores.csv").write_text("prompt,image\na cat,a.png\n")
+    link = tmp_path / "link"
+    link.symlink_to(pictures)
+    before = sorted(tmp_path.rglob("*"))
+    for given, out, said in (
+        ([pictures], pictures, "is read from it"),
+        ([pictures], link, "is read from it"),
+        ([pictures], tmp_path, "is read from it"),
+        ([pictures / "a.png"], pictures, "is read from it"),
+        ([images], tmp_path / "drawn", "is read from it"),
+        ([pictures, "--csv", tmp_path / "drawn" / "scores.csv"], tmp_path / "drawn", "is read from it"),
+        ([pictures, "--csv", table], tmp_path, "is read from it"),
+        ([pictures], pictures / "more" / "out", "next time"),
+        ([images], pictures, "no earlier result"),
+        ([pictures], truth, "no earlier result"),
+        ([pictures], table, "no earlier result"),
+    ):
+        lines = run("--structure", *given, "--model", model, "--out", out, ok=False).strip().splitlines()
+        assert said in lines[-1]
+        assert sorted(tmp_path.rglob("*")) == before
+    out = pictures / "out"  # the rows alone are judged, so what is written there is not
+    for _ in range(2):
+        run("--structure", pictures, "--csv", table, "--model", model, "--out", out)
+        assert sorted(path.name for path in out.iterdir()) == ["masks", "overlays", "scores.csv"]
+
+
 def test_what_cannot_be_done_is_said(model: Path, pictures: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -81,7 +118,6 @@ def test_what_cannot_be_done_is_said(model: Path, pictures: Path, tmp_path: Path
     assert "is not a model of structure" in run(
         "--structure", pictures, "--model", empty, "--out", tmp_path / "x", ok=False
     )
-    assert "holds no earlier result" in run("--structure", pictures, "--model", model, "--out", pictures, ok=False)
     assert "give --out" in run("--structure", pictures, "--model", model, ok=False)
     assert "--model names a model of structure" in run("--model", model, "--prompt", "a", "--image", "b", ok=False)
     (tmp_path / "rows.csv").write_text("prompt,image\na cat,../rows.csv\n")
@@ -89,7 +125,8 @@ def test_what_cannot_be_done_is_said(model: Path, pictures: Path, tmp_path: Path
         "--structure", pictures, "--csv", tmp_path / "rows.csv", "--model", model, "--out", tmp_path / "x", ok=False
     )
     (pictures / "a.png").write_bytes(b"no")
-    assert "None of the images" in run(
-        "--structure", pictures / "a.png", "--model", model, "--out", tmp_path / "y", ok=False
-    )
+    for _ in range(2):  # the result of the first is replaced
+        assert "None of the images" in run(
+            "--structure", pictures / "a.png", "--model", model, "--out", tmp_path / "y", ok=False
+        )
     assert not (tmp_path / "x").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.agreement.label_agreement import preference_accuracy
@@ -100,8 +101,6 @@ def test_what_cannot_be_read_costs_its_own_pairs(full: Wording, protocol: str) -
 @pytest.fixture
 def judge(full: Wording, tmp_path: Path):
     for name in "ab":
-        from PIL import Image
-
         Image.new("RGB", (8, 8), "red" if name == "a" else "blue").save(tmp_path / f"{name}.png")
 
     def build_judge(protocol: str, tie: float = 0.5) -> Judge:
@@ -124,6 +123,24 @@ def test_the_python_door_compares_two_images(judge) -> None:
         judge("pairwise").compare("a.png", "none.png", "a cat")
     with pytest.raises(T2IEvalError, match="compares two images of one prompt"):
         judge("pairwise")("a.png", "a cat")
+
+
+def test_too_much_probability_outside_the_levels_leaves_no_preference(full: Wording, tmp_path: Path) -> None:
+    class Elsewhere:
+        """Is sure of a level, with next to no probability."""
+
+        def answer(self, requests):
+            for i, request in enumerate(requests):
+                level = request.candidate_tokens[0 if request.messages[-1].images == ("b.png",) else -1]
+                yield i, Answer(level, probabilities={level: 1.0}, out_of_vocabulary_mass=0.95)
+
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    given = build("levels", full), Elsewhere(), GivenImages(tmp_path), {"overall": "x"}
+    assert Judge("m", *given).compare("a.png", "b.png", "a cat").label == "a"
+    held = Judge("m", *given, max_out_of_vocabulary=0.9).compare("a.png", "b.png", "a cat")
+    assert (held.label, held.status) == (None, "unparsed")
+    assert "95.0% of the probability is on other words" in held.preference.explanations[0]
 
 
 def test_a_table_of_pairs_keeps_its_columns_and_its_bad_rows(judge) -> None:

@@ -153,6 +153,17 @@ def test_a_request_that_fails_fails_alone(client: Client) -> None:
     assert client.ask("d").result(20) == (200, "d")
 
 
+def test_an_image_of_a_request_that_is_refused_is_forgotten(client: Client) -> None:
+    image, text = picture((32, 24), "why ?")
+    key = client.backend.images.put(base64.b64decode(image["image_url"]["url"].partition(",")[2]))
+    client.backend.images.drop(key)
+    bad = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    status, error = client.ask("", [image, bad, text]).result(20)
+    assert (status, error["code"]) == (400, "invalid_image")
+    with pytest.raises(KeyError):
+        client.backend.images.read(key)
+
+
 def test_a_body_without_a_length_is_refused_once_it_is_too_large(client: Client) -> None:
     connection = http.client.HTTPConnection(client.host, client.port, timeout=20)
     chunks = (b" " * 2**20 for _ in range(MAX_BODY // 2**20 + 64))

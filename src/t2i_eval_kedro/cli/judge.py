@@ -190,7 +190,13 @@ def judge_images(
     }
     if backend == "openai":
         judge = served_judge(
-            str(evaluator), base_url, params=params, root=project_root(), keep_answers=table is not None, **asked
+            str(evaluator),
+            base_url,
+            params=params,
+            root=project_root(),
+            env=env,
+            keep_answers=table is not None,
+            **asked,
         )
     else:
         if backend is not None:

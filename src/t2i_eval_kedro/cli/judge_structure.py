@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from t2i_eval_kedro.reporting.tables import count_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 COLUMNS = ("image", "score", "marked", "regions", "error")
+TABLE, MASKS, OVERLAYS = RESULT = ("scores.csv", "masks", "overlays")
 PREFERRED = ("hybrid", "rahf", "instances")
 BATCH = 16
 
@@ -53,7 +54,7 @@ def judge_structure(
 
     Args:
         pictures: folder of images, or one image.
-        out: folder, written whole or not at all.
+        out: folder, written whole or not at all, in place of an earlier result.
         model: folder of a trained model; None for that of the experiment.
         prompt: prompt of every image, for a network that reads it.
         table: CSV with the columns prompt and image, whose rows are judged and whose paths start from ``pictures`` where that is a folder.
@@ -61,17 +62,19 @@ def judge_structure(
         params: parameters of the experiment.
 
     Raises:
-        T2IEvalError: there is no image or no model, or ``out`` is in use.
+        T2IEvalError: there is no image or no model, or ``out`` is no place for the result (see :func:`check_out`).
     """
     from t2i_eval_kedro.api import load_structure
     from t2i_eval_kedro.reporting.structure import overlay
 
     chosen = list_pictures(pictures, prompt, table)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "scores.csv").is_file())):
-        raise T2IEvalError(f"'{out}' is not empty and holds no earlier result; choose another folder for --out.")
+    whole = pictures if table is None and pictures.is_dir() else None
+    check_out(out, whole, [pictures, *filter(None, (table, model)), *(picture.path for picture in chosen)])
     loaded = load_structure(model if model is not None else experiment_model(env, params))
     rows: list[dict[str, object]] = []
     with atomic_folder(out) as folder:
+        for kind in (MASKS, OVERLAYS):
+            (folder / kind).mkdir()
         for start in range(0, len(chosen), BATCH):
             readable: list[tuple[_Picture, Image.Image]] = []
             for picture in chosen[start : start + BATCH]:
@@ -87,7 +90,7 @@ def judge_structure(
             for (picture, image), result in zip(readable, results, strict=True):
                 mask = result.mask.astype(np.uint8)
                 n_regions = int(label_regions(resize_mask(mask), PREDICTED_AREA).max())
-                for kind, drawn in (("masks", Image.fromarray(255 * mask)), ("overlays", overlay(image, mask))):
+                for kind, drawn in ((MASKS, Image.fromarray(255 * mask)), (OVERLAYS, overlay(image, mask))):
                     target = folder / kind / f"{picture.name}.png"
                     target.parent.mkdir(parents=True, exist_ok=True)
                     drawn.save(target)
@@ -101,7 +104,7 @@ def judge_structure(
                     }
                 )
         order = {picture.name: k for k, picture in enumerate(chosen)}
-        with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="")
             writer.writeheader()
             writer.writerows(sorted(rows, key=lambda row: order[str(row["image"])]))
@@ -114,6 +117,28 @@ def judge_structure(
         click.echo(f"{bad} of {len(rows)} images could not be read; the column error of scores.csv says why.")
     if bad == len(rows):
         raise T2IEvalError("None of the images could be read.")
+
+
+def check_out(out: Path, whole: Path | None, inputs: Iterable[Path]) -> None:
+    """Check, before anything is judged, that the folder ``out`` can be replaced: it is new, empty or an earlier result.
+
+    Raises:
+        T2IEvalError: it has other content, holds one of ``inputs``, or is in ``whole``, a folder of which every image is judged.
+    """
+    place = out.resolve()
+    for path in inputs:
+        if path.resolve().is_relative_to(place):
+            raise T2IEvalError(
+                f"'{out}' would be replaced, and '{path}' is read from it; choose another folder for --out."
+            )
+    if whole is not None and place.is_relative_to(whole.resolve()):
+        raise T2IEvalError(
+            f"'{out}' is in '{whole}', and its masks would be judged as images next time; choose a folder elsewhere for --out."
+        )
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} not in (set(), set(RESULT))):
+        raise T2IEvalError(
+            f"'{out}' is no empty folder and no earlier result ({', '.join(RESULT)} alone); choose another folder for --out."
+        )
 
 
 def list_pictures(pictures: Path, prompt: str | None, table: Path | None) -> list[_Picture]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from t2i_eval_kedro.benchmarks.images import SUFFIXES, BadImage, ImageFiles, check_image, upright_png
+from t2i_eval_kedro.datasets.image_store import as_rgb
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.judging.backends.base import Backend
 from t2i_eval_kedro.judging.comparisons import Comparison, Comparisons
@@ -31,7 +32,9 @@ from t2i_eval_kedro.schema import FAILED
 from t2i_eval_kedro.tables.values import plain_line_breaks
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
-"""A path, an encoded image, a Pillow image, or an array of 8-bit pixels, (H, W) or (H, W, 3)."""
+"""A path, an encoded image, a Pillow image, or an array of 8-bit pixels, (H, W) or (H, W, C): C is 1 for grey, 3 for RGB, 4 for RGBA."""
+CHANNELS = ((), (1,), (3,), (4,))
+"""What may follow height and width in the shape of such an array."""
 Elements = Mapping[str, tuple[PromptElement, ...]]
 
 
@@ -47,19 +50,24 @@ class GivenImages(ImageFiles):
         """The key of ``image``, which is held until this object is gone where it is in memory.
 
         Raises:
-            T2IEvalError: it is an array that is no picture.
+            T2IEvalError: it is an array that is no picture, or has pixels that do not fit eight bits a channel.
         """
         if isinstance(image, str | Path):
             return str(image)
         if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            if image.dtype != np.uint8 or not image.size or image.ndim < 2 or image.shape[2:] not in CHANNELS:
                 raise T2IEvalError(
-                    f"An image is an array of {image.dtype} and shape {image.shape}; expected uint8, (H, W) or (H, W, 3)."
+                    f"An image is an array of {image.dtype} and shape {image.shape}; give uint8 and (H, W), or (H, W, C) with 1, 3 or 4 "
+                    "channels."
                 )
-            image = Image.fromarray(image)
+            image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if isinstance(image, Image.Image):
+            if image.mode in ("I", "F"):
+                raise T2IEvalError(
+                    f"An image has pixels of kind {image.mode}; give eight bits a channel, or 16 of grey (I;16)."
+                )
             buffer = io.BytesIO()
-            image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "PNG")
+            as_rgb(ImageOps.exif_transpose(image)).save(buffer, "PNG")
             image = buffer.getvalue()
         key = f"image-{hashlib.sha256(image).hexdigest()[:12]}"
         self._encoded[key] = image
@@ -272,6 +280,7 @@ class Judge:
             evidence=self.evidence,
             run=self.run,
             chunk_size=self.batch_size,
+            max_out_of_vocabulary=self.max_out_of_vocabulary,
         )
         by_id = {pair.item_id: by_name for pair, by_name in zip(askable, preferences, strict=True)}
         return Comparisons([self._comparison(pair, by_id.get(pair.item_id)) for pair in pairs], frame, self.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -28,6 +29,7 @@ def compare(
     evidence: EvidenceSource | None = None,
     run: int = 0,
     chunk_size: int | None = None,
+    max_out_of_vocabulary: float = 1.0,
 ) -> tuple[list[dict[str, Preference]], pd.DataFrame]:
     """Which image of each pair is better, by dimension.
 
@@ -43,12 +45,22 @@ def compare(
         evidence: where evidence comes from, for a protocol that scores each image alone and is asked with some.
         run: number of the repetition.
         chunk_size: items that go through their rounds together.
+        max_out_of_vocabulary: see :func:`t2i_eval_kedro.judging.engine.judge`.
 
     Returns:
         For each pair the preference of each dimension, and the transcripts.
     """
+    ask = partial(
+        judge,
+        protocol=protocol,
+        backend=backend,
+        name=name,
+        run=run,
+        chunk_size=chunk_size,
+        max_out_of_vocabulary=max_out_of_vocabulary,
+    )
     if isinstance(protocol, Pairwise):
-        judgement = judge(pairs, protocol, backend, name=name, run=run, chunk_size=chunk_size)
+        judgement = ask(pairs)
         answers: dict[str, dict[str, Answer]] = {pair.item_id: {} for pair in pairs}
         for row in judgement.transcripts.itertuples():
             answers[str(row.item_id)][str(row.step)] = Answer(str(row.answer), str(row.status))
@@ -71,8 +83,7 @@ def compare(
         replace(first[prompt, image], item_id=str(i), image=image, comparison_image="")
         for i, (prompt, image) in enumerate(images)
     ]
-    asked = add_evidence(singles, protocol, evidence)
-    judgement = judge(asked, protocol, backend, name=name, run=run, chunk_size=chunk_size)
+    judgement = ask(add_evidence(singles, protocol, evidence))
     ids = {key: str(i) for i, key in enumerate(images)}
     scores = {(str(row.item_id), str(row.dimension)): row for row in judgement.scores.itertuples()}
     dimensions = list(dict.fromkeys(judgement.scores["dimension"]))

@@ -334,8 +334,11 @@ def _request(chat: ChatRequest, images: SentImages, keys: list[str]) -> Request:
     for turn in chat.messages:
         parts = [_TextPart(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
         # The images of a turn stand before its text, as they did when the judge was trained.
-        of_turn = [images.put(_image(part.image_url.url)) for part in parts if isinstance(part, _ImagePart)]
-        keys += of_turn
+        of_turn = []
+        for part in parts:
+            if isinstance(part, _ImagePart):
+                of_turn.append(images.put(_image(part.image_url.url)))
+                keys.append(of_turn[-1])  # at once, so that it is dropped where the next image is refused
         text = "\n".join(part.text for part in parts if isinstance(part, _TextPart))
         messages.append(ChatMessage("system" if turn.role == "developer" else turn.role, text, tuple(of_turn)))
     return Request(
