@@ -55,6 +55,28 @@ def test_one_file_gives_one_figure_in_both_commands(tmp_path: Path) -> None:
     assert kinds(made)["contradicting_rating"] == given.report["contradicting_ratings"] > 0
 
 
+@pytest.mark.parametrize("other", ["NA", "good", "50"])
+def test_a_cell_that_is_no_rating_gives_way_to_a_rating_in_both_commands(tmp_path: Path, other: str) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    whole = pd.read_csv(tmp_path / "mine/ratings.csv", dtype=str)
+    ratings = pd.concat([whole.head(5).assign(score=other), whole, whole.tail(5).assign(score=other)])
+    ratings.to_csv(tmp_path / "mine/ratings.csv", index=False)
+    made = read_benchmark("mine", tmp_path)
+    key = ["item_id", "rater_id"]
+    expected = whole.set_index(key)["score"].astype(float).sort_index()
+    assert made.ratings.set_index(key)["score"].sort_index().equals(expected)
+    found = kinds(made)
+    assert not {"duplicate_row", "contradicting_rating"} & set(found)
+    assert made.excluded.get("ratings", 0) == (0 if other == "NA" else 10)
+    items = made.items.set_index("item_id")[["prompt_id", "generator"]]
+    given = read_input(
+        ratings.drop(columns=["scale_min", "scale_max"]).join(items, on="item_id"),
+        tmp_path / "mine/scores.csv",
+        scale=(1, 5),
+    )
+    assert given.ratings.set_index(key)["score"].sort_index().equals(expected)
+
+
 def test_a_reference_image_that_is_not_there_is_noted_and_one_that_is_is_kept(tmp_path: Path) -> None:
     shutil.copytree(CASES / "plain", tmp_path / "mine")
     items = pd.read_csv(tmp_path / "mine/items.csv", dtype=str)
@@ -122,6 +144,35 @@ def test_identifiers_that_do_not_join_stop_with_the_repair(tmp_path: Path) -> No
         read_benchmark("mine", tmp_path)
     (tmp_path / "mine/t2i_eval.yml").write_text("id_rules: [stem]\n")
     assert rho(read_benchmark("mine", tmp_path)) == 0.807
+
+
+def test_the_rules_for_spelling_hold_for_dimensions_raters_and_generators(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "plain", tmp_path / "mine")
+    folder = tmp_path / "mine"
+    tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=str) for name in ("items", "ratings", "scores")}
+    raters, generators = set(tables["ratings"]["rater_id"]), set(tables["items"]["generator"])
+    half = tables["ratings"].index % 2 == 0
+    rater = tables["ratings"]["rater_id"]
+    for stated in (True, False):
+        ratings = tables["ratings"].assign(dimension="Overall", rater_id=rater.where(half, rater.str.upper()))
+        ratings.drop(columns=[] if stated else ["scale_min", "scale_max"]).to_csv(folder / "ratings.csv", index=False)
+        tables["scores"].assign(dimension="overall").to_csv(folder / "scores.csv", index=False)
+        upper = tables["items"]["generator"].str.upper()
+        tables["items"].assign(generator=upper).to_csv(folder / "items.csv", index=False)
+        (folder / "dimensions.csv").write_text("dimension,description\nOVERALL,how good it is\n")
+        (folder / "t2i_eval.yml").unlink(missing_ok=True)
+        with pytest.raises(
+            T2IEvalError, match=r"dimensions of evaluator 'good'.*'Overall' in ratings.csv and 'overall' in scores.csv"
+        ):
+            read_benchmark("mine", tmp_path)
+        (folder / "t2i_eval.yml").write_text("id_rules: [case]\n")
+        made = read_benchmark("mine", tmp_path)
+        assert [(dimension.name, dimension.description) for dimension in made.dimensions] == [
+            ("overall", "how good it is")
+        ]
+        assert set(made.ratings["rater_id"]) == raters
+        assert set(made.items["generator"]) == generators
+        assert (rho(made), rho(made, "noisy")) == (0.807, 0.489)
 
 
 def test_seeds_are_no_duplicates_and_identical_pictures_are_named(tmp_path: Path) -> None:
@@ -207,6 +258,49 @@ def test_above_the_limit_a_wrong_cell_stops(tmp_path: Path, file: str, cells: tu
         (tmp_path / "mine" / name).write_text("\n".join([*kept, *rows] if name == file else lines) + "\n")
     with pytest.raises(T2IEvalError, match=sentence or r"None of the 40 prompts of elements joins.*'q0'"):
         nodes.read("mine", str(tmp_path), settings())
+
+
+def test_preferences_without_a_label_or_with_an_odd_strength_are_no_bad_rows(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "prefs_only", tmp_path / "mine")
+    path = tmp_path / "mine/preferences.csv"
+    table = pd.read_csv(path, dtype=str).assign(strength="1")
+    table.loc[::8, "strength"] = "weak"
+    table.loc[1::8, "label"] = ""
+    table.to_csv(path, index=False)
+    made = nodes.read("mine", str(tmp_path), settings())
+    assert len(made["preferences"]) == 105
+    assert read_benchmark("mine", tmp_path).excluded == {}
+    issues = read_benchmark("mine", tmp_path).issues.set_index("kind")[["where", "action", "count"]]
+    assert issues.loc["missing_preferences"].tolist() == ["preferences.csv:3", "left out", 15]
+    assert issues.loc["unreadable_strengths"].tolist() == ["preferences.csv:2", "kept without strength", 15]
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "cell", "place"),
+    [
+        ("preferences.csv", "item_b", "nobody", "preferences.csv:12: 1 preferences of unknown items;"),
+        ("preferences.csv", "label", "what", "preferences.csv:12: 1 unreadable preferences;"),
+        ("scores.csv", "score", "oops", "scores.csv:12: "),
+        ("scores.csv", "item_id", "nobody", "scores.csv:12: item 'nobody' is not in items.csv;"),
+        ("ratings.csv", "score", "oops", "ratings.csv:12: 1 unreadable ratings;"),
+        ("ratings.csv", "item_id", "nobody", "ratings.csv:12: item 'nobody' is not in items.csv;"),
+    ],
+)
+def test_the_gate_quotes_a_row_of_the_table_that_it_refuses(
+    tmp_path: Path, file: str, column: str, cell: str, place: str
+) -> None:
+    shutil.copytree(CASES / "prefs_upper", tmp_path / "mine")
+    folder = tmp_path / "mine"
+    with (folder / "items.csv").open("a") as items:
+        items.write("without_prompt,p,,a,\n")  # excluded, too, and before all others
+    path = folder / "ratings.csv"
+    pd.read_csv(path, dtype=str).drop(columns=["scale_min", "scale_max"]).to_csv(path, index=False)
+    table = pd.read_csv(folder / file, dtype=str)
+    table.loc[10, column] = cell
+    table.to_csv(folder / file, index=False)
+    with pytest.raises(T2IEvalError, match=rf"^1 of \d+ {file[:-4]} .*") as error:
+        nodes.read("mine", str(tmp_path), settings(max_bad_ratings=0.0005))
+    assert f"the first at {place}" in str(error.value)
 
 
 def test_a_mapping_renames_columns_and_spreads_wide_ones_as_the_other_command_does(tmp_path: Path) -> None:

@@ -114,6 +114,21 @@ def test_a_quoted_cell_may_hold_anything(tmp_path: Path) -> None:
     assert read_text_table(path, "scores", ("item_id", "score")).frame["item_id"].tolist() == ["a;b\nc"]
 
 
+@pytest.mark.parametrize("start", ["", "\n", "\r\n\r\n", "sep=,\n\n"])
+def test_blank_lines_before_the_header_leave_every_cell_as_it_is_written(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "t.csv"
+    cells = ["00000", "1.50", "12345678901234567890"]
+    path.write_bytes((start + "item_id,score\n" + "".join(f"{cell},1.0\n" for cell in cells)).encode())
+    table = read_text_table(path, "scores", ("item_id", "score"))
+    assert table.frame.to_dict("list") == {"item_id": cells, "score": ["1.0"] * 3}
+    header = start.count("\n") + 1
+    assert table.lines.tolist() == [header + 1, header + 2, header + 3]
+    path.write_bytes((start + "item_id,score\na,1,9\n" + "b,2\n" * 30).encode())
+    table = read_text_table(path, "scores", ("item_id", "score"))
+    assert any(f"the first is row {header + 1} with 3" in note for note in table.notes)
+    assert table.lines[0] == header + 2
+
+
 @pytest.mark.parametrize(
     ("left", "right", "rules"),
     [
@@ -196,6 +211,34 @@ def test_few_contradictions_are_excluded_and_counted() -> None:
     given = take(more, scores)
     assert given.report["contradicting_ratings"] == 1
     assert given.ratings["score"].isna().sum() == 1
+
+
+@pytest.mark.parametrize("repeated", ["exclude", "mean", "first", "last"])
+@pytest.mark.parametrize("other", [50, None, "good"])
+def test_a_value_that_is_off_the_scale_or_is_none_gives_way_to_a_valid_one(repeated: str, other: object) -> None:
+    ratings, scores = frame()
+    whole = take(ratings, scores, scale=(1, 5))
+    for tables in ([ratings.head(3).assign(score=other), ratings], [ratings, ratings.head(3).assign(score=other)]):
+        given = take(pd.concat(tables), scores, scale=(1, 5), repeated=repeated)
+        key = ["item_id", "rater_id"]
+        columns = ["score", "off_scale"]
+        assert (
+            given.ratings.set_index(key)[columns]
+            .sort_index()
+            .equals(whole.ratings.set_index(key)[columns].sort_index())
+        )
+        assert given.report["contradicting_ratings"] == 0
+    alone = take(ratings.assign(score=[50, *ratings["score"].iloc[1:]]), scores, scale=(1, 5), repeated=repeated)
+    assert alone.ratings.loc[0, ["score", "off_scale"]].isna().tolist() == [True, False]
+    assert alone.ratings["off_scale"].sum() == 1
+
+
+def test_an_empty_cell_does_not_contradict_a_score() -> None:
+    ratings, scores = frame()
+    for policy in ("exclude", "first", "mean"):
+        given = take(ratings, pd.concat([scores.assign(score=None), scores]), repeated=policy)
+        assert given.scores.set_index("item_id")["score"].equals(scores.set_index("item_id")["score"])
+        assert given.report["contradicting_scores"] == 0
 
 
 def test_more_than_a_twentieth_of_unreadable_cells_stops_and_quotes_the_first() -> None:
@@ -291,6 +334,14 @@ def test_a_single_dimension_that_does_not_join_is_no_plural() -> None:
     ratings, scores = frame()
     with pytest.raises(T2IEvalError, match="There is one of the dimensions of evaluator 'good', and it does not join"):
         take(ratings.assign(dimension="Alignment"), scores.assign(evaluator="good", dimension="alignment"))
+
+
+def test_invisible_characters_in_dimensions_of_scores_are_repaired_as_those_of_ratings() -> None:
+    ratings, scores = frame()
+    given = take(
+        ratings.assign(dimension="over\u200ball"), scores.assign(dimension="over\u200ball"), id_rules=("unicode",)
+    )
+    assert set(given.scores["dimension"]) == set(given.ratings["dimension"]) == {"overall"}
 
 
 def test_a_rule_that_makes_two_identifiers_one_stops() -> None:
@@ -410,6 +461,17 @@ def test_two_raters_who_saw_a_pair_in_either_order_are_compared_with_one_verdict
     )
     found = preference_accuracy(given.items, given.preferences, given.scores, given.pairwise_scores, 100, 0.95, 0)
     assert (found["judge"][""]["accuracy"]["value"], found["judge"][""]["accuracy"]["n"]) == (1.0, 16)
+
+
+def test_raters_without_a_name_stay_two_where_a_pair_was_shown_in_both_orders() -> None:
+    people = pairs(["a"] * 10, rater_id="")
+    turned = people.rename(columns={"item_a": "item_b", "item_b": "item_a"})
+    verdicts = verdicts_of([(f"p{i}", f"{i}a", f"{i}b", "a") for i in range(10)])
+    for label in ("a", "b"):  # another image, the same image
+        given = read_input(None, None, pd.concat([people, turned.assign(label=label)]), pairwise_scores=verdicts)
+        assert given.preferences is not None
+        assert len(given.preferences) == 20
+        assert given.report["repeated_preferences"] == given.report["contradicting_preferences"] == 0
 
 
 def test_the_strength_of_a_preference_has_a_column() -> None:

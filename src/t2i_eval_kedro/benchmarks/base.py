@@ -51,8 +51,8 @@ class Benchmark:
     ``scores`` and ``element_scores`` hold recorded metrics (``judge`` is the metric's name, ``dimension`` is ""
     where the metric is for none in particular), ``transcripts`` recorded answers of judges. ``images`` yields the
     images that passed the checks as (key, encoded image), each time it is called. ``excluded`` counts, by table, the rows of the raw files
-    that are not used, whether they stand in the table as nulls or not at all. ``issues`` says what is wrong with
-    the raw files. ``unidentified_raters``: an identifier of a rater is a slot, not one person throughout.
+    that are not used, whether they stand in the table as nulls or not at all, and ``first_excluded`` says where the first of them
+    stands and why it is not used. ``issues`` says what is wrong with the raw files. ``unidentified_raters``: an identifier of a rater is a slot, not one person throughout.
     ``same_scale``: recorded scores that lie within the scale of the ratings are on it.
     """
 
@@ -73,6 +73,7 @@ class Benchmark:
     unidentified_raters: bool = False
     same_scale: bool = True
     excluded: dict[str, int] = field(default_factory=dict)
+    first_excluded: dict[str, str] = field(default_factory=dict)
     images: Callable[[], Iterator[tuple[str, bytes]]] = no_images
 
 
@@ -111,6 +112,7 @@ class Builder:
         self._files: dict[str, Path] = {}
         self._prompt_ids: dict[str, str] = {}
         self.excluded: dict[str, int] = {}
+        self.first_excluded: dict[str, str] = {}
 
     def add(self, table: str, where: object = "", **row: object) -> bool:
         """Add one row to ``table``; ``False`` where its key stood before and the row was excluded."""
@@ -138,6 +140,7 @@ class Builder:
         """Record an issue that costs ``count`` rows of ``table``, which :attr:`Benchmark.excluded` counts."""
         self.issues.add(kind, where, detail, action, count)
         self.excluded[table] = self.excluded.get(table, 0) + count
+        self.first_excluded.setdefault(table, f"{where}: {detail}")
 
     def prompt_id(self, prompt: str) -> str:
         """An identifier for the text ``prompt``, for files that have none: "p0", "p1" and so on as texts are met."""
@@ -335,6 +338,7 @@ class Builder:
             unidentified_raters=self.unidentified_raters,
             same_scale=self.same_scale,
             excluded=self.excluded,
+            first_excluded=self.first_excluded,
             images=image_source(self._files, good, rewrite),
             **tables,
         )

@@ -78,7 +78,7 @@ def refuse_bad_rows(benchmark: Benchmark, limit: float) -> None:
     """Check that at most the fraction ``limit`` of the ratings, scores and preferences that are there was excluded.
 
     Raises:
-        T2IEvalError: more was; the sentence counts it and quotes the first place.
+        T2IEvalError: more was; the sentence counts it and quotes the first place in that table.
     """
     used = {
         "ratings": int(benchmark.ratings["score"].notna().sum()),
@@ -88,11 +88,10 @@ def refuse_bad_rows(benchmark: Benchmark, limit: float) -> None:
     for table, kept in used.items():
         bad = benchmark.excluded.get(table, 0)
         if bad > limit * (bad + kept):
-            listed = benchmark.issues[benchmark.issues["action"].str.contains("excluded|null", regex=True)]
-            example = f", the first at {listed['where'].iloc[0]}: {listed['detail'].iloc[0]}" if len(listed) else ""
             raise T2IEvalError(
-                f"{bad} of {bad + kept} {table} of benchmark '{benchmark.name}' are off the scale, unreadable or of no item{example}; "
-                f"correct them, or raise ingestion.max_bad_ratings above {bad / (bad + kept):.3f}."
+                f"{bad} of {bad + kept} {table} of benchmark '{benchmark.name}' are off the scale, unreadable or of no item, "
+                f"the first at {benchmark.first_excluded[table]}; correct them, or raise ingestion.max_bad_ratings above "
+                f"{bad / (bad + kept):.3f}."
             )
 
 

@@ -35,6 +35,7 @@ class TextTable:
         lines: line of each row in its file; position from 1 where it is a data frame or cells hold line breaks.
         notes: what was detected, interpreted or left out.
         columns: our name -> the name in the file, where they differ.
+        first_lines: name of a count of rows -> the line of the first of them.
     """
 
     name: str
@@ -42,10 +43,17 @@ class TextTable:
     lines: np.ndarray[tuple[int], np.dtype[np.int64]]
     notes: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
+    first_lines: dict[str, int] = field(default_factory=dict)
 
     def place(self, row: int) -> str:
         """Where row number ``row`` (from 0) stands, for messages."""
         return f"{self.name}, line {self.lines[row]}"
+
+    def count(self, name: str, rows: pd.DataFrame) -> int:
+        """The number of ``rows``, which keep the index of ``frame``; the line of the first is kept under ``name``."""
+        if len(rows):
+            self.first_lines[name] = int(self.lines[rows.index[0]])
+        return len(rows)
 
 
 def read_text_table(
@@ -139,6 +147,9 @@ def _read_file(
     first = 1
     if hint:
         data, first = data[hint.end() :], 2
+    content = data.lstrip(b"\r\n")  # arrow would guess the types of columns that stand below an empty line
+    first += len(data[: len(data) - len(content)].splitlines())
+    data = content
     if b"\0" in data:
         raise T2IEvalError(f"{name} is not a readable CSV: it holds NUL bytes; save it as CSV in UTF-8.")
     separator = hint[1].decode() if hint else _separator(data, needed)
@@ -166,7 +177,7 @@ def _read_file(
     if odd:
         total = table.num_rows + len(odd)
         line, actual, expected = odd[0]
-        detail = f"{len(odd)} of {total} rows of {name} do not have the {expected} cells of the header, the first is row {line} with {actual}"
+        detail = f"{len(odd)} of {total} rows of {name} do not have the {expected} cells of the header, the first is row {line + first - 1} with {actual}"
         if len(odd) > max_unreadable * total:
             raise T2IEvalError(f"{detail}; quote cells that contain the separator, or repair the rows.")
         notes.append(f"{detail}; they are excluded.")
@@ -207,7 +218,7 @@ def _utf8(data: bytes, name: str) -> tuple[bytes, list[str]]:
 
 def _separator(data: bytes, needed: Sequence[str]) -> str:
     """The separator under which the header has most of the ``needed`` columns, then most columns."""
-    line = data.lstrip(b"\r\n").split(b"\n", 1)[0].decode("utf-8", "ignore").rstrip("\r")
+    line = data.split(b"\n", 1)[0].decode("utf-8", "ignore").rstrip("\r")
 
     def fit(separator: str) -> tuple[int, int]:
         try:

@@ -62,6 +62,12 @@ def repaired(ids: pd.Series, rules: Sequence[str], where: str) -> pd.Series:
     return pd.Series(pd.array(new, dtype="str").take(codes), index=ids.index)
 
 
+def respelled(cells: pd.Series, rules: Collection[str]) -> pd.Series:
+    """Names that are no identifiers of files, such as dimensions, after those of ``rules`` that are about spelling."""
+    spelling = [rule for rule in rules if rule in ("case", "unicode")]
+    return cells.map({text: apply_rules(text, spelling) for text in cells.unique()}) if spelling else cells
+
+
 def apply_rules(text: str, rules: Collection[str]) -> str:
     """``text`` after those of :data:`RULES` that ``rules`` names."""
     for name, rule in RULES.items():

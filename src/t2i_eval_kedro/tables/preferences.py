@@ -34,6 +34,7 @@ FLIPPED = {"a": "b", "b": "a", "tie": "tie"}
 class Preferences:
     """Preferences as they are used: ``frame`` (canonical), ``notes`` and counts.
 
+    ``first_lines``: name of a count -> the line of the first row that it counts.
     ``shown``: a judge's verdicts as it was asked: prompt_id, item_a (shown first), item_b, evaluator, label.
     """
 
@@ -41,6 +42,7 @@ class Preferences:
     notes: list[str] = field(default_factory=list)
     report: dict[str, int] = field(default_factory=dict)
     shown: pd.DataFrame | None = None
+    first_lines: dict[str, int] = field(default_factory=dict)
 
 
 def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mapping[str, str] | None) -> Preferences:
@@ -57,13 +59,13 @@ def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mappi
     table, frame, notes, report = _read(source, settings, settings.preferences, COLUMNS, "preferences", prompt_of)
     nameless = frame["rater_id"] == ""
     if nameless.any():
-        slot = frame.groupby(["item_a", "item_b", "rater_id"]).cumcount()
+        slot = _same_order(frame).groupby(["item_a", "item_b", "rater_id"]).cumcount()
         frame["rater_id"] = frame["rater_id"].where(~nameless, "anonymous " + (slot + 1).astype("str"))
         notes.append(f"{table.name}: {int(nameless.sum())} preferences name no rater; each counts as another person's.")
     if STRENGTH in frame:
         parsed = parse_numbers(frame[STRENGTH], STRENGTH, settings.decimal)
         notes += [f"{table.name}: {note}" for note in parsed.notes]
-        report["unreadable_strengths"] = int(parsed.unreadable.sum())
+        report["unreadable_strengths"] = table.count("unreadable_strengths", frame[parsed.unreadable])
         if parsed.unreadable.any():
             first = frame[STRENGTH].iloc[int(np.argmax(parsed.unreadable))]
             notes.append(
@@ -72,7 +74,8 @@ def read_preferences(source: Source, settings: ReadingSettings, prompt_of: Mappi
             )
         frame[STRENGTH] = parsed.values
     frame = _one_a_pair(frame, "rater_id", table, settings, notes, report)
-    return Preferences(schema.PREFERENCES.check(frame.reindex(columns=[*COLUMNS, STRENGTH])), notes, report)
+    checked = schema.PREFERENCES.check(frame.reindex(columns=[*COLUMNS, STRENGTH]))
+    return Preferences(checked, notes, report, first_lines=table.first_lines)
 
 
 def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences: pd.DataFrame) -> Preferences:
@@ -88,7 +91,7 @@ def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences:
     table, frame, notes, report = _read(
         source, settings, settings.pairwise_scores, JUDGE_COLUMNS, "pairwise_scores", prompt_of
     )
-    shown = frame[[*JUDGE_COLUMNS]]
+    shown = frame[[*JUDGE_COLUMNS]].reset_index(drop=True)
     frame = _one_a_pair(frame, "evaluator", table, settings, notes, report)
     known = set(zip(preferences["item_a"], preferences["item_b"], strict=True))
     pairs = list(zip(frame["item_a"], frame["item_b"], strict=True))
@@ -114,6 +117,11 @@ def _turned(frame: pd.DataFrame, rows: np.ndarray[tuple[int], np.dtype[np.bool_]
         item_b=frame["item_b"].where(~rows, frame["item_a"]),
         label=frame["label"].where(~rows, frame["label"].map(FLIPPED)),
     )
+
+
+def _same_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the two images of each pair in one order, whichever was shown first."""
+    return _turned(frame, (frame["item_a"] > frame["item_b"]).to_numpy())
 
 
 def _read(
@@ -148,12 +156,12 @@ def _read(
         kind.replace("_", " "),
         "name them with --label TEXT=a, b or tie",
     )
-    report[f"missing_{kind}"] = int(empty.sum())
+    report[f"missing_{kind}"] = table.count(f"missing_{kind}", text[empty])
     rows = kind.replace("_", " ")
 
     def exclude(name: str, what: str, among: pd.DataFrame, bad: npt.NDArray[np.bool_], columns: Sequence[str]) -> None:
         """Count the rows of ``among`` that are ``bad``, and quote the first."""
-        report[name] = int(bad.sum())
+        report[name] = table.count(name, among[bad])
         if report[name]:
             row = int(among.index[int(np.argmax(bad))])
             cells = ", ".join(f"'{column}' is {text.at[row, column]!r:.60}" for column in columns)
@@ -177,7 +185,7 @@ def _read(
         kept = kept[~across]
     themselves = kept["item_a"] == kept["item_b"]
     exclude(f"{kind}_of_an_item_with_itself", "of an item with itself", kept, themselves.to_numpy(), sides)
-    kept = kept[~themselves].reset_index(drop=True)
+    kept = kept[~themselves]
     if not len(kept) and len(text):
         counted = ", ".join(f"{name.replace('_', ' ')}: {n}" for name, n in report.items() if n)
         raise T2IEvalError(f"None of the {len(text)} rows of {table.name} can be used ({counted}).")
@@ -235,8 +243,8 @@ def _one_a_pair(
         T2IEvalError: more pairs contradict themselves than may be unreadable.
     """
     kind = "preferences" if who == "rater_id" else "pairwise_scores"
-    backwards = (frame["item_a"] > frame["item_b"]).to_numpy()
-    same_order = _turned(frame, backwards)
+    same_order = _same_order(frame)
+    backwards = (same_order["item_a"] != frame["item_a"]).to_numpy()
     key = ["item_a", "item_b", who]
     repeated = same_order.duplicated([*key, "label"])
     once = same_order[~repeated].assign(backwards=backwards[~repeated])
@@ -255,7 +263,8 @@ def _one_a_pair(
                 f"{table.name}: on {n} pairs a judge prefers another image when the order is exchanged; it has no verdict on them."
             )
     cases = once[conflict].drop_duplicates(key)
-    report[f"repeated_{kind}"], report[f"contradicting_{kind}"] = int(repeated.sum()), len(cases)
+    report[f"repeated_{kind}"] = int(repeated.sum())
+    report[f"contradicting_{kind}"] = table.count(f"contradicting_{kind}", cases)
     if len(cases) > settings.max_unreadable * len(once.drop_duplicates(key)):
         first = cases.iloc[0]
         raise T2IEvalError(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
-from t2i_eval_kedro.tables.identifiers import apply_rules, repaired
+from t2i_eval_kedro.tables.identifiers import apply_rules, repaired, respelled
 from t2i_eval_kedro.tables.scales import (
     rater_notes,
     refuse_lone_outliers,
@@ -70,10 +70,8 @@ def read_ratings(source: Source, settings: ReadingSettings) -> tuple[TextTable, 
     table = _with_dimension(table, settings)
     frame = table.frame
     frame["item_id"] = repaired(frame["item_id"], settings.id_rules, table.name)
-    spelling = [rule for rule in settings.id_rules if rule in ("case", "unicode")]
-    for name in ("prompt_id", "dimension", "rater_id", "generator") if spelling else ():
-        frame[name] = frame[name].map(lambda text: apply_rules(text, spelling))
     for name in ("prompt_id", "dimension", "rater_id", "generator"):
+        frame[name] = respelled(frame[name], settings.id_rules)
         table.notes.extend(_spellings(frame[name], name, table.name))
     return table, rating_numbers(table, settings)
 
@@ -137,7 +135,7 @@ def rating_numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
     coded = np.isin(values, settings.missing_codes)
     values[coded] = np.nan
     report["missing_ratings"] = parsed.n_missing + int(coded.sum())
-    report["unreadable_ratings"] = int(parsed.unreadable.sum())
+    report["unreadable_ratings"] = table.count("unreadable_ratings", text[parsed.unreadable])
     frame = text[[*COLUMNS]].assign(score=values)
     unidentified = bool((frame["rater_id"] == "").any())
     if unidentified:
@@ -156,7 +154,7 @@ def rating_numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
                 refuse_mixed_scales(rows[["rater_id", "score"]], str(dimension), settings.rater_scales)
     low, high = _scale_columns(frame, scale, notes)
     frame["off_scale"] = (frame["score"] < low) | (frame["score"] > high)
-    report["off_scale_ratings"] = int(frame["off_scale"].sum())
+    report["off_scale_ratings"] = table.count("off_scale_ratings", frame[frame["off_scale"]])
     there = np.isfinite(parsed.values) | parsed.unreadable
     bad = parsed.unreadable | frame["off_scale"].to_numpy()
     way_out = "correct them" if scale is None else "correct them or the scale"
@@ -164,11 +162,12 @@ def rating_numbers(table: TextTable, settings: ReadingSettings) -> Ratings:
     notes += note_excluded(table, "score", parsed.unreadable, "ratings cannot be read")
     notes += note_excluded(table, "score", frame["off_scale"].to_numpy(), "ratings are off the scale")
     frame["scale_min"], frame["scale_max"] = low, high
+    frame["score"] = frame["score"].where(~frame["off_scale"])
     if settings.ratings_lower_is_better:
         frame["score"] = frame["scale_min"] + frame["scale_max"] - frame["score"]
         notes.append("Ratings are turned round: low ones mean good images (--ratings-lower-is-better).")
     frame, unidentified = _one_a_key(frame, table, settings, unidentified, notes, report)
-    usable = frame[frame["score"].notna() & ~frame["off_scale"]]
+    usable = frame[frame["score"].notna()]
     for dimension, rows in usable.groupby("dimension", sort=True):
         if settings.ratings_lower_is_better is None and scale is None:
             refuse_ranks(rows, str(dimension))
@@ -277,12 +276,15 @@ def resolve_repeated(
 ) -> pd.DataFrame:
     """One row per ``key`` of ``once``, whose rows differ: excluded and counted, or the mean, first or last value.
 
+    A row without a value contradicts none.
+
     Raises:
         T2IEvalError: the policy is to exclude, and more keys contradict themselves than may be unreadable.
     """
+    once = once[once["score"].notna() | ~once.duplicated(key, keep=False)]
     conflict = once.duplicated(key, keep=False)
     cases = once[conflict].drop_duplicates(key)
-    report[f"contradicting_{kind}"] = len(cases)
+    report[f"contradicting_{kind}"] = table.count(f"contradicting_{kind}", cases)
     if not len(cases):
         return once
     if settings.repeated in ("first", "last"):

@@ -11,7 +11,7 @@ import pandas as pd
 from t2i_eval_kedro import schema
 from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.tables.delimited import Source, TextTable, read_text_table
-from t2i_eval_kedro.tables.identifiers import repaired
+from t2i_eval_kedro.tables.identifiers import repaired, respelled
 from t2i_eval_kedro.tables.ratings import resolve_repeated, to_long
 from t2i_eval_kedro.tables.scales import likely_code
 from t2i_eval_kedro.tables.settings import ReadingSettings
@@ -58,8 +58,8 @@ def read_scores(source: Source, settings: ReadingSettings) -> tuple[TextTable, S
         table = to_long(table, mapping.wide, "evaluator")
     text = table.frame
     text["item_id"] = repaired(text["item_id"], settings.id_rules, table.name)
-    if "dimension" in text and "case" in settings.id_rules:
-        text["dimension"] = text["dimension"].str.casefold()
+    if "dimension" in text:
+        text["dimension"] = respelled(text["dimension"], settings.id_rules)
     nameless = (text["evaluator"] == "").to_numpy()
     if nameless.any():
         raise T2IEvalError(

@@ -31,12 +31,13 @@ from t2i_eval_kedro.errors import T2IEvalError
 from t2i_eval_kedro.schema import is_among
 from t2i_eval_kedro.tables import ReadingSettings, TextTable, read_text_table
 from t2i_eval_kedro.tables import scores as score_tables
-from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired
+from t2i_eval_kedro.tables.identifiers import refuse_unjoined, repaired, respelled
 from t2i_eval_kedro.tables.preferences import read_preferences
 from t2i_eval_kedro.tables.ratings import ONE_DIMENSION, rating_numbers, to_long
 from t2i_eval_kedro.tables.settings import MAPPING_FILE, TableMapping, read_mapping
 from t2i_eval_kedro.tables.values import parse_numbers, refuse_unreadable
 
+NO_BAD_ROWS = {"missing_preferences": "left out", "unreadable_strengths": "kept without strength"}
 ITEM_COLUMNS = ("item_id", "prompt_id", "prompt", "generator", "image")
 
 
@@ -108,6 +109,8 @@ def _table(path: Path, columns: tuple[str, ...], out: Builder, settings: Reading
             table.frame[name] = ""
     if "item_id" in table.frame:
         table.frame["item_id"] = repaired(table.frame["item_id"], settings.id_rules, path.name)
+    for name in {"dimension", "rater_id", "generator"} & set(table.frame):
+        table.frame[name] = respelled(table.frame[name], settings.id_rules)
     return table
 
 
@@ -171,15 +174,15 @@ def _read_ratings(raw: Path, out: Builder, settings: ReadingSettings) -> None:
         out.issues.add("reading", "ratings.csv", note, "warning")
     for name, count in read.report.items():
         if count and not name.startswith(("missing", "repeated")):
-            out.issues.add(name, "ratings.csv", f"{count} ratings", "rating excluded", count)
-            out.excluded["ratings"] = out.excluded.get("ratings", 0) + count
-    rated = _of_known_items(read.frame, "ratings", out)
+            where, detail = f"ratings.csv:{table.first_lines[name]}", f"{count} {name.replace('_', ' ')}"
+            out.exclude("ratings", name, where, detail, "rating excluded", count)
+    rated = _of_known_items(read.frame, table, "ratings", out)
     scales = rated[["dimension", "scale_min", "scale_max"]].drop_duplicates("dimension")
     out.dimensions = tuple(
         Dimension(name, float(low), float(high), phrases.get(name, f"the {name} of the image"))
         for name, low, high in scales.itertuples(index=False)
     )
-    out.put("ratings", rated.assign(score=rated["score"].where(~rated["off_scale"])))
+    out.put("ratings", rated)
 
 
 def _refuse_unused_settings(settings: ReadingSettings) -> None:
@@ -197,12 +200,14 @@ def _refuse_unused_settings(settings: ReadingSettings) -> None:
             )
 
 
-def _of_known_items(frame: pd.DataFrame, table: str, out: Builder) -> pd.DataFrame:
-    """The rows of ``frame`` whose item is one; the others are excluded, counted by item."""
+def _of_known_items(frame: pd.DataFrame, text: TextTable, table: str, out: Builder) -> pd.DataFrame:
+    """The rows of ``frame``, which was made of ``text``, whose item is one; the others are excluded, counted by item."""
     known = is_among(frame["item_id"], _item_ids(out))
+    firsts = text.frame["item_id"].drop_duplicates()
+    line_of = dict(zip(firsts, text.lines[firsts.index], strict=True))
     for item_id, n in frame.loc[~known, "item_id"].value_counts(sort=False).items():
         detail = f"item {item_id!r:.80} is not in items.csv"
-        out.exclude(table, "not_joined", f"{table}.csv", detail, "rows excluded", int(n))
+        out.exclude(table, "not_joined", f"{table}.csv:{line_of[item_id]}", detail, "rows excluded", int(n))
     return frame[known]
 
 
@@ -227,7 +232,7 @@ def _rate_on_stated_scales(table: TextTable, out: Builder, settings: ReadingSett
         detail = f"{int(nameless.sum())} ratings name no rater; the raters of an item are numbered"
         out.issues.add("unidentified_raters", "ratings.csv", detail, "warning", int(nameless.sum()))
         out.unidentified_raters = True
-    frame = _of_known_items(frame, "ratings", out)
+    frame = _of_known_items(frame, table, "ratings", out)
     stated = frame["low"] < frame["high"]  # not where either is no number
     _exclude(out, frame[~stated], "unreadable_cell", lambda row: "the scale cannot be read")
     frame = frame[stated]
@@ -248,15 +253,25 @@ def _rate_on_stated_scales(table: TextTable, out: Builder, settings: ReadingSett
         ),
     )
     frame = frame[~other]
+    off_scale = (frame["score"] < frame["low"]) | (frame["score"] > frame["high"])
+    for rows, kind in ((frame[frame["unreadable"]], "unreadable_rating"), (frame[off_scale], "off_scale_rating")):
+        _exclude(
+            out, rows, kind, lambda row: f"{_rating_of(row)}: {row.cell!r:.80} (scale {row.low:g} to {row.high:g})"
+        )
+    missing = frame["score"].isna() & ~frame["unreadable"]
+    frame = frame.assign(missing=missing, off_scale=off_scale, score=frame["score"].where(~off_scale))
     of_one_key = frame[frame.duplicated(RATING_KEY, keep=False)]
     values = of_one_key.loc[of_one_key["score"].notna(), [*RATING_KEY, "score"]].drop_duplicates()
     cases = values[values.duplicated(RATING_KEY)][RATING_KEY].drop_duplicates().assign(contradicting=True)
     frame = frame.merge(cases, how="left", on=RATING_KEY) if len(cases) else frame.assign(contradicting=False)
     frame["contradicting"] = frame["contradicting"].notna() & frame["contradicting"].ne(False)
-    again = frame.duplicated(RATING_KEY)
-    _exclude(
-        out, frame[again & ~frame["contradicting"]], "duplicate_row", lambda row: f"{_rating_of(row)} stood before"
-    )
+    frame["empty"] = frame["score"].isna()  # a row without a value gives way to one with a value
+    again = frame.sort_values("empty", kind="stable").duplicated(RATING_KEY).sort_index()
+    twice = frame[again & ~frame["contradicting"] & ~frame["empty"]]
+    _exclude(out, twice, "duplicate_row", lambda row: f"{_rating_of(row)} stood before")
+    for row, gone in zip(frame[frame["missing"]].itertuples(index=False), again[frame["missing"]], strict=True):
+        action = "left out" if gone else "kept as null"
+        out.issues.add("missing_rating", f"ratings.csv:{row.line}", _rating_of(row), action)
     frame = frame[~again]
     _exclude(
         out,
@@ -265,20 +280,8 @@ def _rate_on_stated_scales(table: TextTable, out: Builder, settings: ReadingSett
         lambda row: f"{_rating_of(row)} is rated twice, with different values",
     )
     frame["score"] = frame["score"].where(~frame["contradicting"])
-    unread = frame["unreadable"] & ~frame["contradicting"]
-    off_scale = (frame["score"] < frame["low"]) | (frame["score"] > frame["high"])
-    for rows, kind in ((frame[unread], "unreadable_rating"), (frame[off_scale], "off_scale_rating")):
-        _exclude(
-            out, rows, kind, lambda row: f"{_rating_of(row)}: {row.cell!r:.80} (scale {row.low:g} to {row.high:g})"
-        )
-    for row in frame[frame["score"].isna() & ~unread & ~frame["contradicting"]].itertuples(index=False):
-        out.issues.add("missing_rating", f"ratings.csv:{row.line}", _rating_of(row), "kept as null")
-    out.put(
-        "ratings",
-        frame[RATING_KEY].assign(
-            score=frame["score"].where(~off_scale), off_scale=off_scale, scale_min=frame["low"], scale_max=frame["high"]
-        ),
-    )
+    scales_of = {"low": "scale_min", "high": "scale_max"}
+    out.put("ratings", frame[[*RATING_KEY, "score", "off_scale", *scales_of]].rename(columns=scales_of))
 
 
 def _rating_of(row: Any) -> str:
@@ -311,9 +314,15 @@ def _read_scores(raw: Path, out: Builder, settings: ReadingSettings) -> None:
         detail = f"{frame['evaluator'].iloc[row]} of {frame['item_id'].iloc[row]}: {frame['score'].iloc[row]!r:.80}"
         out.exclude("scores", "unreadable_score", f"scores.csv:{table.lines[row]}", detail, "kept as null")
     if n := read.report["contradicting_scores"]:
-        detail = "scores of one judge, item, dimension and run have different values"
-        out.exclude("scores", "contradicting_score", "scores.csv", f"{n} {detail}", "by 'repeated'", n)
-    out.put("scores", _of_known_items(read.frame, "scores", out))
+        where = f"scores.csv:{table.first_lines['contradicting_scores']}"
+        detail = f"{n} scores of one judge, item, dimension and run have different values"
+        out.exclude("scores", "contradicting_score", where, detail, "by 'repeated'", n)
+    rated = pd.Series([dimension.name for dimension in out.dimensions], dtype="str")
+    for judge, rows in read.frame.groupby("judge", sort=True):
+        if not (rows["dimension"] == "").any():
+            what = f"dimensions of evaluator '{judge}'"
+            refuse_unjoined(rated, rows["dimension"], what, "dimension", "ratings.csv", "scores.csv")
+    out.put("scores", _of_known_items(read.frame, table, "scores", out))
 
 
 def _read_preferences(raw: Path, out: Builder, settings: ReadingSettings) -> None:
@@ -325,8 +334,13 @@ def _read_preferences(raw: Path, out: Builder, settings: ReadingSettings) -> Non
     for note in read.notes:
         out.issues.add("reading", path.name, note.replace(str(path), path.name), "warning")
     for name, count in read.report.items():
-        if count and not name.startswith("repeated"):
-            out.exclude("preferences", name, path.name, f"{count} preferences", "rows excluded", count)
+        if not count or name.startswith("repeated"):
+            continue
+        where, detail = f"{path.name}:{read.first_lines[name]}", f"{count} {name.replace('_', ' ')}"
+        if name in NO_BAD_ROWS:
+            out.issues.add(name, where, detail, NO_BAD_ROWS[name], count)
+        else:
+            out.exclude("preferences", name, where, detail, "rows excluded", count)
     for row in read.frame.to_dict("records"):
         out.add("preferences", path.name, **{str(name): value for name, value in row.items()})
 
