@@ -291,14 +291,15 @@ def test_the_corrected_vqascore_accuracy_takes_its_threshold_from_other_prompts(
     assert vqascore_accuracy(scores[3:], ratings[3:])["accuracy"] == 1
 
 
-def test_an_incomplete_judge_has_coverage_and_its_agreement_with_the_worst_score_for_the_rest(wide):
+@pytest.mark.parametrize("missing", ["drop", "worst", "mean"])
+def test_an_incomplete_judge_has_coverage_and_its_agreement_with_the_worst_score_for_the_rest(wide, missing):
     items, ratings, scores = FRAMES
     part = scores.copy()
     # The judge answers only the images that people like: left out are those where it might be wrong.
     low = set(wide.index[wide["gold"] < wide["gold"].median()])
     silent = (part["judge"] == "fair") & part["item_id"].isin(low)
     part.loc[silent, "score"], part.loc[silent, "status"] = np.nan, "failed"
-    out = summarise(items, ratings, part, n_resamples=50)
+    out = summarise(items, ratings, part, n_resamples=50, missing=missing)
     found = out["completeness"]["fair"]["overall"]
     kept = ~wide.index.isin(low)
     assert found["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
@@ -306,7 +307,9 @@ def test_an_incomplete_judge_has_coverage_and_its_agreement_with_the_worst_score
     filled = wide["fair"].where(kept, wide["fair"][kept].min())
     assert found["unscored_as_worst"]["spearman"]["value"] == pytest.approx(spearman(filled, wide["gold"]), abs=1e-6)
     judged = out["evaluators"]["fair"]["overall"]["spearman"]["value"]
-    assert judged == pytest.approx(spearman(wide["fair"][kept], wide["gold"][kept]), abs=1e-6)
+    stand_in = {"drop": np.nan, "worst": wide["fair"][kept].min(), "mean": wide["fair"][kept].mean()}[missing]
+    used = wide.assign(fair=wide["fair"].where(kept, stand_in)).dropna(subset="fair")
+    assert judged == pytest.approx(spearman(used["fair"], used["gold"]), abs=1e-6)
     assert out["completeness"]["good"]["overall"]["coverage"] == 1
 
 
@@ -393,3 +396,17 @@ def test_eight_generators_are_enough_for_an_interval_over_them(generators):
     some = items[items["generator"].isin([f"g{k}" for k in range(generators)])]
     found = summarise(some, ratings, scores, n_resamples=50)["intervals"]["fair"]["overall"]["spearman"]["generators"]
     assert (found["low"] is not None) is (generators == 8)
+
+
+@pytest.mark.parametrize("generators", [7, 8])
+def test_generators_that_a_judge_did_not_score_or_nobody_rated_do_not_count(generators):
+    items, ratings, scores = FRAMES
+    some = items[items["generator"].isin([f"g{k}" for k in range(generators)])]
+    part = scores[scores["item_id"].isin(some["item_id"]) | ~scores["judge"].isin(["fair", "fair2"])]
+    rated = ratings[ratings["item_id"].isin(some["item_id"])]
+    expected = summarise(some, rated, scores, n_resamples=50)
+    for whole in (summarise(items, ratings, part, n_resamples=50), summarise(items, rated, scores, n_resamples=50)):
+        assert whole["intervals"]["fair"]["overall"] == expected["intervals"]["fair"]["overall"]
+        tested, alone = (entry(summary, "fair", "fair2")["generators"] for summary in (whole, expected))
+        assert (tested["p"] is not None) is (generators == 8)
+        assert tested.get("reason") == alone.get("reason")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
+import krippendorff
 import numpy as np
 import pandas as pd
 import pingouin
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
@@ -58,6 +62,42 @@ def likert(n=40, k=3, seed=1):
 @pytest.mark.parametrize(("measurement", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_equals_krippendorffs_worked_example_with_disagreement(measurement, published):
     assert round(reliability.alpha(KRIPPENDORFF, measurement), 3) == published
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(2, 4).flatmap(
+        lambda raters: st.lists(
+            st.lists(st.sampled_from([np.nan, np.nan, 1.0, 2.0, 2.5, 4.0, -7.25]), min_size=raters, max_size=raters),
+            min_size=1,
+            max_size=8,
+        )
+    ),
+    st.sampled_from(["nominal", "ordinal", "interval"]),
+)
+def test_alpha_equals_the_package_krippendorff(rows, measurement):
+    table = np.array(rows)
+    paired = table[np.isfinite(table).sum(axis=1) >= 2]
+    assume(len(paired) and np.nanmin(paired) < np.nanmax(paired))
+    before = table.copy()
+    expected = krippendorff.alpha(reliability_data=table.T, level_of_measurement=measurement)
+    assert reliability.alpha(table, measurement) == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_array_equal(table, before)
+
+
+@pytest.mark.parametrize("measurement", ["ordinal", "interval"])
+def test_alpha_of_ratings_that_all_differ_takes_memory_in_proportion_to_them(measurement):
+    _, table = simulated(4000)
+    tracemalloc.start()
+    found = reliability.alpha(table, measurement)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    assert found == pytest.approx(0.5, abs=0.03)  # as much noise as truth
+
+
+def test_alpha_of_differences_too_small_to_square_is_not_defined():
+    assert np.isnan(reliability.alpha(np.array([[0.0, 1e-200], [1e-200, 0.0]])))
 
 
 def test_fleiss_kappa_equals_its_worked_example_with_disagreement():

@@ -376,6 +376,15 @@ def test_numeric_labels_stop_until_they_are_said() -> None:
     assert given.preferences["label"].tolist() == ["b", "tie", "a"]
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", ""])
+def test_a_label_that_is_a_word_for_a_missing_value_is_missing(word: str) -> None:
+    ratings, scores = frame()
+    given = read_input(ratings, scores, pairs(["a", "b", "tie", word]))
+    assert given.preferences is not None
+    assert given.preferences["label"].tolist() == ["a", "b", "tie"]
+    assert given.report["missing_preferences"] == 1
+
+
 def test_self_pairs_pairs_across_prompts_and_both_orders() -> None:
     ratings, scores = frame()
     rows = pairs(["a"] * 12)
@@ -418,6 +427,20 @@ def test_preferences_without_ratings_and_a_judges_own_verdicts_in_either_order()
 def verdicts_of(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
     """Verdicts of one judge: prompt, shown first, shown second, label."""
     return pd.DataFrame(rows, columns=["prompt_id", "item_a", "item_b", "label"]).assign(evaluator="judge")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_verdicts_join_by_their_images_however_they_spell_the_prompts(named: bool) -> None:
+    people = pairs(["a"] * 10)
+    verdicts = verdicts_of([(f"a prompt {i}", f"{i}a", f"{i}b", "a") for i in range(10)])
+    settings = ReadingSettings(preferences=TableMapping(columns={} if named else {"prompt_id": None}))
+    people = people if named else people.drop(columns="prompt_id")
+    given = read_input(None, None, people, pairwise_scores=verdicts, settings=settings)
+    found = preference_accuracy(given.items, given.preferences, given.scores, given.pairwise_scores, 100, 0.95, 0)
+    assert (found["judge"][""]["accuracy"]["value"], found["judge"][""]["n_unscored"]) == (1.0, 0)
+    for table in (given.pairwise_scores, given.shown_pairs):
+        assert table is not None
+        assert table["prompt_id"].tolist() == [f"{'' if named else 'a prompt '}{'p' * named}{i}" for i in range(10)]
 
 
 def test_a_judge_that_prefers_the_first_image_is_found_out_and_has_no_verdict_on_such_pairs() -> None:

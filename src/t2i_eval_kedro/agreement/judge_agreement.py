@@ -114,15 +114,16 @@ class JudgeAgreement:
         rated items. Beside the agreement over what was judged they show whether a judge gains by leaving items out.
         """
         scores, gold = self.sample.scores[self.name], self.sample.gold
-        fraction = len(self.x) / len(gold) if len(gold) else float("nan")
-        filled = np.where(self.kept, scores, self.x.min() if len(self.x) else np.nan)
-        reason = correlation.undefined(filled, gold) if len(self.x) else "no item has both a score and a rating"
+        scored = self.sample.scored[self.name]
+        fraction = float(scored.mean()) if len(gold) else float("nan")
+        filled = np.where(scored, scores, scores[scored].min() if scored.any() else np.nan)
+        reason = correlation.undefined(filled, gold) if scored.any() else "no item has both a score and a rating"
         values = {
             name: float("nan") if reason else correlation.STATISTIC_FUNCTIONS[name](filled, gold) for name in HEADLINE
         }
         return {
             "coverage": round_or_none(fraction),
-            "n_unscored": len(gold) - len(self.x),
+            "n_unscored": int((~scored).sum()),
             "unscored_as_worst": {name: estimate(value, reason, n=len(gold)) for name, value in values.items()},
         }
 
@@ -212,13 +213,8 @@ class JudgeAgreement:
 
     def ranking(self, confidence: float, seed: int, signs: Counts) -> Json:
         """Agreement of the generators' ranking by this judge with that by people, over the items that both scored."""
-        total = len(self.sample.generators)
-        scored = self.generator >= 0
-        number_of = np.bincount(self.generator[scored], minlength=total)
-        used = np.flatnonzero(number_of > 0)
-        place = np.full(total + 1, -1)
-        place[used] = np.arange(len(used))
-        generator = place[self.generator]
+        used, generator = ranking.among_used(self.generator)
+        number_of = np.bincount(generator[generator >= 0], minlength=len(used))
         if len(used) < 2:
             reason = "fewer than 2 generators have both scores and ratings"
             return {name: estimate(float("nan"), reason, n=len(used)) for name in (*HEADLINE, "pairwise_accuracy")}
@@ -240,7 +236,7 @@ class JudgeAgreement:
                 "judge": round_or_none(judge[0, k]),
                 "people": round_or_none(people[0, k]),
                 "rank": int(order[k]) + 1,
-                "n": int(number_of[g]),
+                "n": int(number_of[k]),
                 "rank_probability": [round_or_none(p) for p in chance[k]],
             }
             for k, g in enumerate(used)
@@ -258,16 +254,17 @@ class JudgeAgreement:
         """Intervals of the headline statistics for other inference targets than new prompts.
 
         ``raters`` is the table of ratings ``(n, raters)``, None where raters are not identified."""
-        total, resamples = len(self.sample.generators), self.weights.n_weightings - 1
+        used, generator = ranking.among_used(self.generator)
+        total, resamples = len(used), self.weights.n_weightings - 1
         out: Json = {name: {} for name in HEADLINE}
         few = total < ranking.MIN_GENERATORS
         reason = self.undefined or (_few(total) if few else None)
         by_generators: Mapping[str, Floats] = {}
         by_items: Mapping[str, Floats] = {}
         if reason is None:
-            kept = self.generator >= 0
+            kept = generator >= 0
             by_generators = inference_targets.over_generators(
-                self.x, self.y, self.generator, total, resamples, seed, HEADLINE
+                self.x, self.y, generator, total, resamples, seed, HEADLINE
             )
             number = min(resamples, inference_targets.ITEM_RESAMPLES)
             by_items = inference_targets.over_items(self.x[kept], self.y[kept], number, seed + 1, HEADLINE)

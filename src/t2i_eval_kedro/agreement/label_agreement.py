@@ -85,7 +85,7 @@ def preference_accuracy(
         gap = a - b
         out.setdefault(str(name), {})[str(dimension)] = _hits(gap, label, row, weights, confidence, strength)
     if answers is not None:
-        key = ["prompt_id", "item_a", "item_b"]
+        key = ["item_a", "item_b"]  # an item has one prompt, which tables may spell in several ways
         answered = answers[answers["status"] == OK]
         for name, rows in answered.groupby(evaluator_names(answered), sort=True):
             asked = rows[key].assign(label=_signed(rows["label"]))

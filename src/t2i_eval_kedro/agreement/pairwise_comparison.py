@@ -82,7 +82,7 @@ def _pair(
     null = permutation.pooled(x, z, y, prompt, HEADLINE)
     gaps = {name: sides[0][name] - sides[1][name] for name in HEADLINE}
     observed = {name: float(gap[0]) for name, gap in gaps.items()}
-    by_generator = _by_generator(x, z, y, generator, len(a.sample.generators), observed, generator_permutation)
+    by_generator = _by_generator(x, z, y, generator, observed, generator_permutation)
     size = {"n": len(x), "n_prompts": len(np.unique(prompt))}
     out: dict[str, Json] = {}
     for name in HEADLINE:
@@ -127,15 +127,15 @@ def _by_generator(
     z: Floats,
     y: Floats,
     generator: Ints,
-    generators: int,
     observed: dict[str, float],
     permutation: tests.PairedPermutation,
 ) -> dict[str, Json]:
     """The same question for new generators, by paired permutation of whole generators."""
+    kept = generator >= 0
+    generators = len(np.unique(generator[kept]))
     if generators < ranking.MIN_GENERATORS:
         reason = too_few(generators, "generators", ranking.MIN_GENERATORS, " for a test over generators")
         return {name: {"p": None, "reason": reason} for name in HEADLINE}
-    kept = generator >= 0
     if not kept.all():
         x, z, y, generator = x[kept], z[kept], y[kept], generator[kept]
         functions = {name: correlation.STATISTIC_FUNCTIONS[name] for name in HEADLINE}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from t2i_eval_kedro.errors import T2IEvalError
@@ -50,6 +51,7 @@ class RatedItems:
         gold: ``(n,)`` mean rating.
         scale: lowest and highest rating allowed.
         scores: judge -> ``(n,)`` oriented scores, NaN where there is none.
+        scored: judge -> ``(n,)`` whether the judge scored the item; a score that stands in for a missing one does not count.
         counts: judge -> status -> number of rated items.
         runs: judge with several runs -> ``(n, runs)`` oriented scores, NaN where there is none.
         prompts: number of prompts.
@@ -64,6 +66,7 @@ class RatedItems:
     scale: tuple[float, float]
     prompts: int
     scores: dict[str, Floats] = field(default_factory=dict)
+    scored: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     runs: dict[str, Floats] = field(default_factory=dict)
 
@@ -175,7 +178,9 @@ def _add_scores(sample: RatedItems, judged: pd.DataFrame, missing: Missing) -> N
         rows = judged.loc[(name, scored)].reindex(list(sample.item_ids))
         counts = rows["status"].fillna(NOT_APPLICABLE).value_counts()
         sample.counts[name] = {status: int(counts.get(status, 0)) for status in STATUSES}
-        sample.scores[name] = _fill(rows["score"].to_numpy(dtype=float), missing, name, sample)
+        values = rows["score"].to_numpy(dtype=float)
+        sample.scored[name] = np.isfinite(values)
+        sample.scores[name] = _fill(values, missing, name, sample)
 
 
 def _add_runs(sample: RatedItems, scores: pd.DataFrame) -> None:

@@ -27,6 +27,12 @@ class SystemAgreement:
     pairwise_accuracy: Floats
 
 
+def among_used(generator: Ints) -> tuple[Ints, Ints]:
+    """The generators that occur in ``generator``, and the index of each item's among them; -1 stays (a real photograph)."""
+    used = np.unique(generator[generator >= 0])
+    return used, np.where(generator >= 0, np.searchsorted(used, generator), -1)
+
+
 def generator_means(values: Floats, generator: Ints, generators: int, row: Ints, weights: Weights) -> Floats:
     """Mean of ``values`` over each generator's items, ``(weightings, G)``; NaN where a weighting has none.
 

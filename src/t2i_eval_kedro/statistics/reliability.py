@@ -7,12 +7,11 @@ figures are valid then, and raters are not resampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-import krippendorff
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
@@ -41,11 +40,27 @@ class Icc:
 
 
 def alpha(table: Floats, measurement: Literal["nominal", "ordinal", "interval"] = "interval") -> float:
-    """Krippendorff's alpha at a level of ``measurement``; NaN where undefined."""
-    paired = table[(np.isfinite(table).sum(axis=1) >= 2)]
+    """Krippendorff's alpha at a level of ``measurement``; NaN where undefined.
+
+    It is one minus the observed over the expected disagreement, which are sums of squares within items and among all ratings. No table of
+    values by values is needed. Ordinal distances are those of mid-ranks; nominal ones are those of an indicator of each value.
+    """
+    paired = table[np.isfinite(table).sum(axis=1) >= 2]
     if len(paired) == 0 or np.nanmin(paired) == np.nanmax(paired):
         return float("nan")
-    return float(krippendorff.alpha(reliability_data=table.T, level_of_measurement=measurement))
+    present = np.isfinite(paired)
+    number, total = present.sum(axis=1), present.sum()
+    if measurement == "ordinal":
+        paired[present] = stats.rankdata(paired[present])
+    places: Iterable[Floats] = [paired]
+    if measurement == "nominal":
+        places = (np.where(present, paired == value, np.nan) for value in np.unique(paired[present]))
+    observed = expected = 0.0
+    for place in places:
+        means = np.nanmean(place, axis=1, keepdims=True)
+        observed += float((number / (number - 1) * np.nansum((place - means) ** 2, axis=1)).sum())
+        expected += float(total / (total - 1) * np.nansum((place - np.nanmean(place)) ** 2))
+    return 1 - _ratio(observed, expected)
 
 
 def fleiss(table: Floats) -> float:

@@ -91,6 +91,8 @@ def read_pairwise_scores(source: Source, settings: ReadingSettings, preferences:
     table, frame, notes, report = _read(
         source, settings, settings.pairwise_scores, JUDGE_COLUMNS, "pairwise_scores", prompt_of
     )
+    prompts = frame["item_a"].map(prompt_of)  # the judges' table may spell them otherwise
+    frame["prompt_id"] = prompts.where(prompts != "", frame["prompt_id"])
     shown = frame[[*JUDGE_COLUMNS]].reset_index(drop=True)
     frame = _one_a_pair(frame, "evaluator", table, settings, notes, report)
     known = set(zip(preferences["item_a"], preferences["item_b"], strict=True))
@@ -199,7 +201,8 @@ def _labels(
     cells = table.frame["label"]
     plain = cells.str.casefold()
     given = {text.casefold(): label for text, label in settings.labels.items()}
-    numeric = sorted({text for text in plain.unique() if _number(text) is not None and text not in given})
+    empty = plain.isin(sorted(MISSING_WORDS)).to_numpy()
+    numeric = sorted({text for text in plain[~empty].unique() if _number(text) is not None and text not in given})
     vocabulary = dict(LABELS) | given
     if numeric:
         values = {_number(text) for text in numeric}
@@ -220,7 +223,6 @@ def _labels(
         table.notes.append(
             f"{table.name}: labels are read as " + ", ".join(f"{text!r} = {vocabulary[text]}" for text in used) + "."
         )
-    empty = plain.isin(sorted(MISSING_WORDS)).to_numpy()
     return label, label.isna().to_numpy(), empty
 
 
