@@ -401,7 +401,7 @@ def test_a_training_shorter_than_its_log_and_one_that_was_cut_off_say_what_they_
     brief = SHORT.model_copy(update={"max_steps": 2, "logging_steps": 10, "eval_examples": 0})
     curve = train_sft(examples, pictures, model, brief, tmp_path / "a")
     assert curve.attrs["steps"] == 2
-    assert 0 < curve.attrs["seconds"] < 60
+    assert 0 <= curve.attrs["seconds"] < 60  # two steps may take less than a tenth of one
     work = tmp_path / "work"
 
     class Interrupted(Pictures):
@@ -418,7 +418,7 @@ def test_a_training_shorter_than_its_log_and_one_that_was_cut_off_say_what_they_
         train_sft(examples, Interrupted(pictures.images), model, saving, tmp_path / "b", checkpoint_dir=work)
     resumed = train_sft(examples, pictures, model, saving, tmp_path / "b", checkpoint_dir=work)
     assert resumed.attrs["steps"] == 2
-    assert resumed.attrs["seconds"] > 8 * 0.2  # which the first step waited for its images
+    assert resumed.attrs["seconds"] > 4 * 0.2  # which the first step waited for its images
 
 
 def test_the_last_validation_is_made_once(
